@@ -1,0 +1,1 @@
+//! Positions in a Kinesis shard and the rules for moving a checkpoint.

@@ -1,0 +1,1 @@
+//! A Kinesis Client Library: leases, checkpoints and record processors for fleets of workers.

@@ -1,0 +1,1 @@
+//! Kinesis, DynamoDB and CloudWatch on one endpoint: a library, an in-process HTTP client, a server.

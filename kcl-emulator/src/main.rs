@@ -1,0 +1,2 @@
+//! The emulator as a server.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Shard leases: the DynamoDB table, worker sessions, and the graph of shards.
