@@ -1,1 +1,9 @@
 //! Kinesis, DynamoDB and CloudWatch on one endpoint: a library, an in-process HTTP client, a server.
+
+mod caller;
+mod error;
+mod time;
+
+pub use caller::Caller;
+pub use error::ApiError;
+pub use time::Timestamp;
