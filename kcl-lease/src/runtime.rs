@@ -1,0 +1,164 @@
+//! One clock, one randomness, one spawn: the only module that reads clocks, draws seeds and starts tasks or threads.
+//!
+//! Everything that waits uses tokio's timers; everything that *judges* time (deadlines, ages of heartbeats) uses
+//! [`Moment`]s, which in production run on while the machine is suspended. A [`Runtime`] for tests has one thread and
+//! tokio's clock, so that under a paused tokio runtime time is virtual and a seed replays.
+
+use std::future::Future;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Wall time at the start of a run on virtual time: 2026-01-01T00:00:00Z.
+const VIRTUAL_EPOCH: Duration = Duration::from_secs(1_767_225_600);
+
+/// A reading of the process's monotonic clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// The moment `later` after this one.
+    #[must_use]
+    pub fn plus(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(later))
+    }
+
+    /// Time from `earlier` to this moment, zero if it lies after.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Clock, randomness and task starting, handed to everything that needs one of them.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    mode: Mode,
+    seed: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Mode {
+    /// Coordination has its own thread; moments come from the boot-time clock.
+    Production,
+    /// All on the current thread; moments come from tokio's clock, counted from here.
+    Virtual(tokio::time::Instant),
+}
+
+impl Runtime {
+    /// The runtime of a real worker: real clocks, a random seed, a thread of its own for coordination.
+    #[must_use]
+    pub fn production() -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place where randomness enters"
+        )]
+        let seed = fastrand::Rng::new().u64(..);
+        Self {
+            mode: Mode::Production,
+            seed,
+        }
+    }
+
+    /// A deterministic runtime: everything on the current thread, tokio's clock, randomness from `seed`.
+    ///
+    /// Meant for a current-thread tokio runtime with paused time (`#[tokio::test(start_paused = true)]`).
+    /// Must be called inside that runtime.
+    #[must_use]
+    pub fn virtual_time(seed: u64) -> Self {
+        Self {
+            mode: Mode::Virtual(tokio::time::Instant::now()),
+            seed,
+        }
+    }
+
+    /// Now, for judging deadlines and ages.
+    ///
+    /// In production this is `CLOCK_BOOTTIME`, which counts time in suspend: a laptop that wakes up after its lease
+    /// ended must not deliver on as if no time had passed.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        match &self.mode {
+            Mode::Production => Moment(boot_time()),
+            Mode::Virtual(start) => Moment(start.elapsed()),
+        }
+    }
+
+    /// Wall time. Only for numbers that no two machines compare (the first counter of a new row) and for display.
+    #[must_use]
+    pub fn wall_time(&self) -> SystemTime {
+        match &self.mode {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the one place where wall time is read"
+            )]
+            Mode::Production => SystemTime::now(),
+            Mode::Virtual(start) => SystemTime::UNIX_EPOCH + VIRTUAL_EPOCH + start.elapsed(),
+        }
+    }
+
+    /// A source of randomness for one purpose. The same seed and purpose give the same numbers, whatever else is drawn.
+    #[must_use]
+    pub fn rng(&self, purpose: &str) -> fastrand::Rng {
+        let mixed = purpose
+            .bytes()
+            .fold(self.seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            });
+        fastrand::Rng::with_seed(mixed)
+    }
+
+    /// Starts a task on the current tokio runtime. Dropping the handle aborts the task.
+    pub fn spawn<F>(&self, task: F) -> AbortOnDropHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        AbortOnDropHandle::new(spawn(task))
+    }
+
+    /// Runs `task` where user code cannot starve it: in production on a thread and runtime of its own, else on the
+    /// current runtime. The task should end by itself; it is not aborted when the caller goes away.
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread.
+    pub fn spawn_isolated<F>(&self, name: &str, task: F) -> io::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        match &self.mode {
+            Mode::Production => {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?;
+                std::thread::Builder::new()
+                    .name(name.to_owned())
+                    .spawn(move || runtime.block_on(task))?;
+            }
+            Mode::Virtual(_) => drop(spawn(task)),
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where tasks start")]
+fn spawn<F>(task: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(task)
+}
+
+fn boot_time() -> Duration {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let clock = rustix::time::ClockId::Boottime;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let clock = rustix::time::ClockId::Monotonic;
+    let now = rustix::time::clock_gettime(clock);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or(0);
+    Duration::new(seconds, nanoseconds)
+}
