@@ -1,6 +1,8 @@
 //! Kinesis, DynamoDB and CloudWatch on one endpoint: a library, an in-process HTTP client, a server.
 
 mod caller;
+pub mod cloudwatch;
+pub mod dynamodb;
 mod error;
 mod time;
 

@@ -1,0 +1,19 @@
+//! The errors that this layer raises itself, in the service's words.
+
+use crate::ApiError;
+
+pub(super) fn validation(message: impl Into<String>) -> ApiError {
+    ApiError::client("ValidationException", message)
+}
+
+pub(super) fn serialization(message: impl Into<String>) -> ApiError {
+    ApiError::client("SerializationException", message)
+}
+
+pub(super) fn unknown_operation() -> ApiError {
+    ApiError::client("UnknownOperationException", "")
+}
+
+pub(super) fn internal(message: impl Into<String>) -> ApiError {
+    ApiError::with_status(500, "InternalServerError", message)
+}
