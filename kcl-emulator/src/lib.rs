@@ -4,6 +4,7 @@ mod caller;
 pub mod cloudwatch;
 pub mod dynamodb;
 mod error;
+pub mod kinesis;
 mod time;
 
 pub use caller::Caller;
