@@ -1,0 +1,100 @@
+//! How an emulator is set up.
+
+use std::time::Duration;
+
+use crate::clock::{Clock, TEST_EPOCH};
+use crate::{Emulator, Timestamp};
+
+/// Sets an emulator up; [`Emulator::builder`] makes one.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    pub(crate) throttling: bool,
+    pub(crate) transition: Duration,
+    pub(crate) seed: u64,
+    pub(crate) region: String,
+    pub(crate) account: String,
+    pub(crate) latency: Duration,
+    pub(crate) clock: Clock,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            throttling: true,
+            transition: Duration::ZERO,
+            seed: 0,
+            region: "us-east-1".to_owned(),
+            account: "000000000000".to_owned(),
+            latency: Duration::ZERO,
+            clock: Clock::starting_at(TEST_EPOCH),
+        }
+    }
+}
+
+impl Builder {
+    /// Whether the limits of shards and tables are enforced (1 MiB/s and 1,000 records/s into a shard,
+    /// 2 MiB/s and 5 calls/s out of it, provisioned tables); on by default, as at the service.
+    #[must_use]
+    pub fn throttling(mut self, enforced: bool) -> Self {
+        self.throttling = enforced;
+        self
+    }
+
+    /// How long streams, consumers and tables stay in CREATING, UPDATING and DELETING; by default not
+    /// at all.
+    #[must_use]
+    pub fn transition(mut self, duration: Duration) -> Self {
+        self.transition = duration;
+        self
+    }
+
+    /// The seed of everything that is drawn: request ids and the faults that have a probability.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The region in ARNs; `us-east-1` by default.
+    #[must_use]
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = region.into();
+        self
+    }
+
+    /// The account in ARNs; `000000000000` by default.
+    #[must_use]
+    pub fn account(mut self, account: impl Into<String>) -> Self {
+        self.account = account.into();
+        self
+    }
+
+    /// How long a request and its answer travel together between an in-process client and the
+    /// emulator; by default not at all.
+    #[must_use]
+    pub fn latency(mut self, latency: Duration) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// The moment that the emulator's clock shows when it is first read. By default it is
+    /// 2026-01-01T00:00:00Z, so that every run of a test sees the same times.
+    #[must_use]
+    pub fn starting_at(mut self, start: Timestamp) -> Self {
+        self.clock = Clock::starting_at(start);
+        self
+    }
+
+    /// Shows the real time of day.
+    #[must_use]
+    pub fn wall_clock(mut self) -> Self {
+        self.clock = Clock::wall();
+        self
+    }
+
+    /// An emulator without streams and tables.
+    #[must_use]
+    pub fn build(self) -> Emulator {
+        Emulator::with_settings(self)
+    }
+}
