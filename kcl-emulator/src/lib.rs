@@ -10,6 +10,7 @@ mod error;
 pub mod faults;
 mod front;
 mod in_process;
+pub mod kinesis;
 mod request_id;
 mod service;
 mod settings;

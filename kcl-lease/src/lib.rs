@@ -1,3 +1,25 @@
 //! Shard leases: the DynamoDB table, worker sessions, and the graph of shards.
 
+pub mod item;
+mod key;
+mod leader_item;
+mod lease;
+mod row;
+mod row_reader;
 pub mod runtime;
+mod stream_item;
+pub mod table;
+mod worker_item;
+pub mod write;
+
+pub use key::{
+    HashKeyRange, InvalidHashKeyRange, InvalidWorkerName, LeaseKey, MAX_WORKER_NAME, ShardId,
+    WorkerId,
+};
+pub use leader_item::{HeartbeatAge, LEADER_KEY, LeaderItem};
+pub use lease::{Lease, NewLease, PendingCheckpoint, new_lease_item};
+pub use row::Row;
+pub use row_reader::RowError;
+pub use stream_item::{StreamItem, StreamStart};
+pub use table::{LeaseTable, TableError, TableErrorKind};
+pub use worker_item::{PROTOCOL_VERSION, WorkerItem};

@@ -1,0 +1,379 @@
+//! Every write of the lease protocol as data: a condition and a change.
+//!
+//! The model of the protocol, the in-memory table and DynamoDB all work from these values. A write never replaces a
+//! whole existing row, so attributes of other libraries survive.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kcl_checkpoint::Checkpoint;
+
+use crate::item::{Item, Value, attribute, entity};
+use crate::key::{LeaseKey, ShardId, WorkerId};
+use crate::leader_item::{HeartbeatAge, LEADER_KEY};
+use crate::lease::{NewLease, PendingCheckpoint, new_lease_item};
+use crate::stream_item::StreamItem;
+use crate::worker_item::WorkerItem;
+
+/// The name of an attribute.
+pub type Attribute = &'static str;
+
+/// One conditional write to one item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowWrite {
+    /// The item's key.
+    pub key: String,
+    /// All of these must hold for the item as it is.
+    pub condition: Vec<Term>,
+    /// What happens then.
+    pub change: Change,
+}
+
+/// One part of a condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Term {
+    /// The attribute is absent. Of the key: the item does not exist.
+    Absent(Attribute),
+    /// The attribute is present. Of the key: the item exists.
+    Present(Attribute),
+    /// The attribute is present and equal.
+    Equals(Attribute, Value),
+}
+
+/// What a write does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Stores the whole item.
+    Put(Item),
+    /// Changes some attributes; creates the item if the condition lets an absent one pass.
+    Update(Vec<Edit>),
+    /// Deletes the item.
+    Delete,
+    /// Changes nothing: a condition for the other writes of a transaction.
+    Check,
+}
+
+/// A change of one attribute. A write names each attribute at most once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edit {
+    /// Stores a value.
+    Set(Attribute, Value),
+    /// Removes the attribute.
+    Remove(Attribute),
+    /// Adds to a number; absent counts as 0.
+    AddNumber(Attribute, u64),
+    /// Adds to a set of texts; absent counts as empty. The texts must not be empty.
+    AddToSet(Attribute, BTreeSet<String>),
+    /// Takes texts out of a set; one that becomes empty goes away. The texts must not be empty.
+    DeleteFromSet(Attribute, BTreeSet<String>),
+}
+
+/// What a holder knows of its lease row: the condition of all its writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The row.
+    pub key: LeaseKey,
+    /// The counter that this grant knows.
+    pub counter: u64,
+    /// The holder.
+    pub owner: WorkerId,
+}
+
+// --- sessions -------------------------------------------------------------------------------------------------------
+
+/// Write 1: registers a session. Comes before any other write of it.
+#[must_use]
+pub fn register(worker: &WorkerItem) -> RowWrite {
+    put_if_absent(worker.id.as_str(), worker.to_item())
+}
+
+/// Write 2: shows that the session is alive; takes consumed hints out of the inbox, so that one that was added in
+/// between survives.
+#[must_use]
+pub fn heartbeat(
+    worker: &WorkerId,
+    last: u64,
+    held_count: u64,
+    held_digest: u64,
+    consumed: &BTreeSet<String>,
+) -> RowWrite {
+    let mut edits = vec![
+        Edit::Set(attribute::HEARTBEAT, Value::number(last.saturating_add(1))),
+        Edit::Set(attribute::HELD_COUNT, Value::number(held_count)),
+        Edit::Set(attribute::HELD_DIGEST, Value::number(held_digest)),
+    ];
+    if !consumed.is_empty() {
+        edits.push(Edit::DeleteFromSet(attribute::INBOX, consumed.clone()));
+    }
+    update(worker.as_str(), vec![heartbeat_is(last)], edits)
+}
+
+/// Writes 14 and the end of 15: deletes a worker's item, if its heartbeat is still the one that was seen.
+#[must_use]
+pub fn delete_worker(worker: &WorkerId, heartbeat: u64) -> RowWrite {
+    RowWrite {
+        key: worker.as_str().to_owned(),
+        condition: vec![heartbeat_is(heartbeat)],
+        change: Change::Delete,
+    }
+}
+
+/// The start of write 15: announces that the worker gives its leases away.
+#[must_use]
+pub fn drain(worker: &WorkerId) -> RowWrite {
+    update(
+        worker.as_str(),
+        vec![Term::Present(attribute::HEARTBEAT)],
+        vec![Edit::Set(attribute::DRAINING, Value::Bool(true))],
+    )
+}
+
+/// Write 12: adds hints to a worker's inbox. The condition keeps it from creating an item for a dead worker.
+/// `hints` must not be empty.
+#[must_use]
+pub fn hint(worker: &WorkerId, hints: &BTreeSet<String>) -> RowWrite {
+    update(
+        worker.as_str(),
+        vec![Term::Present(attribute::HEARTBEAT)],
+        vec![Edit::AddToSet(attribute::INBOX, hints.clone())],
+    )
+}
+
+/// Write 13: takes or keeps the lead. `seen` is the round as it was read, `None` if there was no leader item.
+#[must_use]
+pub fn lead(
+    seen: Option<u64>,
+    leader: &WorkerId,
+    deputy: Option<&WorkerId>,
+    ages: &BTreeMap<WorkerId, HeartbeatAge>,
+) -> RowWrite {
+    let condition = match seen {
+        Some(round) => Term::Equals(attribute::ROUND, Value::number(round)),
+        None => Term::Absent(attribute::KEY),
+    };
+    let round = seen.unwrap_or(0).saturating_add(1);
+    let edits = vec![
+        Edit::Set(attribute::ENTITY_TYPE, Value::text(entity::LEADER)),
+        Edit::Set(attribute::LEADER, Value::text(leader.as_str())),
+        Edit::Set(attribute::ROUND, Value::number(round)),
+        match deputy {
+            Some(deputy) => Edit::Set(attribute::DEPUTY, Value::text(deputy.as_str())),
+            None => Edit::Remove(attribute::DEPUTY),
+        },
+        match ages.is_empty() {
+            false => Edit::Set(attribute::AGES, ages_value(ages)),
+            true => Edit::Remove(attribute::AGES),
+        },
+    ];
+    update(LEADER_KEY, vec![condition], edits)
+}
+
+/// Fixes the identity and the starting point of a stream; comes before the stream's first lease.
+#[must_use]
+pub fn put_stream(stream: &StreamItem) -> RowWrite {
+    put_if_absent(&stream.key, stream.to_item())
+}
+
+// --- leases: changes of owner ---------------------------------------------------------------------------------------
+
+/// Creates a lease row, unless there is one. `counter` is the epoch milliseconds.
+#[must_use]
+pub fn create_lease(lease: &NewLease, counter: u64) -> RowWrite {
+    put_if_absent(lease.key.as_str(), new_lease_item(lease, counter))
+}
+
+/// Write 3: takes a lease from the owner that was seen under the counter that was seen.
+#[must_use]
+pub fn take_owned(seen: &Held, me: &WorkerId) -> RowWrite {
+    update(seen.key.as_str(), held_by(seen), taken_by(me, seen.counter))
+}
+
+/// Write 4: takes a lease that nobody owned under the counter that was seen.
+#[must_use]
+pub fn take_unowned(key: &LeaseKey, counter: u64, me: &WorkerId) -> RowWrite {
+    let condition = vec![counter_is(counter), Term::Absent(attribute::OWNER)];
+    update(key.as_str(), condition, taken_by(me, counter))
+}
+
+/// Write 5: accepts a lease whose row names the accepting worker.
+#[must_use]
+pub fn accept(named: &Held) -> RowWrite {
+    regrant(named)
+}
+
+/// Write 6: grants a lease to its holder again after a lapse or an unanswered write.
+#[must_use]
+pub fn regrant(held: &Held) -> RowWrite {
+    update(
+        held.key.as_str(),
+        held_by(held),
+        vec![next_counter(held.counter)],
+    )
+}
+
+/// Write 8: gives the lease to `to`. `checkpoint` is the final progress, `None` if the row already has it.
+#[must_use]
+pub fn hand_over(held: &Held, to: &WorkerId, checkpoint: Option<&Checkpoint>) -> RowWrite {
+    let mut edits = taken_by(to, held.counter);
+    if let Some(checkpoint) = checkpoint {
+        edits.extend(progress(checkpoint));
+    }
+    update(held.key.as_str(), held_by(held), edits)
+}
+
+/// Write 9: leaves the lease without owner. `checkpoint` is the final progress, `None` if the row already has it.
+#[must_use]
+pub fn release(held: &Held, checkpoint: Option<&Checkpoint>) -> RowWrite {
+    let mut edits = vec![
+        Edit::Remove(attribute::OWNER),
+        next_counter(held.counter),
+        Edit::Remove(attribute::CHECKPOINT_OWNER),
+        Edit::AddNumber(attribute::OWNER_SWITCHES, 1),
+    ];
+    if let Some(checkpoint) = checkpoint {
+        edits.extend(progress(checkpoint));
+    }
+    update(held.key.as_str(), held_by(held), edits)
+}
+
+// --- leases: progress -----------------------------------------------------------------------------------------------
+
+/// Write 7: stores progress. A pending checkpoint is over with it.
+#[must_use]
+pub fn checkpoint(held: &Held, checkpoint: &Checkpoint) -> RowWrite {
+    let mut edits = vec![
+        next_counter(held.counter),
+        Edit::Set(attribute::OWNER_SWITCHES, Value::number(0)),
+    ];
+    edits.extend(progress(checkpoint));
+    update(held.key.as_str(), held_by(held), edits)
+}
+
+/// The first phase of a two-phase checkpoint: stores what is about to be committed, the checkpoint stays.
+#[must_use]
+pub fn prepare(held: &Held, pending: &PendingCheckpoint) -> RowWrite {
+    let sub = pending.checkpoint.sub_sequence_number();
+    let edits = vec![
+        next_counter(held.counter),
+        Edit::Set(attribute::PENDING, Value::text(pending.checkpoint.text())),
+        Edit::Set(attribute::PENDING_SUB, Value::number(sub)),
+        match &pending.state {
+            Some(state) => Edit::Set(attribute::PENDING_STATE, Value::B(state.clone())),
+            None => Edit::Remove(attribute::PENDING_STATE),
+        },
+    ];
+    update(held.key.as_str(), held_by(held), edits)
+}
+
+// --- the end of a shard ---------------------------------------------------------------------------------------------
+
+/// Write 10 (a): the parent's part of the transaction at a shard's end. The children's parts are [`create_lease`] and
+/// [`check_exists`], the other parent's [`check_exists`] or [`check_absent`].
+#[must_use]
+pub fn shard_end(held: &Held, children: &BTreeSet<ShardId>) -> RowWrite {
+    let mut write = checkpoint(held, &Checkpoint::ShardEnd);
+    if let (Change::Update(edits), false) = (&mut write.change, children.is_empty()) {
+        edits.push(Edit::Set(attribute::CHILDREN, Value::texts(children)));
+    }
+    write
+}
+
+/// Write 10 (c): the row exists.
+#[must_use]
+pub fn check_exists(key: &LeaseKey) -> RowWrite {
+    check(key, Term::Present(attribute::KEY))
+}
+
+/// Write 10 (c): there is no such row.
+#[must_use]
+pub fn check_absent(key: &LeaseKey) -> RowWrite {
+    check(key, Term::Absent(attribute::KEY))
+}
+
+/// Write 11: deletes the row of a finished shard.
+#[must_use]
+pub fn delete_finished(key: &LeaseKey, counter: u64) -> RowWrite {
+    let finished = Value::text(Checkpoint::ShardEnd.text());
+    RowWrite {
+        key: key.as_str().to_owned(),
+        condition: vec![
+            Term::Equals(attribute::CHECKPOINT, finished),
+            counter_is(counter),
+        ],
+        change: Change::Delete,
+    }
+}
+
+// --- parts ----------------------------------------------------------------------------------------------------------
+
+fn put_if_absent(key: &str, item: Item) -> RowWrite {
+    RowWrite {
+        key: key.to_owned(),
+        condition: vec![Term::Absent(attribute::KEY)],
+        change: Change::Put(item),
+    }
+}
+
+fn update(key: &str, condition: Vec<Term>, edits: Vec<Edit>) -> RowWrite {
+    RowWrite {
+        key: key.to_owned(),
+        condition,
+        change: Change::Update(edits),
+    }
+}
+
+fn check(key: &LeaseKey, term: Term) -> RowWrite {
+    RowWrite {
+        key: key.as_str().to_owned(),
+        condition: vec![term],
+        change: Change::Check,
+    }
+}
+
+fn counter_is(counter: u64) -> Term {
+    Term::Equals(attribute::COUNTER, Value::number(counter))
+}
+
+fn heartbeat_is(heartbeat: u64) -> Term {
+    Term::Equals(attribute::HEARTBEAT, Value::number(heartbeat))
+}
+
+fn held_by(held: &Held) -> Vec<Term> {
+    let owner = Value::text(held.owner.as_str());
+    vec![
+        counter_is(held.counter),
+        Term::Equals(attribute::OWNER, owner),
+    ]
+}
+
+fn next_counter(counter: u64) -> Edit {
+    Edit::Set(attribute::COUNTER, Value::number(counter.saturating_add(1)))
+}
+
+fn taken_by(owner: &WorkerId, counter: u64) -> Vec<Edit> {
+    vec![
+        Edit::Set(attribute::OWNER, Value::text(owner.as_str())),
+        next_counter(counter),
+        Edit::Remove(attribute::CHECKPOINT_OWNER),
+        Edit::AddNumber(attribute::OWNER_SWITCHES, 1),
+    ]
+}
+
+fn progress(checkpoint: &Checkpoint) -> [Edit; 5] {
+    let sub = checkpoint.sub_sequence_number();
+    [
+        Edit::Set(attribute::CHECKPOINT, Value::text(checkpoint.text())),
+        Edit::Set(attribute::CHECKPOINT_SUB, Value::number(sub)),
+        Edit::Remove(attribute::PENDING),
+        Edit::Remove(attribute::PENDING_SUB),
+        Edit::Remove(attribute::PENDING_STATE),
+    ]
+}
+
+fn ages_value(ages: &BTreeMap<WorkerId, HeartbeatAge>) -> Value {
+    let entry = |(worker, seen): (&WorkerId, &HeartbeatAge)| {
+        let age = u64::try_from(seen.age.as_millis()).unwrap_or(u64::MAX);
+        let pair = Value::L(vec![Value::number(seen.heartbeat), Value::number(age)]);
+        (worker.as_str().to_owned(), pair)
+    };
+    Value::M(ages.iter().map(entry).collect())
+}
