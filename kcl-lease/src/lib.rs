@@ -4,6 +4,8 @@ pub mod item;
 mod key;
 mod leader_item;
 mod lease;
+mod memory;
+pub mod retry;
 mod row;
 mod row_reader;
 pub mod runtime;
@@ -18,6 +20,7 @@ pub use key::{
 };
 pub use leader_item::{HeartbeatAge, LEADER_KEY, LeaderItem};
 pub use lease::{Lease, NewLease, PendingCheckpoint, new_lease_item};
+pub use memory::{Fault, MemoryLeaseTable};
 pub use row::Row;
 pub use row_reader::RowError;
 pub use stream_item::{StreamItem, StreamStart};

@@ -139,6 +139,9 @@ pub enum TableErrorKind {
         "the service could not serve the call; it is tried again, check network and endpoint if this lasts"
     )]
     Unavailable,
+    /// Another write or transaction on the same item was in progress; this one was not carried out.
+    #[error("another write on the same item was in progress; it is tried again")]
+    Conflict,
     /// There are no usable credentials.
     #[error(
         "no usable AWS credentials; configure a profile, a role or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -216,6 +219,7 @@ impl TableError {
             TableErrorKind::Throttled
                 | TableErrorKind::Unknown
                 | TableErrorKind::Unavailable
+                | TableErrorKind::Conflict
                 | TableErrorKind::NotActive { .. }
         )
     }

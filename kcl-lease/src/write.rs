@@ -78,6 +78,93 @@ pub struct Held {
     pub owner: WorkerId,
 }
 
+/// Longest key of an item in bytes, a limit of DynamoDB.
+const MAX_KEY: usize = 2_048;
+/// Most writes in one transaction, a limit of DynamoDB.
+const MAX_TRANSACTION: usize = 100;
+
+impl RowWrite {
+    /// Checks what DynamoDB would refuse whatever the item says, so that all tables refuse the same.
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        if self.key.is_empty() || self.key.len() > MAX_KEY {
+            return Err(format!("a key has 1 to {MAX_KEY} bytes"));
+        }
+        match &self.change {
+            Change::Put(item) => {
+                if item.get(attribute::KEY) != Some(&Value::text(self.key.as_str())) {
+                    return Err("the item's key is not the key of the write".to_owned());
+                }
+                item.iter()
+                    .try_for_each(|(name, value)| validate_value(name, value))
+            }
+            Change::Update(edits) => validate_edits(edits),
+            Change::Delete | Change::Check => Ok(()),
+        }
+    }
+}
+
+/// Checks the writes of one transaction.
+pub(crate) fn validate_transaction(writes: &[RowWrite]) -> Result<(), String> {
+    if writes.is_empty() || writes.len() > MAX_TRANSACTION {
+        return Err(format!("a transaction has 1 to {MAX_TRANSACTION} writes"));
+    }
+    let mut keys = BTreeSet::new();
+    for write in writes {
+        write.validate()?;
+        if !keys.insert(write.key.as_str()) {
+            return Err("a transaction writes each item at most once".to_owned());
+        }
+    }
+    Ok(())
+}
+
+fn validate_edits(edits: &[Edit]) -> Result<(), String> {
+    if edits.is_empty() {
+        return Err("an update has at least one edit".to_owned());
+    }
+    let mut names = BTreeSet::new();
+    for edit in edits {
+        let name = edit.attribute();
+        if name == attribute::KEY {
+            return Err("an update cannot change the key".to_owned());
+        }
+        if !names.insert(name) {
+            return Err(format!("an update changes {name} only once"));
+        }
+        match edit {
+            Edit::Set(_, value) => validate_value(name, value)?,
+            Edit::AddToSet(_, texts) | Edit::DeleteFromSet(_, texts) if texts.is_empty() => {
+                return Err(format!("the set for {name} is empty"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn validate_value(name: &str, value: &Value) -> Result<(), String> {
+    match value {
+        Value::Ss(texts) if texts.is_empty() => Err(format!("the set {name} is empty")),
+        Value::Ns(numbers) if numbers.is_empty() => Err(format!("the set {name} is empty")),
+        Value::Bs(bytes) if bytes.is_empty() => Err(format!("the set {name} is empty")),
+        _ => Ok(()),
+    }
+}
+
+impl Edit {
+    /// The attribute that the edit changes.
+    #[must_use]
+    pub fn attribute(&self) -> Attribute {
+        match self {
+            Self::Set(name, _)
+            | Self::Remove(name)
+            | Self::AddNumber(name, _)
+            | Self::AddToSet(name, _)
+            | Self::DeleteFromSet(name, _) => name,
+        }
+    }
+}
+
 // --- sessions -------------------------------------------------------------------------------------------------------
 
 /// Write 1: registers a session. Comes before any other write of it.

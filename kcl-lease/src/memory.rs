@@ -1,0 +1,257 @@
+//! The lease table in memory, for tests of everything above it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::item::{Item, Value, attribute};
+use crate::table::{
+    Consistency, LeaseTable, Prepared, Refusal, ScanPage, ScanToken, TableError, TableErrorKind,
+    Transacted, Written,
+};
+use crate::write::{Change, Edit, RowWrite, Term, validate_transaction};
+
+const TABLE: &str = "in memory";
+/// Small, so that tests meet more than one page.
+const PAGE: usize = 100;
+
+/// A lease table in memory. Reads are always current; numbers are compared as text.
+#[derive(Debug, Default)]
+pub struct MemoryLeaseTable {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    items: BTreeMap<String, Item>,
+    faults: VecDeque<Fault>,
+}
+
+/// What happens to one call of [`MemoryLeaseTable`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not carried out and fails like this.
+    Reject(TableErrorKind),
+    /// It is carried out and its answer is lost.
+    LoseAnswer,
+    /// It is carried out after this time.
+    Delay(Duration),
+}
+
+impl MemoryLeaseTable {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets `fault` happen to the next call that has none yet.
+    pub fn inject(&self, fault: Fault) {
+        self.lock().faults.push_back(fault);
+    }
+
+    /// Stores an item as some other library would.
+    pub fn put(&self, key: &str, mut item: Item) {
+        item.insert(attribute::KEY.to_owned(), Value::text(key));
+        self.lock().items.insert(key.to_owned(), item);
+    }
+
+    /// Everything in the table.
+    #[must_use]
+    pub fn items(&self) -> BTreeMap<String, Item> {
+        self.lock().items.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries out one call under the next fault.
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        act: impl FnOnce(&mut State) -> Result<T, TableErrorKind> + Send,
+    ) -> Result<T, TableError> {
+        let fault = self.lock().faults.pop_front();
+        if let Some(Fault::Delay(delay)) = fault {
+            tokio::time::sleep(delay).await;
+        }
+        let error = |kind| TableError::new(kind, operation, TABLE);
+        if let Some(Fault::Reject(kind)) = fault {
+            return Err(error(kind));
+        }
+        let answer = act(&mut self.lock()).map_err(error)?;
+        match fault {
+            Some(Fault::LoseAnswer) => Err(error(TableErrorKind::Unknown)),
+            _ => Ok(answer),
+        }
+    }
+}
+
+#[async_trait]
+impl LeaseTable for MemoryLeaseTable {
+    async fn get(&self, key: &str, _: Consistency) -> Result<Option<Item>, TableError> {
+        self.call("GetItem", |state| Ok(state.items.get(key).cloned()))
+            .await
+    }
+
+    async fn scan(&self, _: Consistency, page: Option<ScanToken>) -> Result<ScanPage, TableError> {
+        self.call("Scan", |state| Ok(scan(&state.items, page.as_ref())))
+            .await
+    }
+
+    async fn write(&self, write: RowWrite) -> Result<Written, TableError> {
+        self.call("Write", |state| write_one(&mut state.items, write))
+            .await
+    }
+
+    async fn transact(&self, writes: Vec<RowWrite>) -> Result<Transacted, TableError> {
+        self.call("TransactWriteItems", |state| {
+            write_all(&mut state.items, writes)
+        })
+        .await
+    }
+
+    async fn prepare(&self) -> Result<Prepared, TableError> {
+        self.call("CreateTable", |_| Ok(Prepared { created: false }))
+            .await
+    }
+}
+
+fn scan(items: &BTreeMap<String, Item>, page: Option<&ScanToken>) -> ScanPage {
+    let after = match page.and_then(|token| token.0.get(attribute::KEY)) {
+        Some(Value::S(key)) => Bound::Excluded(key.as_str()),
+        _ => Bound::Unbounded,
+    };
+    let mut rest = items.range::<str, _>((after, Bound::Unbounded));
+    let page: Vec<_> = rest.by_ref().take(PAGE).collect();
+    let next = page.last().filter(|_| rest.next().is_some());
+    ScanPage {
+        next: next.map(|(key, _)| {
+            let key = Value::text(key.as_str());
+            ScanToken(Item::from([(attribute::KEY.to_owned(), key)]))
+        }),
+        items: page.into_iter().map(|(_, item)| item.clone()).collect(),
+    }
+}
+
+fn write_one(
+    items: &mut BTreeMap<String, Item>,
+    write: RowWrite,
+) -> Result<Written, TableErrorKind> {
+    write.validate().map_err(invalid)?;
+    if write.change == Change::Check {
+        return Err(invalid("a check is for transactions only"));
+    }
+    let found = items.get(&write.key);
+    if !holds(&write.condition, found) {
+        return Ok(Written::Refused(found.cloned()));
+    }
+    let after = change(&write, found).map_err(invalid)?;
+    store(items, write.key, after.clone());
+    Ok(Written::Applied(after.unwrap_or_default()))
+}
+
+fn write_all(
+    items: &mut BTreeMap<String, Item>,
+    writes: Vec<RowWrite>,
+) -> Result<Transacted, TableErrorKind> {
+    validate_transaction(&writes).map_err(invalid)?;
+    let judge = |write: &RowWrite| {
+        let found = items.get(&write.key);
+        match holds(&write.condition, found) {
+            true => Refusal::None,
+            false => Refusal::Condition(found.cloned()),
+        }
+    };
+    let refusals: Vec<_> = writes.iter().map(judge).collect();
+    if refusals.iter().any(|refusal| *refusal != Refusal::None) {
+        return Ok(Transacted::Refused(refusals));
+    }
+    let changed: Vec<_> = writes
+        .into_iter()
+        .map(|write| Ok((change(&write, items.get(&write.key))?, write.key)))
+        .collect::<Result<_, String>>()
+        .map_err(invalid)?;
+    for (after, key) in changed {
+        store(items, key, after);
+    }
+    Ok(Transacted::Applied)
+}
+
+fn store(items: &mut BTreeMap<String, Item>, key: String, item: Option<Item>) {
+    match item {
+        Some(item) => items.insert(key, item),
+        None => items.remove(&key),
+    };
+}
+
+fn invalid(reason: impl Into<String>) -> TableErrorKind {
+    TableErrorKind::Invalid {
+        reason: reason.into(),
+    }
+}
+
+fn holds(condition: &[Term], item: Option<&Item>) -> bool {
+    let value = |name: &str| item.and_then(|item| item.get(name));
+    condition.iter().all(|term| match term {
+        Term::Absent(name) => value(name).is_none(),
+        Term::Present(name) => value(name).is_some(),
+        Term::Equals(name, wanted) => value(name) == Some(wanted),
+    })
+}
+
+/// The item after the write; `None` if there is none.
+fn change(write: &RowWrite, found: Option<&Item>) -> Result<Option<Item>, String> {
+    Ok(match &write.change {
+        Change::Put(item) => Some(item.clone()),
+        Change::Delete => None,
+        Change::Check => found.cloned(),
+        Change::Update(edits) => {
+            let mut item = found.cloned().unwrap_or_default();
+            item.insert(attribute::KEY.to_owned(), Value::text(write.key.as_str()));
+            for edit in edits {
+                apply(edit, &mut item)?;
+            }
+            Some(item)
+        }
+    })
+}
+
+fn apply(edit: &Edit, item: &mut Item) -> Result<(), String> {
+    let name = edit.attribute();
+    let found = item.remove(name);
+    let after = match (edit, found) {
+        (Edit::Set(_, value), _) => Some(value.clone()),
+        (Edit::Remove(_), _) => None,
+        (Edit::AddNumber(_, add), found) => Some(add_number(name, *add, found)?),
+        (Edit::AddToSet(_, texts), None) => Some(Value::Ss(texts.clone())),
+        (Edit::AddToSet(_, texts), Some(Value::Ss(found))) => Some(Value::Ss(&found | texts)),
+        (Edit::DeleteFromSet(..), None) => None,
+        (Edit::DeleteFromSet(_, texts), Some(Value::Ss(found))) => {
+            let left: BTreeSet<String> = &found - texts;
+            (!left.is_empty()).then_some(Value::Ss(left))
+        }
+        (Edit::AddToSet(..) | Edit::DeleteFromSet(..), Some(_)) => {
+            return Err(format!("{name} is no set of texts"));
+        }
+    };
+    if let Some(after) = after {
+        item.insert(name.to_owned(), after);
+    }
+    Ok(())
+}
+
+fn add_number(name: &str, add: u64, found: Option<Value>) -> Result<Value, String> {
+    let no_number = || format!("{name} is no whole number");
+    let found: i128 = match found {
+        None => 0,
+        Some(Value::N(text)) => text.parse().map_err(|_| no_number())?,
+        Some(_) => return Err(no_number()),
+    };
+    let sum = found.checked_add(i128::from(add)).ok_or_else(no_number)?;
+    Ok(Value::N(sum.to_string()))
+}
