@@ -1,3 +1,3 @@
 //! A Kinesis Client Library: leases, checkpoints and record processors for fleets of workers.
 
-mod retrieval;
+pub mod retrieval;

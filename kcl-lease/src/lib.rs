@@ -4,6 +4,7 @@ pub mod item;
 mod key;
 mod leader_item;
 mod lease;
+mod listed_shard;
 mod memory;
 pub mod retry;
 mod row;
@@ -20,6 +21,7 @@ pub use key::{
 };
 pub use leader_item::{HeartbeatAge, LEADER_KEY, LeaderItem};
 pub use lease::{Lease, NewLease, PendingCheckpoint, new_lease_item};
+pub use listed_shard::ListedShard;
 pub use memory::{Fault, MemoryLeaseTable};
 pub use row::Row;
 pub use row_reader::RowError;

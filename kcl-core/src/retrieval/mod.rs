@@ -1,4 +1,35 @@
 //! From a shard to batches of user records: source, pacing, byte budget, polling, de-aggregation.
 
-pub mod batch;
-pub mod source;
+mod batch;
+mod batch_builder;
+mod budget;
+mod deaggregate;
+mod delivery;
+mod error;
+mod idle;
+mod kinesis;
+
+mod observer;
+mod one_line;
+mod pace;
+mod plan;
+mod polling;
+mod record;
+mod source;
+
+pub use batch::{Batch, Records};
+pub use batch_builder::{BatchBuilder, InvalidBatch, RawRecord};
+pub use budget::{Budget, Member, Reservation};
+pub use deaggregate::{DeaggregationCounts, OutOfRange, deaggregate};
+pub use delivery::{Delivery, PollEnd, ShardEnd};
+pub use error::{SourceError, SourceErrorKind};
+pub use idle::IdleShards;
+pub use observer::{FetchReport, RetrievalObserver, Unobserved};
+pub use pace::PaceOptions;
+pub use plan::MAX_RECORDS_PER_CALL;
+pub use polling::{Poller, Polling, ShardRead};
+pub use record::{EncryptionType, Record, RecordRef};
+pub use source::{
+    Fetched, ShardFilter, ShardIterator, ShardSource, StartPosition, StreamDescription,
+    StreamStatus,
+};

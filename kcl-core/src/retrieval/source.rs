@@ -8,7 +8,7 @@ use kcl_checkpoint::SequenceNumber;
 use kcl_lease::{ListedShard, ShardId};
 
 use super::batch::Batch;
-use crate::SourceError;
+use super::error::SourceError;
 
 /// Where a shard iterator starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,8 +90,16 @@ pub trait ShardSource: Debug + Send + Sync + 'static {
     async fn list_shards(&self, filter: ShardFilter) -> Result<Vec<ListedShard>, SourceError>;
 
     /// Gets an iterator.
-    async fn iterator(&self, shard: &ShardId, from: &StartPosition) -> Result<ShardIterator, SourceError>;
+    async fn iterator(
+        &self,
+        shard: &ShardId,
+        from: &StartPosition,
+    ) -> Result<ShardIterator, SourceError>;
 
     /// Reads at most `limit` records (1 to 10,000).
-    async fn get_records(&self, iterator: &ShardIterator, limit: u16) -> Result<Fetched, SourceError>;
+    async fn get_records(
+        &self,
+        iterator: &ShardIterator,
+        limit: u16,
+    ) -> Result<Fetched, SourceError>;
 }

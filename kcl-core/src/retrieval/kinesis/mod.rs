@@ -1,0 +1,1 @@
+//! The stream on Amazon Kinesis, through the AWS SDK.

@@ -1,0 +1,70 @@
+//! What retrieval tells about itself while it works.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use kcl_checkpoint::SequenceNumber;
+
+use super::deaggregate::DeaggregationCounts;
+use super::error::SourceError;
+
+/// One answer of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchReport {
+    /// Kinesis records; 0 for an empty answer.
+    pub kinesis_records: usize,
+    /// User records in them, those included that are not delivered because they are complete already.
+    pub user_records: usize,
+    /// Data and partition keys, as the service counts them.
+    pub payload_bytes: u64,
+    /// Memory that the answer takes.
+    pub resident_bytes: u64,
+    /// How far the answer's end lies behind the tip, if the service said so. Zero: the shard is caught up.
+    pub behind: Option<Duration>,
+    /// How long the call took.
+    pub took: Duration,
+}
+
+/// Hears what happens while one shard is read, to count and to tell. Every method does nothing by default and must not
+/// block.
+pub trait RetrievalObserver: Debug + Send + Sync {
+    /// An answer came, empty or not.
+    fn fetched(&self, report: &FetchReport) {
+        _ = report;
+    }
+
+    /// Aggregated records were taken apart, or turned out to be damaged.
+    fn deaggregated(&self, counts: &DeaggregationCounts) {
+        _ = counts;
+    }
+
+    /// The service refused a read for its limits.
+    fn throttled(&self, error: &SourceError, retry_in: Duration) {
+        _ = (error, retry_in);
+    }
+
+    /// The iterator was too old. A new one follows; nothing is lost.
+    fn expired_iterator(&self) {}
+
+    /// A call failed for the `attempt`th time in a row and will be repeated.
+    fn failed(&self, error: &SourceError, attempt: u32, retry_in: Duration) {
+        _ = (error, attempt, retry_in);
+    }
+
+    /// The service does not know the stored sequence number any more, so reading goes on at the oldest record.
+    /// What lay between is no longer in the stream.
+    fn restarted_at_trim_horizon(&self, unknown: &SequenceNumber, error: &SourceError) {
+        _ = (unknown, error);
+    }
+
+    /// A read had to wait for room in the byte budget.
+    fn waited_for_room(&self, waited: Duration) {
+        _ = waited;
+    }
+}
+
+/// Hears and does nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unobserved;
+
+impl RetrievalObserver for Unobserved {}

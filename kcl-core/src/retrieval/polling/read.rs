@@ -1,0 +1,147 @@
+//! One read: iterator, room, call, and taking the answer in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kcl_lease::runtime::Moment;
+
+use super::Poller;
+use crate::retrieval::budget::Reservation;
+use crate::retrieval::deaggregate::deaggregate;
+use crate::retrieval::delivery::Delivery;
+use crate::retrieval::error::{SourceError, SourceErrorKind};
+use crate::retrieval::observer::FetchReport;
+use crate::retrieval::pace::Answer;
+use crate::retrieval::plan::{learned, plan};
+use crate::retrieval::source::{Fetched, ShardIterator, StartPosition};
+
+impl Poller {
+    /// One read. `None`: nothing new.
+    pub(super) async fn read(&mut self) -> Result<Option<Delivery>, SourceError> {
+        let iterator = match self.iterator.clone() {
+            Some(iterator) => iterator,
+            None => self.new_iterator().await?,
+        };
+        let budget = &self.polling.budget;
+        let asked = plan(
+            budget.total(),
+            self.member.share(),
+            self.bytes_per_record.or(self.member.bytes_per_record()),
+            self.polling.max_records,
+        );
+        let before_wait = self.polling.runtime.now();
+        let room = budget.reserve(asked.reserve).await;
+        let sent = self.polling.runtime.now();
+        let waited = sent.since(before_wait);
+        if !waited.is_zero() {
+            self.read.observer.waited_for_room(waited);
+        }
+        self.pacer.called(sent);
+        let source = &self.polling.source;
+        let fetched = source.get_records(&iterator, asked.limit).await?;
+        Ok(self.accept(fetched, room, asked.limit, sent))
+    }
+
+    async fn new_iterator(&mut self) -> Result<ShardIterator, SourceError> {
+        let from = match &self.fetched_through {
+            Some(last) => StartPosition::AfterSequenceNumber(last.clone()),
+            None => self.read.start.clone(),
+        };
+        let source = &self.polling.source;
+        let iterator = match (source.iterator(&self.read.shard, &from).await, &from) {
+            (
+                Err(error),
+                StartPosition::AtSequenceNumber(unknown)
+                | StartPosition::AfterSequenceNumber(unknown),
+            ) if error.kind() == SourceErrorKind::InvalidArgument => {
+                let oldest = StartPosition::TrimHorizon;
+                let iterator = source.iterator(&self.read.shard, &oldest).await?;
+                self.read
+                    .observer
+                    .restarted_at_trim_horizon(unknown, &error);
+                iterator
+            }
+            (answer, _) => answer?,
+        };
+        self.iterator = Some(iterator.clone());
+        Ok(iterator)
+    }
+
+    /// Takes an answer in: counts, takes aggregates apart, moves on.
+    fn accept(
+        &mut self,
+        fetched: Fetched,
+        mut room: Reservation,
+        limit: u16,
+        sent: Moment,
+    ) -> Option<Delivery> {
+        let now = self.polling.runtime.now();
+        let (mut batch, counts) = deaggregate(
+            fetched.batch,
+            &self.read.hash_range,
+            self.polling.out_of_range,
+        );
+        let resident_bytes = batch.resident_bytes();
+        let kinesis_records = batch.kinesis_records();
+        if kinesis_records == 0 {
+            drop(room);
+        } else {
+            room.resize(resident_bytes);
+            batch.hold(Arc::new(room));
+            self.bytes_per_record = learned(self.bytes_per_record, resident_bytes, kinesis_records);
+            self.member.learn(resident_bytes, kinesis_records);
+        }
+        self.expired_unused = false;
+        self.iterator = fetched.next;
+        if self.iterator.is_none() {
+            self.closed = Some(fetched.children);
+        }
+        self.pace(
+            batch.payload_bytes(),
+            kinesis_records,
+            limit,
+            fetched.behind,
+        );
+        self.read.observer.fetched(&FetchReport {
+            kinesis_records,
+            user_records: batch.len(),
+            payload_bytes: batch.payload_bytes(),
+            resident_bytes,
+            behind: fetched.behind,
+            took: now.since(sent),
+        });
+        if !counts.is_zero() {
+            self.read.observer.deaggregated(&counts);
+        }
+        let end = batch.end_position()?;
+        self.fetched_through = Some(end.sequence_number.clone());
+        if self.reached.as_ref().is_some_and(|reached| *reached >= end) {
+            return None;
+        }
+        let first = self
+            .reached
+            .as_ref()
+            .map_or(0, |reached| batch.after(reached));
+        self.reached = Some(end);
+        Some(Delivery {
+            rows: first..batch.len(),
+            batch: Arc::new(batch),
+            behind: fetched.behind,
+            fetched_at: now,
+            end: None,
+        })
+    }
+
+    fn pace(&mut self, bytes: u64, records: usize, limit: u16, behind: Option<Duration>) {
+        let mut answer = Answer {
+            bytes,
+            records,
+            limit,
+            behind,
+            idle_shards: 0,
+        };
+        self.idle.set(records == 0 && !answer.has_more());
+        answer.idle_shards = self.idle.count();
+        self.pacer.answered(self.polling.runtime.now(), &answer);
+    }
+}
