@@ -72,6 +72,12 @@ mod tests {
     const TOO_BIG: &str = "340282366920938463463374607431768211456";
 
     #[test]
+    fn a_hash_key_is_the_digest_as_a_big_endian_number() {
+        assert_eq!(hash_key("a"), 0x0cc1_75b9_c0f1_b6a8_31c3_99e2_6977_2661);
+        assert_eq!(hash_key(""), 0xd41d_8cd9_8f00_b204_e980_0998_ecf8_427e);
+    }
+
+    #[test]
     fn an_explicit_hash_key_wins_when_it_is_a_number() {
         assert_eq!(effective_hash_key("a", Some("0")), 0);
         assert_eq!(effective_hash_key("a", Some("007")), 7);
