@@ -9,6 +9,7 @@ mod error;
 mod idle;
 mod kinesis;
 
+mod memory;
 mod observer;
 mod one_line;
 mod pace;
@@ -24,6 +25,8 @@ pub use deaggregate::{DeaggregationCounts, OutOfRange, deaggregate};
 pub use delivery::{Delivery, PollEnd, ShardEnd};
 pub use error::{SourceError, SourceErrorKind};
 pub use idle::IdleShards;
+pub use kinesis::KinesisSource;
+pub use memory::MemoryStream;
 pub use observer::{FetchReport, RetrievalObserver, Unobserved};
 pub use pace::PaceOptions;
 pub use plan::MAX_RECORDS_PER_CALL;

@@ -109,11 +109,6 @@ impl<'a> RecordRef<'a> {
 
     /// A full copy that shares nothing with the batch.
     #[must_use]
-    #[expect(
-        clippy::should_implement_trait,
-        clippy::wrong_self_convention,
-        reason = "the view is Copy, and ToOwned of the view would be another view"
-    )]
     pub fn to_owned(self) -> Record {
         let position = self.position();
         Record {

@@ -1,0 +1,199 @@
+//! The four calls of a [`ShardSource`] on Kinesis.
+
+use async_trait::async_trait;
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::types::{self, ShardFilterType, ShardIteratorType};
+use aws_smithy_types::DateTime;
+use aws_types::SdkConfig;
+use kcl_lease::{ListedShard, ShardId};
+
+use super::classify::classify;
+use super::client::{control_overrides, reading_client};
+use super::fill;
+use super::service_time::ServiceTime;
+use crate::retrieval::error::{SourceError, SourceErrorKind};
+use crate::retrieval::source::{
+    Fetched, ShardFilter, ShardIterator, ShardSource, StartPosition, StreamDescription,
+    StreamStatus,
+};
+
+/// More pages than a stream can have: 20,000 shards are the largest quota known, a page has up to 1,000.
+const MAX_PAGES: usize = 1_000;
+
+/// A stream on Amazon Kinesis, LocalStack or the emulator.
+#[derive(Debug, Clone)]
+pub struct KinesisSource {
+    client: Client,
+    /// How messages name the stream.
+    label: String,
+    name: Option<String>,
+    arn: Option<String>,
+}
+
+impl KinesisSource {
+    /// The stream called `name`. With `arn`, every call names the stream by that instead, as streams of other accounts
+    /// need it. No network here.
+    ///
+    /// The client is the source's own: endpoint, region, credentials and HTTP client come from `aws`, attempts and time
+    /// limits do not.
+    #[must_use]
+    pub fn new(aws: &SdkConfig, name: &str, arn: Option<String>) -> Self {
+        Self {
+            client: reading_client(aws),
+            label: arn.clone().unwrap_or_else(|| name.to_owned()),
+            name: arn.is_none().then(|| name.to_owned()),
+            arn,
+        }
+    }
+
+    fn malformed(&self, operation: &'static str, detail: &str) -> SourceError {
+        SourceError::new(SourceErrorKind::Malformed, operation)
+            .about(format!("stream {}", self.label))
+            .with_detail(detail)
+    }
+
+    /// One page: the first one by stream and filter, the others by token only, as the service demands.
+    async fn page(
+        &self,
+        filter: &ShardFilter,
+        token: Option<String>,
+    ) -> Result<(Vec<types::Shard>, Option<String>), SourceError> {
+        let request = self.client.list_shards();
+        let request = match token {
+            Some(token) => request.next_token(token),
+            None => request
+                .set_stream_name(self.name.clone())
+                .set_stream_arn(self.arn.clone())
+                .set_shard_filter(sdk_filter(filter, &self.label)?),
+        };
+        let answer = request
+            .customize()
+            .config_override(control_overrides())
+            .send()
+            .await
+            .map_err(|error| classify("ListShards", &self.label, error))?;
+        Ok((answer.shards.unwrap_or_default(), answer.next_token))
+    }
+}
+
+#[async_trait]
+impl ShardSource for KinesisSource {
+    async fn describe(&self) -> Result<StreamDescription, SourceError> {
+        let service_time = ServiceTime::default();
+        let answer = self
+            .client
+            .describe_stream_summary()
+            .set_stream_name(self.name.clone())
+            .set_stream_arn(self.arn.clone())
+            .customize()
+            .config_override(control_overrides())
+            .interceptor(service_time.clone())
+            .send()
+            .await
+            .map_err(|error| classify("DescribeStreamSummary", &self.label, error))?;
+        let summary = answer.stream_description_summary.ok_or_else(|| {
+            self.malformed("DescribeStreamSummary", "there is no description in it")
+        })?;
+        Ok(StreamDescription {
+            created_at: fill::system_time(summary.stream_creation_timestamp),
+            status: match summary.stream_status {
+                types::StreamStatus::Creating => StreamStatus::Creating,
+                types::StreamStatus::Deleting => StreamStatus::Deleting,
+                _ => StreamStatus::Readable,
+            },
+            arn: summary.stream_arn,
+            service_time: service_time.seen(),
+        })
+    }
+
+    async fn list_shards(&self, filter: ShardFilter) -> Result<Vec<ListedShard>, SourceError> {
+        let mut shards = Vec::new();
+        let mut token = None;
+        for _ in 0..MAX_PAGES {
+            let (page, next) = self.page(&filter, token).await?;
+            for shard in &page {
+                shards.push(fill::listed(shard)?);
+            }
+            match next {
+                Some(next) => token = Some(next),
+                None => return Ok(shards),
+            }
+        }
+        Err(self.malformed("ListShards", "the pages do not end"))
+    }
+
+    async fn iterator(
+        &self,
+        shard: &ShardId,
+        from: &StartPosition,
+    ) -> Result<ShardIterator, SourceError> {
+        let request = self
+            .client
+            .get_shard_iterator()
+            .set_stream_name(self.name.clone())
+            .set_stream_arn(self.arn.clone())
+            .shard_id(shard.as_str());
+        let request = match from {
+            StartPosition::TrimHorizon => {
+                request.shard_iterator_type(ShardIteratorType::TrimHorizon)
+            }
+            StartPosition::AtTimestamp(time) => request
+                .shard_iterator_type(ShardIteratorType::AtTimestamp)
+                .timestamp(DateTime::from(*time)),
+            StartPosition::AtSequenceNumber(number) => request
+                .shard_iterator_type(ShardIteratorType::AtSequenceNumber)
+                .starting_sequence_number(number.as_str()),
+            StartPosition::AfterSequenceNumber(number) => request
+                .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
+                .starting_sequence_number(number.as_str()),
+        };
+        let answer = request
+            .customize()
+            .config_override(control_overrides())
+            .send()
+            .await
+            .map_err(|error| classify("GetShardIterator", &self.label, error))?;
+        answer
+            .shard_iterator
+            .map(ShardIterator)
+            .ok_or_else(|| self.malformed("GetShardIterator", "there is no iterator in it"))
+    }
+
+    async fn get_records(
+        &self,
+        iterator: &ShardIterator,
+        limit: u16,
+    ) -> Result<Fetched, SourceError> {
+        let answer = self
+            .client
+            .get_records()
+            .shard_iterator(iterator.0.as_str())
+            .limit(i32::from(limit))
+            .set_stream_arn(self.arn.clone())
+            .send()
+            .await
+            .map_err(|error| classify("GetRecords", &self.label, error))?;
+        fill::fetched(answer).map_err(|error| error.about(format!("stream {}", self.label)))
+    }
+}
+
+fn sdk_filter(
+    filter: &ShardFilter,
+    label: &str,
+) -> Result<Option<types::ShardFilter>, SourceError> {
+    let builder = types::ShardFilter::builder();
+    let builder = match filter {
+        // Without a filter the service lists every shard, and so do emulators that know none.
+        ShardFilter::All => return Ok(None),
+        ShardFilter::AtTrimHorizon => builder.r#type(ShardFilterType::AtTrimHorizon),
+        ShardFilter::AtLatest => builder.r#type(ShardFilterType::AtLatest),
+        ShardFilter::AtTimestamp(time) => builder
+            .r#type(ShardFilterType::AtTimestamp)
+            .timestamp(DateTime::from(*time)),
+    };
+    builder.build().map(Some).map_err(|error| {
+        SourceError::new(SourceErrorKind::Other, "ListShards")
+            .about(format!("stream {label}"))
+            .with_source(error)
+    })
+}
