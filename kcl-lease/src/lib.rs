@@ -1,5 +1,7 @@
 //! Shard leases: the DynamoDB table, worker sessions, and the graph of shards.
 
+#[cfg(feature = "dynamodb")]
+pub mod dynamodb;
 pub mod item;
 mod key;
 mod leader_item;
