@@ -14,6 +14,9 @@ use crate::Timestamp;
 /// 2026-01-01T00:00:00Z: where the time of an emulator inside a test starts, so that runs are alike.
 pub(crate) const TEST_EPOCH: Timestamp = Timestamp(1_767_225_600_000);
 
+/// As far ahead as anybody waits; the clocks of all platforms can count so far.
+const FAR: Duration = Duration::from_secs(20 * 365 * 24 * 60 * 60);
+
 /// A wall time that starts at a given moment when it is first read.
 #[derive(Debug, Clone)]
 pub struct Clock {
@@ -48,6 +51,12 @@ impl Clock {
         let origin = self.origin();
         self.start
             .plus(millis(Instant::now().saturating_duration_since(origin)))
+    }
+
+    /// The instant at which this clock shows `moment`; the present if that is past.
+    pub(crate) fn instant_of(&self, moment: Timestamp) -> Instant {
+        let ahead = u64::try_from(moment.since(self.start)).unwrap_or(0);
+        self.origin() + Duration::from_millis(ahead).min(FAR)
     }
 
     /// How long this clock has been running.

@@ -1,14 +1,19 @@
 //! The emulator: engines, clock, faults and counters behind one handle.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use crate::calls::{CallCounters, CallKey, Calls};
 use crate::clock::Clock;
 use crate::cloudwatch::CloudWatch;
 use crate::dynamodb::{DynamoDb, DynamoDbConfig, ReadView};
 use crate::faults::Faults;
+use crate::kinesis::api::{CreateStreamInput, SubscriptionId};
+use crate::kinesis::{self, Engine, EngineConfig, LoggedRecord, SubscriptionPoll};
 use crate::request_id::{RequestId, RequestIds};
 use crate::settings::Builder;
 use crate::{ApiError, Caller, Timestamp};
@@ -21,6 +26,10 @@ struct Inner {
     clock: Clock,
     region: String,
     latency: Duration,
+    transition: Duration,
+    kinesis: Mutex<Engine>,
+    /// Wakes the tasks that drive subscriptions.
+    wakers: Mutex<BTreeMap<SubscriptionId, Arc<Notify>>>,
     dynamodb: Mutex<DynamoDb>,
     cloudwatch: Mutex<CloudWatch>,
     faults: Faults,
@@ -58,6 +67,7 @@ impl Emulator {
     }
 
     pub(crate) fn with_settings(settings: Builder) -> Self {
+        let kinesis = kinesis_config(&settings);
         let dynamodb = dynamodb_config(&settings);
         Self(Arc::new(Inner {
             faults: Faults::new(settings.seed, &settings.region, &settings.account),
@@ -65,6 +75,9 @@ impl Emulator {
             clock: settings.clock,
             region: settings.region,
             latency: settings.latency,
+            transition: settings.transition,
+            kinesis: Mutex::new(Engine::new(kinesis)),
+            wakers: Mutex::default(),
             dynamodb: Mutex::new(DynamoDb::new(dynamodb)),
             cloudwatch: Mutex::new(CloudWatch::new()),
             calls: CallCounters::default(),
@@ -95,6 +108,38 @@ impl Emulator {
         self.0.calls.snapshot()
     }
 
+    /// Creates a provisioned stream that is `ACTIVE` at once.
+    ///
+    /// # Errors
+    ///
+    /// What `CreateStream` answers, for example `ResourceInUseException` if there is one of that name.
+    pub fn create_stream(&self, name: &str, shards: u32) -> Result<(), ApiError> {
+        let transition = i64::try_from(self.0.transition.as_millis()).unwrap_or(i64::MAX);
+        let request = CreateStreamInput {
+            stream_name: Some(name.to_owned()),
+            shard_count: Some(shards.into()),
+            ..CreateStreamInput::default()
+        };
+        let started = self.clock().now().plus(-transition);
+        self.kinesis(started, &Caller::new("kcl-emulator"), request.into())?;
+        Ok(())
+    }
+
+    /// Calls Kinesis directly at the moment `now`, past faults and counters. Moments should not run
+    /// backwards.
+    ///
+    /// # Errors
+    ///
+    /// What the service answers.
+    pub fn kinesis(
+        &self,
+        now: Timestamp,
+        caller: &Caller,
+        request: kinesis::Request,
+    ) -> Result<kinesis::Response, ApiError> {
+        self.with_kinesis(|engine| engine.call(now, caller, request))
+    }
+
     /// Calls DynamoDB directly at the moment `now`, past faults and counters: a JSON request in, a JSON
     /// answer out.
     ///
@@ -112,14 +157,50 @@ impl Emulator {
         lock(&self.0.dynamodb).call_with(now, caller, operation, body, view)
     }
 
+    /// Asks for the next event of a subscription.
+    #[must_use]
+    pub fn poll_subscription(&self, now: Timestamp, id: SubscriptionId) -> SubscriptionPoll {
+        self.with_kinesis(|engine| engine.poll_subscription(now, id))
+    }
+
+    /// Ends a subscription.
+    pub fn close_subscription(&self, id: SubscriptionId) {
+        self.with_kinesis(|engine| engine.close_subscription(id));
+        lock(&self.0.wakers).remove(&id);
+    }
+
+    /// Every record of a stream that is not trimmed yet, in the order in which they were put: the truth
+    /// that a consumer's output can be compared with. None if there is no such stream.
+    #[must_use]
+    pub fn records(&self, stream: &str) -> Vec<LoggedRecord> {
+        self.with_kinesis(|engine| engine.log(stream))
+    }
+
     /// How many data of each metric arrived, by name space and metric name.
     #[must_use]
-    pub fn metrics(&self) -> std::collections::BTreeMap<(String, String), u64> {
+    pub fn metrics(&self) -> BTreeMap<(String, String), u64> {
         self.with_cloudwatch(|cloudwatch| cloudwatch.counts().clone())
     }
 
     pub(crate) fn with_cloudwatch<T>(&self, act: impl FnOnce(&mut CloudWatch) -> T) -> T {
         act(&mut lock(&self.0.cloudwatch))
+    }
+
+    /// Notified when a call brought something for this subscription.
+    pub(crate) fn waker(&self, id: SubscriptionId) -> Arc<Notify> {
+        Arc::clone(lock(&self.0.wakers).entry(id).or_default())
+    }
+
+    fn with_kinesis<T>(&self, act: impl FnOnce(&mut Engine) -> T) -> T {
+        let mut engine = lock(&self.0.kinesis);
+        let outcome = act(&mut engine);
+        let wakers = lock(&self.0.wakers);
+        for woken in engine.take_woken() {
+            if let Some(waker) = wakers.get(&woken) {
+                waker.notify_one();
+            }
+        }
+        outcome
     }
 
     pub(crate) fn count(&self, key: CallKey) {
@@ -137,6 +218,18 @@ impl Emulator {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn kinesis_config(settings: &Builder) -> EngineConfig {
+    EngineConfig {
+        account: settings.account.clone(),
+        region: settings.region.clone(),
+        throttle_reads: settings.throttling,
+        throttle_writes: settings.throttling,
+        transition: settings.transition,
+        consumer_transition: settings.transition,
+        ..EngineConfig::default()
+    }
 }
 
 fn dynamodb_config(settings: &Builder) -> DynamoDbConfig {

@@ -1,5 +1,6 @@
 //! Kinesis, DynamoDB and CloudWatch on one endpoint: a library, an in-process HTTP client, a server.
 
+mod activity;
 mod caller;
 mod calls;
 mod clock;
@@ -12,6 +13,7 @@ mod front;
 mod in_process;
 pub mod kinesis;
 mod request_id;
+mod server;
 mod service;
 mod settings;
 mod tasks;

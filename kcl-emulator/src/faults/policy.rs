@@ -160,6 +160,27 @@ impl Faults {
         })
     }
 
+    /// Whether a caller is cut off.
+    pub(crate) fn is_partitioned(
+        &self,
+        caller: &Caller,
+        service: Service,
+        running: Duration,
+    ) -> bool {
+        let call = FaultCall {
+            caller,
+            service,
+            operation: "",
+            resources: &[],
+            actions: &[],
+        };
+        self.with(|state| {
+            state.rules.iter().any(|Installed { rule, .. }| {
+                rule.fault == Fault::Disconnect && rule.is_due(running) && rule.selects(&call)
+            })
+        })
+    }
+
     /// Whether there are no rules, so that nobody needs to know what a request is about.
     pub(crate) fn is_idle(&self) -> bool {
         self.with(|state| state.rules.is_empty())

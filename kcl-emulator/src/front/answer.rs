@@ -8,18 +8,19 @@ use http::{HeaderValue, Response, header};
 
 use super::body::Body;
 use super::request::{Call, Dialect, Refusal};
+use super::subscription;
 use crate::cloudwatch::{CloudWatch, Protocol};
 use crate::dynamodb::ReadView;
 use crate::emulator::Emulator;
 use crate::faults::Plan;
-use crate::wire::{error_document, json};
-use crate::{ApiError, Timestamp};
+use crate::wire::{Wire, error_document, event_stream, json};
+use crate::{ApiError, Timestamp, kinesis};
 
 /// Carries the request out now.
 pub(super) fn execute(emulator: &Emulator, call: &Call, plan: &Plan) -> Response<Body> {
     let now = emulator.clock().now();
     let outcome = match call.dialect {
-        Dialect::Kinesis(_) => Err(ApiError::client("UnknownOperationException", "")),
+        Dialect::Kinesis(wire) => from_kinesis(emulator, now, wire, call, plan),
         Dialect::DynamoDb => from_dynamodb(emulator, now, call, plan),
         Dialect::CloudWatch(protocol) => from_cloudwatch(emulator, now, protocol, call),
     };
@@ -58,6 +59,29 @@ pub(super) fn refusal(emulator: &Emulator, refusal: &Refusal) -> Response<Body> 
             wire.encode_error(error),
         ),
     }
+}
+
+fn from_kinesis(
+    emulator: &Emulator,
+    now: Timestamp,
+    wire: Wire,
+    call: &Call,
+    plan: &Plan,
+) -> Result<Response<Body>, ApiError> {
+    let request = wire.decode_request(&call.operation, &call.body)?;
+    let response = emulator.kinesis(now, &call.caller, request)?;
+    if let kinesis::Response::SubscribeToShard(output) = response {
+        let frames = subscription::start(emulator, wire, output.subscription, &call.caller, plan);
+        let answer =
+            with_headers(emulator).header(header::CONTENT_TYPE, event_stream::CONTENT_TYPE);
+        return build(answer, Body::events(frames));
+    }
+    let body = if response.is_empty() {
+        Bytes::new()
+    } else {
+        wire.encode(&response)?
+    };
+    Ok(finish(with_headers(emulator), wire.content_type(), body))
 }
 
 fn from_dynamodb(

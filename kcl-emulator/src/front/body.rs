@@ -1,10 +1,11 @@
-//! The body of an answer.
+//! The body of an answer: all at once, or the events of a subscription as they come.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::sync::mpsc;
 
 use super::ConnectionLost;
 
@@ -15,11 +16,16 @@ pub struct Body(Content);
 #[derive(Debug)]
 enum Content {
     Full(Option<Bytes>),
+    Events(mpsc::Receiver<Result<Bytes, ConnectionLost>>),
 }
 
 impl Body {
-    pub(super) fn full(bytes: Bytes) -> Self {
+    pub(crate) fn full(bytes: Bytes) -> Self {
         Self(Content::Full(Some(bytes).filter(|bytes| !bytes.is_empty())))
+    }
+
+    pub(super) fn events(frames: mpsc::Receiver<Result<Bytes, ConnectionLost>>) -> Self {
+        Self(Content::Events(frames))
     }
 }
 
@@ -29,10 +35,13 @@ impl http_body::Body for Body {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ConnectionLost>>> {
         match &mut self.0 {
             Content::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Events(frames) => frames
+                .poll_recv(context)
+                .map(|frame| frame.map(|bytes| bytes.map(Frame::data))),
         }
     }
 
@@ -46,6 +55,7 @@ impl http_body::Body for Body {
                 let length = bytes.as_ref().map_or(0, Bytes::len);
                 SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
             }
+            Content::Events(_) => SizeHint::default(),
         }
     }
 }

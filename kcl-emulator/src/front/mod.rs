@@ -4,6 +4,7 @@ mod answer;
 mod body;
 mod request;
 mod resources;
+mod subscription;
 
 pub use body::Body;
 

@@ -33,16 +33,28 @@ struct KinesisNames {
     shard_id: Option<String>,
     shard_to_split: Option<String>,
     shard_to_merge: Option<String>,
+    shard_iterator: Option<String>,
 }
 
 fn of_kinesis(wire: Wire, body: &[u8]) -> Named {
     let names: KinesisNames = wire.decode(body).unwrap_or_default();
+    let iterated = names
+        .shard_iterator
+        .as_deref()
+        .and_then(crate::kinesis::iterator_target);
+    let (iterated_stream, iterated_shard) = iterated.unzip();
     let stream = [
         names.stream_name,
         names.stream_arn.as_deref().and_then(stream_of_arn),
         names.consumer_arn.as_deref().and_then(stream_of_arn),
+        iterated_stream,
     ];
-    let shards = [names.shard_id, names.shard_to_split, names.shard_to_merge];
+    let shards = [
+        names.shard_id,
+        names.shard_to_split,
+        names.shard_to_merge,
+        iterated_shard,
+    ];
     let stream = stream.into_iter().flatten().next();
     Named {
         resources: stream

@@ -51,6 +51,12 @@ impl Iterator {
     }
 }
 
+/// The stream and the shard of an iterator that was issued here.
+pub(crate) fn iterator_target(iterator: &str) -> Option<(String, String)> {
+    let iterator = Iterator::open(iterator)?;
+    Some((iterator.stream, super::shard::id(iterator.shard)))
+}
+
 /// What a reader gets from a position on.
 pub(super) struct Page {
     pub(super) records: Vec<api::Record>,

@@ -35,5 +35,6 @@ mod validate;
 
 pub use api::{Request, Response};
 pub use engine::{Engine, EngineConfig, LoggedRecord};
+pub(crate) use get::iterator_target;
 pub use sequence::{InvalidSequenceNumber, SequenceNumber};
 pub use subscribe::SubscriptionPoll;

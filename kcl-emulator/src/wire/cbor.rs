@@ -54,15 +54,20 @@ pub(crate) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CborEr
     Ok(writer.into_bytes())
 }
 
-/// Decodes a body.
 pub(crate) fn from_slice<T: DeserializeOwned>(body: &[u8]) -> Result<T, CborError> {
-    let mut reader = reader(body);
+    let mut reader = map_reader(body)?;
     let value = T::deserialize(&mut reader)?;
     reader.finish()?;
     Ok(value)
 }
 
-/// A reader of a body; an empty body counts as an empty map.
-pub(crate) fn reader(body: &[u8]) -> Reader<'_> {
-    Reader::new(if body.is_empty() { &[0xa0] } else { body })
+/// A reader of a body, which must be a map; an empty one counts as an empty map.
+pub(super) fn map_reader(body: &[u8]) -> Result<Reader<'_>, CborError> {
+    /// The major type of maps, in the first three bits.
+    const MAP: u8 = 5;
+    match body {
+        [] => Ok(Reader::new(&[0xa0])),
+        [first, ..] if first >> 5 == MAP => Ok(Reader::new(body)),
+        _ => Err(de::Error::custom("the body is not a CBOR map")),
+    }
 }

@@ -11,7 +11,7 @@ use serde::de::{
 
 use super::cbor::{CborError, MAX_DEPTH};
 
-pub(crate) struct Reader<'de> {
+pub(super) struct Reader<'de> {
     decoder: Decoder<'de>,
     depth: usize,
 }

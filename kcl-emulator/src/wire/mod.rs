@@ -3,6 +3,7 @@
 pub(crate) mod cbor;
 mod cbor_read;
 mod cbor_write;
+pub(crate) mod event_stream;
 pub(crate) mod json;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::ApiError;
+use crate::kinesis::Request;
 
 /// The encoding of one Kinesis exchange: an answer is encoded as its request was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,33 @@ impl Wire {
         match self {
             Self::Json => json::from_slice(body),
             Self::Cbor => cbor::from_slice(body).map_err(|error| unreadable(&error)),
+        }
+    }
+
+    /// A document without members.
+    pub(crate) fn empty_document(self) -> Bytes {
+        Bytes::from_static(match self {
+            Self::Json => b"{}",
+            Self::Cbor => &[0xa0],
+        })
+    }
+
+    /// Reads the body of a Kinesis request: one object, nothing after it.
+    pub(crate) fn decode_request(self, operation: &str, body: &[u8]) -> Result<Request, ApiError> {
+        match self {
+            Self::Json => {
+                let body = json::object(body)?;
+                let mut reader = serde_json::Deserializer::from_slice(body);
+                let request = Request::decode(operation, &mut reader)?;
+                reader.end().map_err(|error| unreadable(&error))?;
+                Ok(request)
+            }
+            Self::Cbor => {
+                let mut reader = cbor::map_reader(body).map_err(|error| unreadable(&error))?;
+                let request = Request::decode(operation, &mut reader)?;
+                reader.finish().map_err(|error| unreadable(&error))?;
+                Ok(request)
+            }
         }
     }
 
