@@ -1,0 +1,7 @@
+//! What the example programs share.
+
+pub mod aws;
+pub mod aws_error;
+pub mod progress;
+pub mod put;
+pub mod stream_name;
