@@ -17,7 +17,7 @@ pub use setting::*;
 pub use shard::*;
 pub use stream::*;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::ApiError;
 
@@ -55,7 +55,7 @@ macro_rules! operations {
                 D: Deserializer<'de>,
             {
                 match operation {
-                    $(stringify!($operation) => <$input>::deserialize(body)
+                    $(stringify!($operation) => <$input>::deserialize(MapOnly(body))
                         .map(Self::$operation)
                         .map_err(|error| ApiError::client("SerializationException", error.to_string())),)*
                     _ => Err(ApiError::client("UnknownOperationException", "")),
@@ -116,6 +116,26 @@ operations! {
     UpdateMaxRecordSize(UpdateMaxRecordSizeInput) -> Empty,
     UpdateShardCount(UpdateShardCountInput) -> UpdateShardCountOutput,
     UpdateStreamMode(UpdateStreamModeInput) -> Empty,
+}
+
+/// A body that must be a map: a derived structure would take a list of its members as well.
+struct MapOnly<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for MapOnly<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: de::Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    fn is_human_readable(&self) -> bool {
+        self.0.is_human_readable()
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
 }
 
 impl Response {

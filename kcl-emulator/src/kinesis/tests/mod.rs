@@ -1,12 +1,22 @@
 //! Tests of the engine as a whole, by the areas K01 to K26 of the emulator's yardstick. Every moment is given, none is measured.
 
 mod basics;
+mod fanout;
+mod limits;
+mod listing;
+mod properties;
+mod requests;
+mod reshard;
+mod settings;
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Engine, EngineConfig, Request, SubscriptionPoll, api::SubscriptionId};
+use super::{
+    Engine, EngineConfig, Request, SubscriptionPoll,
+    api::{SubscribeToShardEvent, SubscriptionId},
+};
 use crate::{ApiError, Caller, Timestamp};
 
 /// An engine and the moment at which it is asked.
@@ -120,6 +130,69 @@ impl Lab {
         shards.iter().map(|shard| text(&shard["ShardId"])).collect()
     }
 
+    pub(super) fn split(&mut self, shard: u32, at: u128) {
+        self.ok(
+            "SplitShard",
+            json!({"StreamName": "s", "ShardToSplit": shard_id(shard), "NewStartingHashKey": at.to_string()}),
+        );
+    }
+
+    pub(super) fn merge(&mut self, first: u32, second: u32) {
+        self.ok(
+            "MergeShards",
+            json!({
+                "StreamName": "s", "ShardToMerge": shard_id(first), "AdjacentShardToMerge": shard_id(second),
+            }),
+        );
+    }
+
+    pub(super) fn scale(&mut self, target: usize) {
+        self.ok(
+            "UpdateShardCount",
+            json!({"StreamName": "s", "TargetShardCount": target, "ScalingType": "UNIFORM_SCALING"}),
+        );
+    }
+
+    /// Registers a consumer `name` of `s` and returns its ARN.
+    pub(super) fn register(&mut self, name: &str) -> String {
+        let answer = self.ok(
+            "RegisterStreamConsumer",
+            json!({"StreamARN": STREAM_ARN, "ConsumerName": name}),
+        );
+        text(&answer["Consumer"]["ConsumerARN"])
+    }
+
+    pub(super) fn try_subscribe(
+        &mut self,
+        consumer: &str,
+        shard: u32,
+        position: &Value,
+    ) -> Result<SubscriptionId, ApiError> {
+        let input = json!({"ConsumerARN": consumer, "ShardId": shard_id(shard), "StartingPosition": position});
+        let request = Request::decode("SubscribeToShard", input)?;
+        match self.engine.call(self.now, &Caller::new("test"), request)? {
+            super::Response::SubscribeToShard(output) => Ok(output.subscription),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        consumer: &str,
+        shard: u32,
+        position: Value,
+    ) -> SubscriptionId {
+        self.try_subscribe(consumer, shard, &position).unwrap()
+    }
+
+    /// The next event, which must be there now.
+    pub(super) fn event(&mut self, id: SubscriptionId) -> SubscribeToShardEvent {
+        match self.poll(id) {
+            SubscriptionPoll::Event(event) => event,
+            other => panic!("no event: {other:?}"),
+        }
+    }
+
     pub(super) fn status(&mut self) -> String {
         let answer = self.ok("DescribeStreamSummary", json!({"StreamName": "s"}));
         text(&answer["StreamDescriptionSummary"]["StreamStatus"])
@@ -131,10 +204,11 @@ impl Lab {
 }
 
 pub(super) const HALF: u128 = 1 << 127;
-pub(super) const TRIM_HORIZON: &str = "TRIM_HORIZON";
+pub(super) const HOUR: i64 = 3_600_000;
+pub(super) const STREAM_ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
 
 pub(super) fn from_start() -> Value {
-    json!({"ShardIteratorType": TRIM_HORIZON})
+    json!({"ShardIteratorType": "TRIM_HORIZON"})
 }
 
 pub(super) fn text(value: &Value) -> String {
