@@ -1,5 +1,7 @@
 //! Shard leases: the DynamoDB table, worker sessions, and the graph of shards.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
 pub mod item;

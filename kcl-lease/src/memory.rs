@@ -160,23 +160,22 @@ fn write_all(
     writes: Vec<RowWrite>,
 ) -> Result<Transacted, TableErrorKind> {
     validate_transaction(&writes).map_err(invalid)?;
-    let judge = |write: &RowWrite| {
+    let mut refusals = Vec::new();
+    let mut changed = Vec::new();
+    for write in writes {
         let found = items.get(&write.key);
-        match holds(&write.condition, found) {
-            true => Refusal::None,
-            false => Refusal::Condition(found.cloned()),
+        if holds(&write.condition, found) {
+            let after = change(&write, found).map_err(invalid)?;
+            changed.push((write.key, after));
+            refusals.push(Refusal::None);
+        } else {
+            refusals.push(Refusal::Condition(found.cloned()));
         }
-    };
-    let refusals: Vec<_> = writes.iter().map(judge).collect();
+    }
     if refusals.iter().any(|refusal| *refusal != Refusal::None) {
         return Ok(Transacted::Refused(refusals));
     }
-    let changed: Vec<_> = writes
-        .into_iter()
-        .map(|write| Ok((change(&write, items.get(&write.key))?, write.key)))
-        .collect::<Result<_, String>>()
-        .map_err(invalid)?;
-    for (after, key) in changed {
+    for (key, after) in changed {
         store(items, key, after);
     }
     Ok(Transacted::Applied)
@@ -254,4 +253,14 @@ fn add_number(name: &str, add: u64, found: Option<Value>) -> Result<Value, Strin
     };
     let sum = found.checked_add(i128::from(add)).ok_or_else(no_number)?;
     Ok(Value::N(sum.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_does_what_every_lease_table_must() {
+        crate::conformance::check_all(&MemoryLeaseTable::new()).await;
+    }
 }

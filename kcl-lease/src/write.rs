@@ -89,6 +89,11 @@ impl RowWrite {
         if self.key.is_empty() || self.key.len() > MAX_KEY {
             return Err(format!("a key has 1 to {MAX_KEY} bytes"));
         }
+        for term in &self.condition {
+            if let Term::Equals(name, value) = term {
+                validate_value(name, value)?;
+            }
+        }
         match &self.change {
             Change::Put(item) => {
                 if item.get(attribute::KEY) != Some(&Value::text(self.key.as_str())) {
@@ -98,6 +103,7 @@ impl RowWrite {
                     .try_for_each(|(name, value)| validate_value(name, value))
             }
             Change::Update(edits) => validate_edits(edits),
+            Change::Check if self.condition.is_empty() => Err("a check has a condition".to_owned()),
             Change::Delete | Change::Check => Ok(()),
         }
     }

@@ -4,6 +4,8 @@ mod error;
 mod expression;
 mod row;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::time::Duration;

@@ -87,7 +87,7 @@ impl DynamoDbLeaseTable {
         };
         if !is_lease_table(table) {
             let kind = TableErrorKind::WrongSchema {
-                found: describe_keys(table.key_schema()),
+                found: describe_keys(table),
             };
             return Err(self.error(Operation::DESCRIBE, kind));
         }
@@ -152,20 +152,30 @@ fn lease_key() -> Result<(AttributeDefinition, KeySchemaElement), BuildError> {
 }
 
 fn is_lease_table(table: &TableDescription) -> bool {
-    let text = |definition: &AttributeDefinition| {
-        definition.attribute_name() == attribute::KEY
-            && *definition.attribute_type() == ScalarAttributeType::S
+    let [key] = table.key_schema() else {
+        return false;
     };
-    matches!(
-        table.key_schema(),
-        [key] if key.attribute_name() == attribute::KEY && *key.key_type() == KeyType::Hash
-    ) && table.attribute_definitions().iter().any(text)
+    key.attribute_name() == attribute::KEY
+        && *key.key_type() == KeyType::Hash
+        && type_of(table, attribute::KEY) == Some(&ScalarAttributeType::S)
 }
 
-fn describe_keys(keys: &[KeySchemaElement]) -> String {
-    let parts: Vec<_> = keys
+fn type_of<'a>(table: &'a TableDescription, name: &str) -> Option<&'a ScalarAttributeType> {
+    let definitions = table.attribute_definitions();
+    let found = definitions.iter().find(|d| d.attribute_name() == name);
+    found.map(AttributeDefinition::attribute_type)
+}
+
+/// Such as `id (N, HASH), at (S, RANGE)`.
+fn describe_keys(table: &TableDescription) -> String {
+    let parts: Vec<_> = table
+        .key_schema()
         .iter()
-        .map(|key| format!("{} ({})", key.attribute_name(), key.key_type()))
+        .map(|key| {
+            let name = key.attribute_name();
+            let kind = type_of(table, name).map_or("?", ScalarAttributeType::as_str);
+            format!("{name} ({kind}, {})", key.key_type())
+        })
         .collect();
     parts.join(", ")
 }
