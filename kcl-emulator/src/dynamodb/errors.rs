@@ -10,6 +10,14 @@ pub(super) fn serialization(message: impl Into<String>) -> ApiError {
     ApiError::client("SerializationException", message)
 }
 
+pub(super) fn not_found(message: impl Into<String>) -> ApiError {
+    ApiError::client("ResourceNotFoundException", message)
+}
+
+pub(super) fn in_use(message: impl Into<String>) -> ApiError {
+    ApiError::client("ResourceInUseException", message)
+}
+
 pub(super) fn unknown_operation() -> ApiError {
     ApiError::client("UnknownOperationException", "")
 }

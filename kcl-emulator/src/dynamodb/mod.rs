@@ -1,12 +1,29 @@
 //! DynamoDB: one table service for all callers, driven by the moments handed in.
+//!
+//! Rows, expressions and indexes are the store's (`backend`). Over it lie what depends on time or is a
+//! fault: states of tables and indexes, throttling, idempotency tokens, backups, stale reads.
 
 mod backend;
+mod backups;
+mod capacity;
+mod control;
 mod errors;
+mod request;
+mod rows;
+mod status;
+mod table;
+mod tokens;
+mod versions;
 
-use serde_json::Value;
+use std::time::Duration;
 
 use crate::{ApiError, Caller, Timestamp};
 use backend::Store;
+use capacity::Capacity;
+use status::Tables;
+use table::Throughput;
+use tokens::Tokens;
+use versions::Versions;
 
 /// How the emulated DynamoDB behaves.
 #[derive(Debug, Clone)]
@@ -16,6 +33,23 @@ pub struct DynamoDbConfig {
     pub region: String,
     /// The account in ARNs.
     pub account: String,
+    /// How long a new table and its indexes are `CREATING`.
+    pub table_creation: Duration,
+    /// How long a changed table is `UPDATING`.
+    pub table_update: Duration,
+    /// How long a deleted table is `DELETING`.
+    pub table_deletion: Duration,
+    /// How long an index added to a table is `CREATING`: the first half the table is `UPDATING`, the
+    /// second half the index is filled.
+    pub index_creation: Duration,
+    /// Whether calls beyond the throughput of a table are throttled.
+    pub throttling: bool,
+    /// Read and write units for each second that every on-demand table is capped at, if any.
+    pub on_demand_cap: Option<(u32, u32)>,
+    /// How many versions of each row are kept for stale reads; none switches them off.
+    pub row_versions: usize,
+    /// How many bytes the kept versions may take in all; the oldest ones go first.
+    pub row_version_bytes: usize,
 }
 
 impl Default for DynamoDbConfig {
@@ -23,6 +57,14 @@ impl Default for DynamoDbConfig {
         Self {
             region: "us-east-1".to_owned(),
             account: "000000000000".to_owned(),
+            table_creation: Duration::from_millis(100),
+            table_update: Duration::from_millis(100),
+            table_deletion: Duration::from_millis(100),
+            index_creation: Duration::from_millis(200),
+            throttling: true,
+            on_demand_cap: None,
+            row_versions: 64,
+            row_version_bytes: 64 << 20,
         }
     }
 }
@@ -43,16 +85,38 @@ pub enum ReadView {
 /// The emulated service.
 #[derive(Debug)]
 pub struct DynamoDb {
+    config: DynamoDbConfig,
     store: Box<dyn Store>,
+    tables: Tables,
+    capacity: Capacity,
+    tokens: Tokens,
+    versions: Versions,
 }
 
 impl DynamoDb {
     /// A service without tables.
     #[must_use]
-    pub fn new(_config: DynamoDbConfig) -> Self {
+    pub fn new(config: DynamoDbConfig) -> Self {
+        let capacity = Capacity::new(
+            config.throttling,
+            config.on_demand_cap.map(|(read, write)| Throughput {
+                read: read.into(),
+                write: write.into(),
+            }),
+        );
         Self {
             store: backend::open(),
+            tables: Tables::default(),
+            capacity,
+            tokens: Tokens::default(),
+            versions: Versions::new(config.row_versions, config.row_version_bytes),
+            config,
         }
+    }
+
+    /// Switches throttling of all tables on or off.
+    pub fn set_throttling(&mut self, enabled: bool) {
+        self.capacity.enabled = enabled;
     }
 
     /// Answers one call: a JSON request in, a JSON answer out (awsJson1.0).
@@ -81,10 +145,21 @@ impl DynamoDb {
         _caller: &Caller,
         operation: &str,
         body: &[u8],
-        _view: ReadView,
+        view: ReadView,
     ) -> Result<Vec<u8>, ApiError> {
-        let request: Value = serde_json::from_slice(body).map_err(|_| errors::serialization(""))?;
-        let answer = self.store.execute(now, operation, &request)?;
-        serde_json::to_vec(&answer).map_err(|e| errors::internal(e.to_string()))
+        self.tables.settle(now);
+        let request = request::read(body)?;
+        let answer = match rows::side(operation) {
+            Some(side) => self.rows(now, operation, side, request, view),
+            None => self.control(now, operation, request),
+        }?;
+        serde_json::to_vec(&answer).map_err(|error| errors::internal(error.to_string()))
     }
 }
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
