@@ -236,5 +236,10 @@ fn dynamodb_config(settings: &Builder) -> DynamoDbConfig {
     let mut config = DynamoDbConfig::default();
     config.region.clone_from(&settings.region);
     config.account.clone_from(&settings.account);
+    config.throttling = settings.throttling;
+    config.table_creation = settings.transition;
+    config.table_update = settings.transition;
+    config.table_deletion = settings.transition;
+    config.index_creation = settings.transition;
     config
 }
