@@ -301,6 +301,27 @@ async fn the_writes_of_a_transaction_are_denied_by_their_own_actions() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stale_read_sees_an_older_row_unless_it_is_consistent() {
+    let emulator = Emulator::new();
+    with_table(&emulator).await;
+    let worker = dynamodb(&emulator, "worker");
+    for _ in 0..3 {
+        bump(&worker, "a").await.unwrap();
+    }
+    emulator
+        .faults()
+        .add(Rule::new(Fault::StaleRead { versions: 2 }).caller("worker"));
+    assert_eq!(read(&worker, "a", false).await.as_deref(), Some("1"));
+    assert_eq!(read(&worker, "a", true).await.as_deref(), Some("3"));
+    assert_eq!(
+        read(&dynamodb(&emulator, "other"), "a", false)
+            .await
+            .as_deref(),
+        Some("3")
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_iterator_expires_on_demand() {
     let emulator = Emulator::new();
     emulator.create_stream("orders", 2).unwrap();

@@ -154,6 +154,32 @@ async fn the_end_of_a_shard_names_its_children_and_ends_the_stream() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_of_a_shard_comes_with_the_end_of_the_transition() {
+    let transition = Duration::from_millis(500);
+    let emulator = Emulator::builder().transition(transition).build();
+    let (client, consumer) = fan_out(&emulator).await;
+    sleep(transition).await;
+    let mut output = subscribe(&client, &consumer).await;
+    next(&mut output).await.unwrap();
+    client
+        .split_shard()
+        .stream_name("s")
+        .shard_to_split(SHARD)
+        .new_starting_hash_key("1000")
+        .send()
+        .await
+        .unwrap();
+    let start = Instant::now();
+    let end = next(&mut output).await.unwrap();
+    assert_eq!(end.child_shards.unwrap_or_default().len(), 2);
+    assert!(
+        start.elapsed() <= transition + Duration::from_millis(2),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_subscription_is_closed() {
     let emulator = Emulator::new();
     let (client, consumer) = fan_out(&emulator).await;

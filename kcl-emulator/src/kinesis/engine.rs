@@ -256,6 +256,8 @@ impl Engine {
         if let Some(stream) = self.streams.get_mut(name) {
             stream.status = status;
             stream.pending = Some(Pending { due, change });
+            // Its subscriptions shall know when to look again.
+            self.woken.extend(stream.followers());
             self.agenda.insert((due, name.to_owned()));
         }
     }
