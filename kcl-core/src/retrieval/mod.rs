@@ -17,6 +17,8 @@ mod plan;
 mod polling;
 mod record;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use batch::{Batch, Records};
 pub use batch_builder::{BatchBuilder, InvalidBatch, RawRecord};

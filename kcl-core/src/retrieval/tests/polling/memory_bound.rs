@@ -1,0 +1,129 @@
+//! Memory stays within the budget, whatever processors do.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::sleep;
+
+use super::{MIB, Reading, Setup};
+use crate::retrieval::tests::numbered_aggregate;
+use crate::retrieval::{RecordRef, StartPosition};
+
+const SHARDS: usize = 100;
+
+fn read_all(setup: &Setup) -> Vec<Reading> {
+    (0..SHARDS)
+        .map(|index| setup.read_shard(setup.shard(index), StartPosition::TrimHorizon, None))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a24_a_hundred_blocked_shards_stay_within_the_budget_and_share_it() {
+    let setup = Setup::with_budget(100, 2 * MIB);
+    for index in 0..SHARDS {
+        let shard = setup.shard(index);
+        // Ten user records in a Kinesis record of more than 4 KiB.
+        let packed = numbered_aggregate(&format!("{index:0>200}"), 10);
+        for _ in 0..30 {
+            setup.stream.put_to(&shard, "key", packed.clone());
+        }
+    }
+    let mut readings = read_all(&setup);
+    sleep(Duration::from_secs(600)).await;
+    let budget = &setup.polling.budget;
+    assert!(budget.peak() <= budget.total(), "{} bytes", budget.peak());
+    assert!(
+        budget.used() > budget.total() / 10,
+        "the budget is used: {}",
+        budget.used()
+    );
+    for reading in &readings {
+        assert_eq!(reading.deliveries.len(), 1, "every shard got its share");
+    }
+
+    let counts = join_all(readings.iter_mut().map(|reading| async {
+        let mut most = 0;
+        let mut records = 0;
+        while records < 300 {
+            let delivery = reading.next().await;
+            records += delivery.rows.len();
+            most = most.max(delivery.batch.resident_bytes());
+            sleep(Duration::from_millis(5)).await;
+        }
+        (records, most)
+    }))
+    .await;
+    assert!(counts.iter().all(|(records, _)| *records == 300));
+    assert!(budget.peak() <= budget.total(), "{} bytes", budget.peak());
+    drop(readings);
+    assert_eq!(budget.used(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a24_kept_slices_count_until_they_are_dropped() {
+    let setup = Setup::with_budget(1, MIB);
+    let shard = setup.shard(0);
+    for _ in 0..40 {
+        setup.stream.put_to(&shard, "key", vec![1; 100 << 10]);
+    }
+    let mut reading = setup.read(StartPosition::TrimHorizon, None);
+    let mut kept = Vec::new();
+    let took_all = async {
+        while kept.len() < 40 {
+            let delivery = reading.next().await;
+            kept.extend(delivery.batch.iter().map(RecordRef::data_bytes));
+        }
+    };
+    let stuck = tokio::time::timeout(Duration::from_secs(600), took_all).await;
+    assert!(stuck.is_err(), "kept slices hold the budget");
+    assert!((5..=11).contains(&kept.len()), "{}", kept.len());
+    let before = kept.len();
+    kept.clear();
+    let mut rest = before;
+    while rest < 40 {
+        rest += reading.next().await.rows.len();
+    }
+    assert_eq!(rest, 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_larger_than_the_budget_gets_through() {
+    let setup = Setup::with_budget(2, 64 << 10);
+    for index in 0..2 {
+        let shard = setup.shard(index);
+        for _ in 0..3 {
+            setup.stream.put_to(&shard, "key", vec![1; 1 << 20]);
+        }
+    }
+    let readings =
+        [0, 1].map(|index| setup.read_shard(setup.shard(index), StartPosition::TrimHorizon, None));
+    let counts = join_all(readings.into_iter().map(|mut reading| async move {
+        let mut records = 0;
+        while records < 3 {
+            records += reading.next().await.rows.len();
+        }
+        records
+    }))
+    .await;
+    assert_eq!(counts, [3, 3]);
+    assert!(
+        setup.polling.budget.peak() < 2 << 20,
+        "never two of them at once"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn tables_of_offsets_count_too() {
+    let setup = Setup::new(1);
+    let shard = setup.shard(0);
+    // User records without data: the table is far larger than the payload.
+    let texts: Vec<(&str, &[u8])> = (0..20_000).map(|_| ("k", &[][..])).collect();
+    let packed = crate::retrieval::tests::aggregate(&texts);
+    let payload = packed.len() as u64;
+    setup.stream.put_to(&shard, "key", packed);
+    let mut reading = setup.read(StartPosition::TrimHorizon, None);
+    let delivery = reading.next().await;
+    assert_eq!(delivery.rows.len(), 20_000);
+    assert!(setup.polling.budget.used() > 5 * payload);
+    assert_eq!(setup.polling.budget.used(), delivery.batch.resident_bytes());
+}
