@@ -114,7 +114,7 @@ fn k18_records_come_at_once_and_heartbeats_every_five_seconds() {
     let mut lab = Lab::stream(1);
     let consumer = lab.register("app");
     lab.put("old", 0, b"1");
-    let id = lab.subscribe(&consumer, 0, json!({"Type": "LATEST"}));
+    let id = lab.subscribe(&consumer, 0, &json!({"Type": "LATEST"}));
     let event = lab.event(id);
     assert!(event.records.is_empty() && event.continuation_sequence_number.is_some());
     assert_eq!(
@@ -159,12 +159,12 @@ fn k18_a_reader_continues_after_the_number_of_an_empty_event() {
         let mut lab = Lab::stream(2);
         let consumer = lab.register("app");
         lab.put("elsewhere", HALF, b"0");
-        let id = lab.subscribe(&consumer, 0, start);
+        let id = lab.subscribe(&consumer, 0, &start);
         let number = lab.event(id).continuation_sequence_number.unwrap();
         lab.pass(5_000);
         lab.put("later", 0, b"1");
         let after = json!({"Type": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": number.to_string()});
-        let id = lab.subscribe(&consumer, 0, after);
+        let id = lab.subscribe(&consumer, 0, &after);
         assert_eq!(keys(&lab.event(id)), ["later"]);
     }
 }
@@ -173,7 +173,7 @@ fn k18_a_reader_continues_after_the_number_of_an_empty_event() {
 fn k18_subscriptions_end_after_five_minutes() {
     let mut lab = Lab::stream(1);
     let consumer = lab.register("app");
-    let id = lab.subscribe(&consumer, 0, trim_horizon());
+    let id = lab.subscribe(&consumer, 0, &trim_horizon());
     lab.pass(299_999);
     lab.event(id);
     assert_eq!(
@@ -185,7 +185,7 @@ fn k18_subscriptions_end_after_five_minutes() {
     lab.pass(1);
     assert_eq!(lab.poll(id), SubscriptionPoll::Ended);
     assert_eq!(lab.poll(id), SubscriptionPoll::Ended);
-    lab.subscribe(&consumer, 0, trim_horizon());
+    lab.subscribe(&consumer, 0, &trim_horizon());
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn k18_a_subscription_gets_2_mib_a_second() {
     for _ in 0..100 {
         lab.put("k", 0, &[0; 100 * 1024]);
     }
-    let id = lab.subscribe(&consumer, 0, trim_horizon());
+    let id = lab.subscribe(&consumer, 0, &trim_horizon());
     let began = lab.now;
     let (mut records, mut events) = (0, 0);
     while records < 100 {
@@ -226,17 +226,17 @@ fn k19_a_second_subscription_is_refused_for_five_seconds_then_takes_over() {
     let mut lab = Lab::stream(2);
     let consumer = lab.register("app");
     let other = lab.register("other");
-    let first = lab.subscribe(&consumer, 0, trim_horizon());
+    let first = lab.subscribe(&consumer, 0, &trim_horizon());
     lab.event(first);
     lab.pass(4_999);
     let refused = lab
         .try_subscribe(&consumer, 0, &trim_horizon())
         .unwrap_err();
     assert_eq!(refused.code, "ResourceInUseException");
-    lab.subscribe(&consumer, 1, trim_horizon());
-    lab.subscribe(&other, 0, trim_horizon());
+    lab.subscribe(&consumer, 1, &trim_horizon());
+    lab.subscribe(&other, 0, &trim_horizon());
     lab.pass(1);
-    let second = lab.subscribe(&consumer, 0, trim_horizon());
+    let second = lab.subscribe(&consumer, 0, &trim_horizon());
     assert_eq!(lab.engine.take_woken().collect::<Vec<_>>(), [first]);
     assert_eq!(lab.poll(first), SubscriptionPoll::Ended);
     lab.event(second);
@@ -246,7 +246,7 @@ fn k19_a_second_subscription_is_refused_for_five_seconds_then_takes_over() {
 fn k20_a_shard_ends_with_children_and_without_a_continuation() {
     let mut lab = Lab::stream(1);
     let consumer = lab.register("app");
-    let id = lab.subscribe(&consumer, 0, trim_horizon());
+    let id = lab.subscribe(&consumer, 0, &trim_horizon());
     lab.event(id);
     lab.put("last", 0, b"1");
     lab.split(0, HALF);
@@ -259,7 +259,7 @@ fn k20_a_shard_ends_with_children_and_without_a_continuation() {
     assert_eq!(children[0].parent_shards, [shard_id(0)]);
     assert_eq!(lab.poll(id), SubscriptionPoll::Ended);
     lab.pass(5_000);
-    let again = lab.subscribe(&consumer, 0, json!({"Type": "LATEST"}));
+    let again = lab.subscribe(&consumer, 0, &json!({"Type": "LATEST"}));
     assert!(lab.event(again).child_shards.is_some());
 }
 
@@ -274,7 +274,7 @@ fn k20_a_waiting_subscription_wakes_when_a_split_is_through() {
         .unwrap_err();
     assert_eq!(refused.code, "ResourceInUseException");
     lab.pass(1_000);
-    let id = lab.subscribe(&consumer, 0, trim_horizon());
+    let id = lab.subscribe(&consumer, 0, &trim_horizon());
     lab.event(id);
     lab.split(0, HALF);
     assert_eq!(
@@ -291,12 +291,12 @@ fn k20_a_waiting_subscription_wakes_when_a_split_is_through() {
 fn subscriptions_end_with_their_consumer_and_when_cut() {
     let mut lab = Lab::stream(1);
     let consumer = lab.register("app");
-    let id = lab.subscribe(&consumer, 0, trim_horizon());
+    let id = lab.subscribe(&consumer, 0, &trim_horizon());
     lab.engine.cut_subscription(id);
     assert_eq!(lab.engine.take_woken().collect::<Vec<_>>(), [id]);
     assert_eq!(lab.poll(id), SubscriptionPoll::Ended);
     lab.pass(5_000);
-    let id = lab.subscribe(&consumer, 0, trim_horizon());
+    let id = lab.subscribe(&consumer, 0, &trim_horizon());
     lab.event(id);
     lab.ok("DeregisterStreamConsumer", json!({"ConsumerARN": consumer}));
     assert!(lab.engine.take_woken().any(|woken| woken == id));

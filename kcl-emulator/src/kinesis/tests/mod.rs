@@ -180,9 +180,9 @@ impl Lab {
         &mut self,
         consumer: &str,
         shard: u32,
-        position: Value,
+        position: &Value,
     ) -> SubscriptionId {
-        self.try_subscribe(consumer, shard, &position).unwrap()
+        self.try_subscribe(consumer, shard, position).unwrap()
     }
 
     /// The next event, which must be there now.
