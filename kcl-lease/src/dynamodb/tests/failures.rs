@@ -37,9 +37,15 @@ async fn prepared() -> (Emulator, DynamoDbLeaseTable) {
 async fn write_under(fault: Fault) -> TableError {
     let (emulator, table) = prepared().await;
     emulator.faults().add(Rule::new(fault));
-    let error = table.write(count()).await.unwrap_err();
+    let error = ends(table.write(count())).await.unwrap_err();
     assert_eq!(error.operation(), "UpdateItem");
     error
+}
+
+/// A call that would hang for ever fails the test instead.
+async fn ends<T>(call: impl Future<Output = T>) -> T {
+    let limit = Duration::from_secs(3_600);
+    tokio::time::timeout(limit, call).await.unwrap()
 }
 
 fn service_error(status: u16, code: &str) -> Fault {
@@ -104,7 +110,7 @@ async fn a_call_is_one_request_and_ends_in_time() {
 
     emulator.faults().add(Rule::new(Fault::Hang));
     let start = Instant::now();
-    table.write(count()).await.unwrap_err();
+    ends(table.write(count())).await.unwrap_err();
     assert_eq!(start.elapsed().as_secs(), OPTIONS.call_timeout.as_secs());
 }
 
@@ -113,7 +119,8 @@ async fn a_read_without_answer_is_just_repeated() {
     for fault in [Fault::InternalError, Fault::LoseAnswer, Fault::Hang] {
         let (emulator, table) = prepared().await;
         emulator.faults().add(Rule::new(fault));
-        let error = table.get("row", Consistency::Strong).await.unwrap_err();
+        let read = table.get("row", Consistency::Strong);
+        let error = ends(read).await.unwrap_err();
         assert_eq!(error.kind(), &TableErrorKind::Unavailable);
         assert!(error.is_retryable() && error.has_no_side_effects());
     }

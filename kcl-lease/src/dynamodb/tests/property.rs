@@ -144,7 +144,7 @@ async fn compare(calls: Vec<Call>) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn memory_and_dynamodb_agree(calls in prop::collection::vec(call(), 1..16)) {

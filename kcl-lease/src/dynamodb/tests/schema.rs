@@ -36,8 +36,12 @@ async fn create_lease_table(emulator: &Emulator) {
     create_table(emulator, &[key]).await;
 }
 
+/// Whether this call created the table. One that would hang for ever fails the test instead.
 async fn prepare(emulator: &Emulator) -> Result<bool, TableError> {
-    table(emulator).prepare().await.map(|done| done.created)
+    let table = table(emulator);
+    let limit = Duration::from_secs(3_600);
+    let answer = tokio::time::timeout(limit, table.prepare()).await;
+    answer.unwrap().map(|done| done.created)
 }
 
 #[tokio::test(start_paused = true)]
