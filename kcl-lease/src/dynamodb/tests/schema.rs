@@ -77,6 +77,32 @@ async fn workers_that_start_together_create_one_table() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_table_that_becomes_active_is_waited_for() {
+    let emulator = Emulator::builder()
+        .transition(Duration::from_secs(5))
+        .build();
+    let start = Instant::now();
+    assert!(prepare(&emulator).await.unwrap());
+    let took = start.elapsed();
+    assert!(
+        took >= Duration::from_secs(5) && took <= Duration::from_secs(6),
+        "{took:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_does_not_become_active_is_named_with_its_state() {
+    let emulator = Emulator::builder()
+        .transition(Duration::from_secs(3_600))
+        .build();
+    let error = prepare(&emulator).await.unwrap_err();
+    let expected = TableErrorKind::NotActive {
+        status: "CREATING".to_owned(),
+    };
+    assert_eq!(error.kind(), &expected);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_existing_table_needs_no_permission_to_describe_or_create() {
     let emulator = Emulator::new();
     create_lease_table(&emulator).await;
