@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::plan::learned;
+use super::plan::{Learned, learned};
 
 /// The memory that the records of one worker may take, in resident bytes: buffers and tables of offsets.
 ///
 /// Whoever waits for room is served in order of arrival, so that a shard that asks for much is not overtaken for ever by
 /// shards that ask for little. Cheap to clone; clones share the budget.
+///
+/// Room is reserved before a read from what records took lately. A read that meets larger ones takes more, by at most
+/// its own answer (10 MiB and its table); then no new read starts until use is below the total again.
 #[derive(Clone)]
 pub struct Budget {
     shared: Arc<Shared>,
@@ -30,8 +33,8 @@ struct State {
     shards: usize,
     next_ticket: u64,
     queue: VecDeque<Waiting>,
-    /// What a Kinesis record of this worker's stream takes in memory, as seen lately by any shard.
-    bytes_per_record: Option<u64>,
+    /// What Kinesis records take in memory, as seen lately by any shard.
+    learned: Option<Learned>,
 }
 
 struct Waiting {
@@ -257,16 +260,15 @@ impl Member {
         (self.budget.total() / (2 * shards)).max(1)
     }
 
-    /// What a Kinesis record takes in memory, as seen lately by any shard; `None` before the first one.
-    #[must_use]
-    pub fn bytes_per_record(&self) -> Option<u64> {
-        self.budget.shared.lock().bytes_per_record
+    /// What Kinesis records take in memory, as seen lately by any shard; `None` before the first one.
+    pub(super) fn learned(&self) -> Option<Learned> {
+        self.budget.shared.lock().learned
     }
 
     /// Notes what one answer took.
-    pub fn learn(&self, bytes: u64, records: usize) {
+    pub(super) fn learn(&self, bytes: u64, records: usize) {
         let mut state = self.budget.shared.lock();
-        state.bytes_per_record = learned(state.bytes_per_record, bytes, records);
+        state.learned = learned(state.learned, bytes, records);
     }
 }
 

@@ -10,6 +10,9 @@ const TARGET_ANSWER_BYTES: u64 = 1 << 20;
 /// The largest record that a stream takes unless it was set up for larger ones. Assumed until a record was seen.
 const LARGEST_USUAL_RECORD: u64 = 1 << 20;
 
+/// How many times as many records as were seen a call may ask for.
+const TRUST: u64 = 16;
+
 /// What to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -19,37 +22,56 @@ pub(super) struct Plan {
     pub(super) reserve: u64,
 }
 
+/// What records took in memory lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Learned {
+    /// Bytes for each record.
+    pub(super) bytes_per_record: u64,
+    /// On how many records this rests.
+    pub(super) records: u64,
+}
+
 /// Plans a call so that its answer stays within `share` bytes, if records stay as large as they were.
 ///
-/// One record is always asked for, also when it takes more than the share: it then waits until that much is free, and
-/// for the whole budget (`total`) when it takes more than that.
-pub(super) fn plan(
-    total: u64,
-    share: u64,
-    bytes_per_record: Option<u64>,
-    max_records: u16,
-) -> Plan {
-    let each = bytes_per_record.unwrap_or(LARGEST_USUAL_RECORD).max(1);
+/// Few records are poor evidence, so a call asks for at most [`TRUST`] times as many as were seen. One record is always
+/// asked for, also when it takes more than the share: it then waits until that much is free, and for the whole budget
+/// (`total`) when it takes more than that.
+pub(super) fn plan(total: u64, share: u64, learned: Option<Learned>, max_records: u16) -> Plan {
+    let (each, trusted) = learned.map_or((LARGEST_USUAL_RECORD, 1), |learned| {
+        let trusted = learned.records.saturating_mul(TRUST);
+        (learned.bytes_per_record.max(1), trusted)
+    });
     let affordable = share.min(TARGET_ANSWER_BYTES) / each;
     let most = max_records.clamp(1, MAX_RECORDS_PER_CALL);
-    let limit = u16::try_from(affordable).unwrap_or(most).clamp(1, most);
+    let limit = u16::try_from(affordable.min(trusted))
+        .unwrap_or(most)
+        .clamp(1, most);
     Plan {
         limit,
         reserve: each.saturating_mul(u64::from(limit)).min(total),
     }
 }
 
-/// What a record takes in memory, after another answer: grows at once, shrinks slowly, so that a run of small records
-/// does not make the next call forget the large ones. An answer without records teaches nothing.
-pub(super) fn learned(before: Option<u64>, bytes: u64, records: usize) -> Option<u64> {
+/// What is known after another answer. The size grows at once and shrinks slowly, so that a run of small records does not
+/// make the next call forget the large ones. An answer without records teaches nothing.
+pub(super) fn learned(before: Option<Learned>, bytes: u64, records: usize) -> Option<Learned> {
     let records = records as u64;
     if records == 0 {
         return before;
     }
     let now = bytes.div_ceil(records);
     Some(match before {
-        Some(before) if before > now => before - (before - now).div_ceil(8),
-        _ => now,
+        Some(before) => Learned {
+            bytes_per_record: match before.bytes_per_record.checked_sub(now) {
+                Some(less) => before.bytes_per_record - less.div_ceil(8),
+                None => now,
+            },
+            records: before.records.saturating_add(records),
+        },
+        None => Learned {
+            bytes_per_record: now,
+            records,
+        },
     })
 }
 
@@ -58,6 +80,13 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
+
+    fn known(bytes_per_record: u64) -> Option<Learned> {
+        Some(Learned {
+            bytes_per_record,
+            records: 100_000,
+        })
+    }
 
     #[test]
     fn before_any_record_was_seen_room_for_the_largest_is_taken() {
@@ -72,24 +101,24 @@ mod tests {
 
     #[test]
     fn the_limit_follows_the_size_of_records() {
-        let limit = |each| plan(64 * MIB, 32 * MIB, Some(each), 10_000).limit;
+        let limit = |each| plan(64 * MIB, 32 * MIB, known(each), 10_000).limit;
         assert_eq!(limit(50), 10_000);
         assert_eq!(limit(1024), 1024);
         assert_eq!(limit(MIB / 2), 2);
         assert_eq!(limit(9 * MIB), 1);
-        assert_eq!(plan(64 * MIB, 32 * MIB, Some(50), 100).limit, 100);
+        assert_eq!(plan(64 * MIB, 32 * MIB, known(50), 100).limit, 100);
     }
 
     #[test]
     fn a_small_share_means_a_small_answer() {
-        let planned = plan(64 * MIB, 64 << 10, Some(1000), 10_000);
+        let planned = plan(64 * MIB, 64 << 10, known(1000), 10_000);
         assert_eq!(planned.limit, 65);
         assert!(planned.reserve <= 64 << 10);
     }
 
     #[test]
     fn a_record_larger_than_the_budget_asks_for_all_of_it() {
-        let planned = plan(1000, 500, Some(5000), 10_000);
+        let planned = plan(1000, 500, known(5000), 10_000);
         assert_eq!(
             planned,
             Plan {
@@ -100,18 +129,33 @@ mod tests {
     }
 
     #[test]
+    fn few_records_are_poor_evidence() {
+        let mut known = None;
+        let limits: Vec<u16> = (0..4)
+            .map(|_| {
+                let limit = plan(64 * MIB, 32 * MIB, known, 10_000).limit;
+                known = learned(known, 100 * u64::from(limit), usize::from(limit));
+                limit
+            })
+            .collect();
+        assert_eq!(limits, [1, 16, 272, 4624]);
+    }
+
+    #[test]
     fn sizes_are_learned_at_once_and_forgotten_slowly() {
-        assert_eq!(learned(None, 1000, 10), Some(100));
-        assert_eq!(learned(Some(100), 8000, 10), Some(800));
-        assert_eq!(learned(Some(800), 0, 0), Some(800));
-        let mut size = Some(800);
+        let size = |learned: Option<Learned>| learned.unwrap().bytes_per_record;
+        assert_eq!(size(learned(None, 1000, 10)), 100);
+        assert_eq!(size(learned(known(100), 8000, 10)), 800);
+        assert_eq!(learned(known(800), 0, 0), known(800));
+        assert_eq!(learned(None, 0, 0), None);
+        let mut large = known(800);
         for _ in 0..4 {
-            size = learned(size, 100, 1);
+            large = learned(large, 100, 1);
         }
-        assert!(size > Some(400), "{size:?}");
+        assert!(size(large) > 400, "{large:?}");
         for _ in 0..60 {
-            size = learned(size, 100, 1);
+            large = learned(large, 100, 1);
         }
-        assert_eq!(size, Some(100));
+        assert_eq!(size(large), 100);
     }
 }

@@ -17,7 +17,7 @@ use super::delivery::{Delivery, PollEnd};
 use super::idle::{IdleMark, IdleShards};
 use super::observer::RetrievalObserver;
 use super::pace::{PaceOptions, Pacer};
-use super::plan::MAX_RECORDS_PER_CALL;
+use super::plan::{Learned, MAX_RECORDS_PER_CALL};
 use super::source::{ShardIterator, ShardSource, StartPosition};
 
 /// What all shards of a worker poll with.
@@ -83,8 +83,8 @@ pub struct Poller {
     fetched_through: Option<SequenceNumber>,
     /// What is complete or delivered: nothing up to here is delivered (again).
     reached: Option<Position>,
-    /// What a Kinesis record of this shard takes in memory.
-    bytes_per_record: Option<u64>,
+    /// What Kinesis records of this shard take in memory.
+    learned: Option<Learned>,
     /// Whether the iterator expired before it was ever used with success.
     expired_unused: bool,
     /// The shard answered without a next iterator; children that it named.
@@ -103,7 +103,7 @@ impl Poller {
             iterator: None,
             fetched_through: None,
             reached: read.skip_through.clone(),
-            bytes_per_record: None,
+            learned: None,
             expired_unused: false,
             closed: None,
             polling,
@@ -142,7 +142,10 @@ impl Poller {
     /// The next answer with news.
     async fn next(&mut self) -> Result<Delivery, PollEnd> {
         loop {
-            tokio::time::sleep(self.pacer.pause(self.polling.runtime.now())).await;
+            let pause = self.pacer.pause(self.polling.runtime.now());
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
             let delivery = match self.closed.clone() {
                 Some(named) => self.end_of_shard(named).await,
                 None => self.read().await,

@@ -26,7 +26,7 @@ impl Poller {
         let asked = plan(
             budget.total(),
             self.member.share(),
-            self.bytes_per_record.or(self.member.bytes_per_record()),
+            self.learned.or(self.member.learned()),
             self.polling.max_records,
         );
         let before_wait = self.polling.runtime.now();
@@ -88,7 +88,7 @@ impl Poller {
         } else {
             room.resize(resident_bytes);
             batch.hold(Arc::new(room));
-            self.bytes_per_record = learned(self.bytes_per_record, resident_bytes, kinesis_records);
+            self.learned = learned(self.learned, resident_bytes, kinesis_records);
             self.member.learn(resident_bytes, kinesis_records);
         }
         self.expired_unused = false;

@@ -126,7 +126,7 @@ async fn the_share_of_a_shard_follows_how_many_there_are() {
     assert_eq!(first.share(), 50);
     drop(others);
     assert_eq!(first.share(), 500);
-    assert_eq!(first.bytes_per_record(), None);
+    assert_eq!(first.learned(), None);
     budget.join().learn(1000, 10);
-    assert_eq!(first.bytes_per_record(), Some(100));
+    assert_eq!(first.learned().unwrap().bytes_per_record, 100);
 }
