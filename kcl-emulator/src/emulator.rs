@@ -237,9 +237,10 @@ fn dynamodb_config(settings: &Builder) -> DynamoDbConfig {
     config.region.clone_from(&settings.region);
     config.account.clone_from(&settings.account);
     config.throttling = settings.throttling;
-    config.table_creation = settings.transition;
-    config.table_update = settings.transition;
-    config.table_deletion = settings.transition;
+    let table_transition = settings.table_transition.unwrap_or(settings.transition);
+    config.table_creation = table_transition;
+    config.table_update = table_transition;
+    config.table_deletion = table_transition;
     config.index_creation = settings.transition;
     config
 }

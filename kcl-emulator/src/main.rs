@@ -60,6 +60,7 @@ fn build(options: &Options, script: Option<FaultScript>) -> Emulator {
         .wall_clock()
         .throttling(options.throttling.is_on())
         .transition(options.transition)
+        .table_transition(options.table_transition)
         .seed(options.seed)
         .region(&options.region)
         .account(&options.account_id)

@@ -39,9 +39,14 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value_t = Switch::On)]
     pub(crate) throttling: Switch,
 
-    /// How long streams, consumers and tables stay in CREATING, UPDATING and DELETING.
+    /// How long streams, consumers and table indexes stay in CREATING, UPDATING and DELETING.
     #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = humantime::parse_duration)]
     pub(crate) transition: Duration,
+
+    /// How long tables stay in CREATING, UPDATING and DELETING. At once by default: the waiters of the
+    /// AWS SDKs look again only after 20 seconds, so that applications would start slowly.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub(crate) table_transition: Duration,
 
     /// Inject the faults of this JSON file, for example {"rules": [{"operation": "GetRecords",
     /// "probability": 0.1, "fault": {"action": "aws:fis:inject-api-internal-error"}}]}.

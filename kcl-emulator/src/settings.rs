@@ -10,6 +10,7 @@ use crate::{Emulator, Timestamp};
 pub struct Builder {
     pub(crate) throttling: bool,
     pub(crate) transition: Duration,
+    pub(crate) table_transition: Option<Duration>,
     pub(crate) seed: u64,
     pub(crate) region: String,
     pub(crate) account: String,
@@ -22,6 +23,7 @@ impl Default for Builder {
         Self {
             throttling: true,
             transition: Duration::ZERO,
+            table_transition: None,
             seed: 0,
             region: "us-east-1".to_owned(),
             account: "000000000000".to_owned(),
@@ -45,6 +47,14 @@ impl Builder {
     #[must_use]
     pub fn transition(mut self, duration: Duration) -> Self {
         self.transition = duration;
+        self
+    }
+
+    /// How long tables (not their indexes) stay in CREATING, UPDATING and DELETING, if not as long as
+    /// everything else.
+    #[must_use]
+    pub fn table_transition(mut self, duration: Duration) -> Self {
+        self.table_transition = Some(duration);
         self
     }
 

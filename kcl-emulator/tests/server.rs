@@ -1,5 +1,9 @@
 //! The program: ready line, options, both versions of HTTP, clean stop.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 
@@ -25,7 +29,10 @@ fn program(arguments: &[&str]) -> Command {
 async fn start(arguments: &[&str]) -> (Child, String) {
     let mut child = program(arguments).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = lines.next_line().await.unwrap().unwrap();
+    let Some(line) = lines.next_line().await.unwrap() else {
+        let output = child.wait_with_output().await.unwrap();
+        panic!("no ready line: {}", String::from_utf8_lossy(&output.stderr));
+    };
     let address = line.strip_prefix("kcl-emulator ready: http://").unwrap();
     (child, address.to_owned())
 }
@@ -155,6 +162,7 @@ async fn help_names_every_option() {
         "--create-stream",
         "--throttling",
         "--transition",
+        "--table-transition",
         "--faults",
         "--seed",
         "--region",

@@ -7,6 +7,8 @@
 
 mod common;
 
+use std::io::Write;
+
 use bytes::Bytes;
 use common::{CBOR, JSON, call, header, json, kinesis, respond};
 use http::{Request, Response};
@@ -184,12 +186,21 @@ async fn cloudwatch_is_found_in_all_three_protocols() {
         "application/x-amz-json-1.0",
         json_body,
     );
+    let form_body = "Action=PutMetricData&Namespace=n&MetricData.member.1.MetricName=m";
     let mut form = call(
         "",
         "application/x-www-form-urlencoded; charset=utf-8",
-        "Action=PutMetricData&Namespace=n&MetricData.member.1.MetricName=m&MetricData.member.1.Value=1",
+        form_body,
     );
     form.headers_mut().remove("x-amz-target");
+    // The Java SDK compresses what is larger than 10 KB.
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(form_body.as_bytes()).unwrap();
+    let mut compressed = form.clone();
+    *compressed.body_mut() = Full::new(gzip.finish().unwrap().into());
+    compressed
+        .headers_mut()
+        .insert("content-encoding", "gzip".parse().unwrap());
     let mut encoder = Encoder::new(Vec::new());
     encoder
         .map(2)
@@ -214,6 +225,7 @@ async fn cloudwatch_is_found_in_all_three_protocols() {
     for (request, content_type) in [
         (by_target, "application/x-amz-json-1.0"),
         (form, "text/xml"),
+        (compressed, "text/xml"),
         (rpc, "application/cbor"),
     ] {
         let answer = respond(&emulator, request).await;
@@ -223,8 +235,8 @@ async fn cloudwatch_is_found_in_all_three_protocols() {
         );
     }
     let counted = emulator.metrics();
-    assert_eq!(counted.get(&("n".to_owned(), "m".to_owned())), Some(&3));
-    assert_eq!(emulator.calls().of(Service::CloudWatch, "PutMetricData"), 3);
+    assert_eq!(counted.get(&("n".to_owned(), "m".to_owned())), Some(&4));
+    assert_eq!(emulator.calls().of(Service::CloudWatch, "PutMetricData"), 4);
 }
 
 #[tokio::test(start_paused = true)]

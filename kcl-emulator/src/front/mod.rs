@@ -89,6 +89,18 @@ async fn travel(emulator: Emulator, call: Call, plan: Plan) -> Answer {
 }
 
 fn carry_out(emulator: &Emulator, call: &Call, plan: &Plan) -> Answer {
+    let answer = fare(emulator, call, plan);
+    let status = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
+    tracing::debug!(
+        service = call.service().name(),
+        operation = call.operation,
+        status,
+        "answered"
+    );
+    answer
+}
+
+fn fare(emulator: &Emulator, call: &Call, plan: &Plan) -> Answer {
     let refused: &ApiError = match &plan.outcome {
         Outcome::Refuse(error) => error,
         Outcome::LoseRequest | Outcome::Hang => return Err(ConnectionLost),

@@ -98,7 +98,10 @@ fn route(
         return Some((Dialect::CloudWatch(Protocol::Cbor), operation.to_owned()));
     }
     if content_type.starts_with("application/x-www-form-urlencoded") {
-        let operation = form_action(body)?.to_owned();
+        // A compressed form is read later; only metric data is ever compressed.
+        let compressed = parts.headers.contains_key(header::CONTENT_ENCODING);
+        let operation = form_action(body).or(compressed.then_some("PutMetricData"))?;
+        let operation = operation.to_owned();
         return Some((Dialect::CloudWatch(Protocol::Query), operation));
     }
     let (service, operation) = Service::of_target(text(&parts.headers, "x-amz-target"))?;
