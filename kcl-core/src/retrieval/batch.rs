@@ -150,6 +150,12 @@ impl Batch {
         Some(self.get(self.len().checked_sub(1)?)?.position())
     }
 
+    /// The sequence number of the first Kinesis record, also if that record has no user record to deliver.
+    #[must_use]
+    pub fn first_sequence_number(&self) -> Option<SequenceNumber> {
+        Some(self.sequence_number(self.sources.first()?))
+    }
+
     /// The place that is reached when everything in the batch is complete: the last Kinesis record with the highest
     /// sub-sequence number in it, also if that record has no user record to deliver. `None` without Kinesis records.
     #[must_use]

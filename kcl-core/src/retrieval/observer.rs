@@ -57,6 +57,12 @@ pub trait RetrievalObserver: Debug + Send + Sync {
         _ = (unknown, error);
     }
 
+    /// The record at which reading resumed was no longer in the stream; the oldest one left is `oldest`. Records between
+    /// the two may have been lost to retention.
+    fn gap(&self, resumed_at: &SequenceNumber, oldest: &SequenceNumber) {
+        _ = (resumed_at, oldest);
+    }
+
     /// A read had to wait for room in the byte budget.
     fn waited_for_room(&self, waited: Duration) {
         _ = waited;

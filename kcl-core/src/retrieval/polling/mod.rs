@@ -81,6 +81,8 @@ pub struct Poller {
     iterator: Option<ShardIterator>,
     /// The last Kinesis record that was fetched: where to go on with a new iterator.
     fetched_through: Option<SequenceNumber>,
+    /// The record that the first answer should begin with: the one at which reading resumes.
+    expected_first: Option<SequenceNumber>,
     /// What is complete or delivered: nothing up to here is delivered (again).
     reached: Option<Position>,
     /// What Kinesis records of this shard take in memory.
@@ -102,6 +104,10 @@ impl Poller {
             idle: polling.idle_shards.mark(),
             iterator: None,
             fetched_through: None,
+            expected_first: match &read.start {
+                StartPosition::AtSequenceNumber(number) => Some(number.clone()),
+                _ => None,
+            },
             reached: read.skip_through.clone(),
             learned: None,
             expired_unused: false,

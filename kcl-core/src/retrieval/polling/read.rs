@@ -6,6 +6,7 @@ use std::time::Duration;
 use kcl_lease::runtime::Moment;
 
 use super::Poller;
+use crate::retrieval::batch::Batch;
 use crate::retrieval::budget::Reservation;
 use crate::retrieval::deaggregate::deaggregate;
 use crate::retrieval::delivery::Delivery;
@@ -114,6 +115,7 @@ impl Poller {
             self.read.observer.deaggregated(&counts);
         }
         let end = batch.end_position()?;
+        self.tell_gap(&batch);
         self.fetched_through = Some(end.sequence_number.clone());
         if self.reached.as_ref().is_some_and(|reached| *reached >= end) {
             return None;
@@ -130,6 +132,16 @@ impl Poller {
             fetched_at: now,
             end: None,
         })
+    }
+
+    /// The service silently goes on with the oldest record when the one asked for is past retention.
+    fn tell_gap(&mut self, batch: &Batch) {
+        if let (Some(expected), Some(first)) =
+            (self.expected_first.take(), batch.first_sequence_number())
+            && first > expected
+        {
+            self.read.observer.gap(&expected, &first);
+        }
     }
 
     fn pace(&mut self, bytes: u64, records: usize, limit: u16, behind: Option<Duration>) {

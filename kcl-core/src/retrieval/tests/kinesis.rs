@@ -62,12 +62,13 @@ impl Stream {
     }
 
     fn read(&self, shard: ShardId) -> mpsc::Receiver<Delivery> {
-        self.read_observed(shard, Arc::new(Unobserved))
+        self.read_from(shard, StartPosition::TrimHorizon, Arc::new(Unobserved))
     }
 
-    fn read_observed(
+    fn read_from(
         &self,
         shard: ShardId,
+        start: StartPosition,
         observer: Arc<dyn RetrievalObserver>,
     ) -> mpsc::Receiver<Delivery> {
         let runtime = Runtime::virtual_time(1);
@@ -76,7 +77,7 @@ impl Stream {
         let read = ShardRead {
             shard,
             hash_range: HashKeyRange::FULL,
-            start: StartPosition::TrimHorizon,
+            start,
             skip_through: None,
             observer,
         };
@@ -232,6 +233,29 @@ async fn an_iterator_that_outlives_five_minutes_of_waiting_is_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a07_a_checkpoint_past_retention_resumes_at_the_oldest_record_and_tells_the_gap() {
+    let stream = stream(1).await;
+    stream.put("key", "trimmed").await;
+    let shard = stream.first_shard().await;
+    let mut deliveries = stream.read(shard.clone());
+    let trimmed = next(&mut deliveries).await.end_position().unwrap();
+    drop(deliveries);
+    sleep(Duration::from_secs(25 * 3600)).await;
+    stream.put("key", "kept").await;
+    let notes = Arc::new(Notes::default());
+    let mut deliveries = stream.read_from(
+        shard,
+        StartPosition::AtSequenceNumber(trimmed.sequence_number.clone()),
+        Arc::clone(&notes) as Arc<dyn RetrievalObserver>,
+    );
+    let kept = next(&mut deliveries).await;
+    assert_eq!(super::texts(&kept.batch), ["kept"]);
+    let oldest = kept.end_position().unwrap().sequence_number;
+    let gap = format!("gap {} {oldest}", trimmed.sequence_number);
+    assert_eq!(notes.of("gap"), [gap]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn reading_as_fast_as_the_service_allows_is_never_throttled() {
     let stream = stream(1).await;
     for _ in 0..6 {
@@ -241,7 +265,11 @@ async fn reading_as_fast_as_the_service_allows_is_never_throttled() {
     let started = Instant::now();
     let notes = Arc::new(Notes::default());
     let observer = Arc::clone(&notes) as Arc<dyn RetrievalObserver>;
-    let mut deliveries = stream.read_observed(stream.first_shard().await, observer);
+    let mut deliveries = stream.read_from(
+        stream.first_shard().await,
+        StartPosition::TrimHorizon,
+        observer,
+    );
     let mut records = 0;
     while records < 6 {
         records += next(&mut deliveries).await.rows.len();

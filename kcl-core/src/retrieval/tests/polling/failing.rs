@@ -129,7 +129,7 @@ async fn a07_a_trimmed_checkpoint_resumes_at_the_oldest_record_and_says_so() {
     let setup = Setup::new(1);
     let numbers = setup.put("trimmed", 10);
     setup.stream.trim(&setup.shard(0));
-    setup.put("kept", 3);
+    let kept = setup.put("kept", 3);
     let complete = Position::new(numbers[4].clone(), 0);
     let start = StartPosition::AtSequenceNumber(numbers[4].clone());
     let started = Instant::now();
@@ -138,6 +138,8 @@ async fn a07_a_trimmed_checkpoint_resumes_at_the_oldest_record_and_says_so() {
     assert!(started.elapsed() < Duration::from_secs(10));
     let restarted = reading.notes.of("restarted");
     assert_eq!(restarted, [format!("restarted {}", numbers[4])]);
+    let gap = reading.notes.of("gap");
+    assert_eq!(gap, [format!("gap {} {}", numbers[4], kept[0])]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,4 +156,5 @@ async fn starting_over_does_not_repeat_what_is_complete() {
     );
     assert_eq!(reading.texts(5).await, numbered("record", 5..10));
     assert_eq!(reading.notes.of("restarted").len(), 1);
+    assert!(reading.notes.of("gap").is_empty(), "nothing was lost");
 }

@@ -69,6 +69,10 @@ impl RetrievalObserver for Notes {
         self.add(format!("failed {attempt} {}", error.kind()));
     }
 
+    fn gap(&self, resumed_at: &SequenceNumber, oldest: &SequenceNumber) {
+        self.add(format!("gap {resumed_at} {oldest}"));
+    }
+
     fn restarted_at_trim_horizon(&self, unknown: &SequenceNumber, _: &SourceError) {
         self.add(format!("restarted {unknown}"));
     }

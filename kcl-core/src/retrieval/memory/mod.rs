@@ -1,25 +1,18 @@
-//! A stream in memory, to test what stands on a [`ShardSource`] without any service.
+//! A stream in memory, to test what stands on a [`ShardSource`](super::ShardSource) without any service.
+
+mod source;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use kcl_checkpoint::SequenceNumber;
 use kcl_lease::runtime::Runtime;
 use kcl_lease::{HashKeyRange, ListedShard, ShardId};
 
-use super::batch_builder::{BatchBuilder, RawRecord};
 use super::error::{SourceError, SourceErrorKind};
-use super::source::{
-    Fetched, ShardFilter, ShardIterator, ShardSource, StartPosition, StreamDescription,
-    StreamStatus,
-};
-
-/// Largest answer, as the service's.
-const MAX_ANSWER_BYTES: usize = 10 << 20;
 
 /// A stream in memory. Clones are handles to the same one.
 ///
@@ -283,145 +276,6 @@ impl State {
         self.records += 1;
         SequenceNumber::parse(&format!("4966{:052}", self.records)).expect("digits")
     }
-
-    /// The index at which reading starts.
-    fn index(&self, shard: &Shard, from: &StartPosition) -> Result<usize, SourceError> {
-        let known = |number: &SequenceNumber| match shard.records.get(shard.trimmed) {
-            Some(oldest) => *number >= oldest.sequence_number,
-            None => shard.trimmed == 0,
-        };
-        let before = |include: &dyn Fn(&Stored) -> bool| shard.records.partition_point(include);
-        let index = match from {
-            StartPosition::TrimHorizon => 0,
-            StartPosition::AtTimestamp(time) => before(&|stored| stored.arrival < *time),
-            StartPosition::AtSequenceNumber(number)
-            | StartPosition::AfterSequenceNumber(number)
-                if !known(number) =>
-            {
-                let kind = SourceErrorKind::InvalidArgument;
-                return Err(SourceError::new(kind, "GetShardIterator")
-                    .with_detail("the sequence number is past retention"));
-            }
-            StartPosition::AtSequenceNumber(number) => {
-                before(&|stored| stored.sequence_number < *number)
-            }
-            StartPosition::AfterSequenceNumber(number) => {
-                before(&|stored| stored.sequence_number <= *number)
-            }
-        };
-        Ok(index.max(shard.trimmed))
-    }
-}
-
-#[async_trait]
-impl ShardSource for MemoryStream {
-    async fn describe(&self) -> Result<StreamDescription, SourceError> {
-        drop(self.called("DescribeStreamSummary")?);
-        Ok(StreamDescription {
-            arn: "arn:aws:kinesis:us-east-1:000000000000:stream/memory".to_owned(),
-            created_at: self.created_at,
-            status: StreamStatus::Readable,
-            service_time: Some(self.runtime.wall_time()),
-        })
-    }
-
-    /// Shards have no history of opening and closing here, so a time stands for now, and the trim horizon for the
-    /// shards without parents.
-    async fn list_shards(&self, filter: ShardFilter) -> Result<Vec<ListedShard>, SourceError> {
-        let state = self.called("ListShards")?;
-        Ok(state.listing(|shard| match filter {
-            ShardFilter::All => true,
-            ShardFilter::AtTrimHorizon => shard.parent.is_none(),
-            ShardFilter::AtLatest | ShardFilter::AtTimestamp(_) => shard.open,
-        }))
-    }
-
-    async fn iterator(
-        &self,
-        shard: &ShardId,
-        from: &StartPosition,
-    ) -> Result<ShardIterator, SourceError> {
-        let state = self.called("GetShardIterator")?;
-        let not_found = SourceError::new(SourceErrorKind::StreamNotFound, "GetShardIterator");
-        let known = state.shard(shard).ok_or(not_found)?;
-        let index = state.index(known, from)?;
-        Ok(token(state.generation, shard, index))
-    }
-
-    async fn get_records(
-        &self,
-        iterator: &ShardIterator,
-        limit: u16,
-    ) -> Result<Fetched, SourceError> {
-        let state = self.called("GetRecords")?;
-        let failure = |kind| SourceError::new(kind, "GetRecords");
-        let (generation, id, index) =
-            read_token(iterator).ok_or_else(|| failure(SourceErrorKind::InvalidArgument))?;
-        if generation != state.generation {
-            return Err(failure(SourceErrorKind::ExpiredIterator));
-        }
-        let shard = state
-            .shard(&id)
-            .ok_or_else(|| failure(SourceErrorKind::StreamNotFound))?;
-        let rest = shard
-            .records
-            .get(index.max(shard.trimmed)..)
-            .unwrap_or_default();
-        let mut bytes = 0;
-        let taken = rest
-            .iter()
-            .take(usize::from(limit))
-            .take_while(|stored| {
-                bytes += stored.data.len();
-                bytes <= MAX_ANSWER_BYTES || bytes == stored.data.len()
-            })
-            .count();
-        let (answer, left) = rest.split_at(taken);
-        let ended = left.is_empty() && !shard.listed.open;
-        let next = shard.records.len() - left.len();
-        Ok(Fetched {
-            batch: batch(answer)
-                .map_err(|invalid| failure(SourceErrorKind::Malformed).with_source(invalid))?,
-            next: (!ended).then(|| token(generation, &id, next)),
-            children: if ended && state.names_children {
-                state.listing(|listed| listed.parents().any(|parent| *parent == id))
-            } else {
-                Vec::new()
-            },
-            behind: Some(left.first().map_or(Duration::ZERO, |oldest| {
-                let age = self.runtime.wall_time().duration_since(oldest.arrival);
-                age.unwrap_or_default().max(Duration::from_millis(1))
-            })),
-        })
-    }
-}
-
-fn batch(records: &[Stored]) -> Result<super::batch::Batch, super::batch_builder::InvalidBatch> {
-    let mut builder = BatchBuilder::with_capacity(records.len());
-    for stored in records {
-        let since_1970 = stored.arrival.duration_since(SystemTime::UNIX_EPOCH);
-        let raw = RawRecord {
-            sequence_number: stored.sequence_number.as_str(),
-            partition_key: &stored.partition_key,
-            arrival_millis: since_1970
-                .ok()
-                .and_then(|since| i64::try_from(since.as_millis()).ok()),
-            encryption_type: None,
-        };
-        builder.push(raw, stored.data.clone())?;
-    }
-    Ok(builder.finish())
-}
-
-fn token(generation: u64, shard: &ShardId, index: usize) -> ShardIterator {
-    ShardIterator(format!("{generation}/{index}/{shard}"))
-}
-
-fn read_token(iterator: &ShardIterator) -> Option<(u64, ShardId, usize)> {
-    let mut parts = iterator.0.splitn(3, '/');
-    let generation = parts.next()?.parse().ok()?;
-    let index = parts.next()?.parse().ok()?;
-    Some((generation, ShardId::from(parts.next()?), index))
 }
 
 impl fmt::Debug for MemoryStream {
