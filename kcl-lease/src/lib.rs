@@ -1,24 +1,43 @@
 //! Shard leases: the DynamoDB table, worker sessions, and the graph of shards.
 
+mod answer;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod coordinator;
+mod digest;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
+mod grant;
+mod graph;
+mod held;
 pub mod item;
 mod key;
 mod leader_item;
 mod lease;
 mod listed_shard;
+mod liveness;
 mod memory;
 pub mod retry;
 mod row;
 mod row_reader;
 pub mod runtime;
+mod session;
+mod shard_end;
 mod stream_item;
 pub mod table;
+mod take;
+#[cfg(test)]
+mod test_support;
+mod view;
 mod worker_item;
 pub mod write;
 
+pub use coordinator::{
+    Coordinator, CoordinatorError, CoordinatorEvent, CoordinatorHandle, CoordinatorOptions,
+    OpenedStream, StreamIdentity, SyncOutcome,
+};
+pub use grant::{Grant, GrantError, LossReason, ShardEndOutcome};
+pub use graph::ListingError;
 pub use key::{
     HashKeyRange, InvalidHashKeyRange, InvalidWorkerName, LeaseKey, MAX_WORKER_NAME, ShardId,
     WorkerId,

@@ -1,0 +1,338 @@
+//! The loop that drives coordination: take in a request or an answer, then do whatever is due.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::CoordinatorOptions;
+use super::calls::{Answer, CallError, Calls};
+use super::event::{CoordinatorError, CoordinatorEvent};
+use super::handle::Command;
+use super::sessions::{Phase, Trouble};
+use super::streams::Streams;
+use crate::grant::LossReason;
+use crate::held::HeldLease;
+use crate::key::{LeaseKey, WorkerId};
+use crate::liveness::Liveness;
+use crate::runtime::{Moment, Runtime};
+use crate::table::LeaseTable;
+use crate::take::Step;
+use crate::view::View;
+
+/// Takes, reads and other calls that are not urgent, on their way at once.
+pub(super) const BACKGROUND_MAX: usize = 32;
+/// Writes of holders on their way at once.
+const ROW_WRITES_MAX: usize = 64;
+/// A table that refuses is asked again after this long at first, and at the most.
+pub(super) const RETRY: Duration = Duration::from_millis(100);
+pub(super) const RETRY_LONGEST: Duration = Duration::from_secs(5);
+
+/// What a driver is made of, prepared before its thread runs.
+pub(super) struct Seat {
+    pub(super) options: CoordinatorOptions,
+    pub(super) runtime: Runtime,
+    pub(super) rng: fastrand::Rng,
+    pub(super) worker: watch::Sender<WorkerId>,
+    pub(super) commands: mpsc::WeakUnboundedSender<Command>,
+    pub(super) received: mpsc::UnboundedReceiver<Command>,
+    pub(super) events: mpsc::UnboundedSender<CoordinatorEvent>,
+}
+
+/// Everything that one worker's coordination knows.
+pub(super) struct Driver {
+    pub(super) options: CoordinatorOptions,
+    pub(super) runtime: Runtime,
+    pub(super) rng: fastrand::Rng,
+    pub(super) worker: watch::Sender<WorkerId>,
+    pub(super) commands: mpsc::WeakUnboundedSender<Command>,
+    received: mpsc::UnboundedReceiver<Command>,
+    events: mpsc::UnboundedSender<CoordinatorEvent>,
+    pub(super) calls: Calls,
+    pub(super) started: Moment,
+    pub(super) phase: Phase,
+    pub(super) trouble: Option<Trouble>,
+    pub(super) liveness: Liveness,
+    pub(super) view: View,
+    /// The first scan was read.
+    pub(super) scanned: Option<Moment>,
+    pub(super) scanning: bool,
+    pub(super) scan_due: Moment,
+    pub(super) table_was_empty: bool,
+    pub(super) unreadable: BTreeSet<String>,
+    pub(super) newer_protocol: bool,
+    pub(super) streams: Streams,
+    pub(super) held: BTreeMap<LeaseKey, HeldLease>,
+    /// Leases that are held or being taken.
+    pub(super) busy: BTreeSet<LeaseKey>,
+    /// Held leases that may have something to write.
+    pub(super) dirty: BTreeSet<LeaseKey>,
+    pub(super) retries: BTreeSet<(Moment, LeaseKey)>,
+    pub(super) row_writes: usize,
+    pub(super) attempts: u64,
+    pub(super) grants: u64,
+    /// Set when something changed that what to take depends on.
+    pub(super) replan: bool,
+    pub(super) steps: VecDeque<Step>,
+    /// Rows to read although the view does not hold them.
+    pub(super) rows_wanted: BTreeSet<LeaseKey>,
+    pub(super) reading: BTreeSet<Step>,
+    pub(super) not_before: BTreeMap<LeaseKey, Moment>,
+    pub(super) reads_not_before: BTreeMap<Step, Moment>,
+    pub(super) plan_wake: Option<Moment>,
+    pub(super) watched: BTreeSet<WorkerId>,
+    pub(super) watch_due: Moment,
+    pub(super) listing_asked: Option<Moment>,
+    pub(super) background: usize,
+    pub(super) settled: bool,
+    pub(super) draining: bool,
+    /// Nobody can ask for anything any more.
+    deserted: bool,
+    pub(super) over: bool,
+}
+
+impl Driver {
+    pub(super) fn new(seat: Seat, table: Arc<dyn LeaseTable>) -> Self {
+        let now = seat.runtime.now();
+        let duration = seat.options.lease_duration;
+        Self {
+            calls: Calls::new(table, duration / 6),
+            liveness: Liveness::new(duration, seat.options.drift_margin),
+            options: seat.options,
+            runtime: seat.runtime,
+            rng: seat.rng,
+            worker: seat.worker,
+            commands: seat.commands,
+            received: seat.received,
+            events: seat.events,
+            started: now,
+            phase: Phase::Preparing {
+                on_its_way: false,
+                retry: None,
+            },
+            trouble: None,
+            view: View::default(),
+            scanned: None,
+            scanning: false,
+            scan_due: now,
+            table_was_empty: false,
+            unreadable: BTreeSet::new(),
+            newer_protocol: false,
+            streams: Streams::default(),
+            held: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            retries: BTreeSet::new(),
+            row_writes: 0,
+            attempts: 0,
+            grants: 0,
+            replan: false,
+            steps: VecDeque::new(),
+            rows_wanted: BTreeSet::new(),
+            reading: BTreeSet::new(),
+            not_before: BTreeMap::new(),
+            reads_not_before: BTreeMap::new(),
+            plan_wake: None,
+            watched: BTreeSet::new(),
+            watch_due: now,
+            listing_asked: None,
+            background: 0,
+            settled: false,
+            draining: false,
+            deserted: false,
+            over: false,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        while !self.over {
+            let now = self.runtime.now();
+            self.do_what_is_due(now);
+            if self.over {
+                break;
+            }
+            let wait = self.wake().map(|at| at.since(self.runtime.now()));
+            tokio::select! {
+                biased;
+                answer = self.calls.next() => self.on_answer(answer),
+                command = self.received.recv(), if !self.deserted => self.on_command(command),
+                () = sleep(wait) => {}
+            }
+        }
+        for lease in self.held.values_mut() {
+            lease.end(LossReason::Stopped);
+        }
+    }
+
+    pub(super) fn tell(&self, event: CoordinatorEvent) {
+        // Nobody who listens is no reason to stop: grants and handles still count.
+        let _ = self.events.send(event);
+    }
+
+    /// Ends coordination because it cannot start.
+    pub(super) fn fail(&mut self, error: CoordinatorError) {
+        self.tell(CoordinatorEvent::Fatal(error));
+        self.over = true;
+    }
+
+    fn on_command(&mut self, command: Option<Command>) {
+        match command {
+            Some(Command::Grant {
+                key,
+                number,
+                request,
+            }) => self.on_request(&key, number, request),
+            Some(Command::OpenStream(proposed, answer)) => self.streams.open(proposed, answer),
+            Some(Command::SyncShards {
+                listing,
+                fresh,
+                answer,
+            }) => self.streams.sync(listing, fresh, answer),
+            Some(Command::Shutdown) => self.on_shutdown(),
+            Some(Command::Abandon) => self.on_abandon(),
+            None => {
+                self.deserted = true;
+                self.on_abandon();
+            }
+        }
+    }
+
+    fn on_answer(&mut self, answer: Answer) {
+        let now = self.runtime.now();
+        match answer {
+            Answer::Prepared(result) => self.on_prepared(result, now),
+            Answer::Registered(result) => self.on_registered(result, now),
+            Answer::Heartbeat {
+                session,
+                sent,
+                result,
+            } => self.on_heartbeat(&session, sent, result, now),
+            Answer::Row {
+                key,
+                number,
+                attempt,
+                result,
+            } => {
+                self.row_writes -= 1;
+                self.on_row(&key, number, attempt, result, now);
+            }
+            Answer::Farewell(result) => self.on_farewell(&result, now),
+            Answer::Scan {
+                begun,
+                consistency,
+                result,
+            } => self.on_scan(begun, consistency, result, now),
+            background => {
+                self.background -= 1;
+                self.on_background(background, now);
+            }
+        }
+    }
+
+    fn on_background(&mut self, answer: Answer, now: Moment) {
+        match answer {
+            Answer::Take {
+                key,
+                session,
+                sent,
+                result,
+            } => self.on_take(key, &session, sent, result, now),
+            Answer::Owner {
+                worker,
+                sent,
+                result,
+            } => self.on_owner(worker, sent, result, now),
+            Answer::RowRead { key, result } => self.on_row_read(&key, result, now),
+            Answer::Watched { worker, result } => self.on_watched(&worker, result, now),
+            Answer::Stream(result) => self.on_stream(result, now),
+            Answer::Created { key, result } => self.on_created(&key, result, now),
+            Answer::Litter { key, result } => self.on_litter(&key, result, now),
+            Answer::Housekeeping(result) => {
+                self.heard(&result, now);
+            }
+            // The others are handled before.
+            _ => {}
+        }
+    }
+
+    /// Does everything whose time has come. Each part leaves alone what is on its way already.
+    fn do_what_is_due(&mut self, now: Moment) {
+        self.drive_start(now);
+        self.send_heartbeat(now);
+        self.send_row_writes(now);
+        self.begin_scan(now);
+        self.drive_streams(now);
+        self.watch_others(now);
+        self.take_steps(now);
+        self.settle();
+        self.finish();
+    }
+
+    /// Sends the writes that holders want, as many as may be on their way.
+    fn send_row_writes(&mut self, now: Moment) {
+        while self.retries.first().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, key)) = self.retries.pop_first() {
+                self.dirty.insert(key);
+            }
+        }
+        while self.row_writes < ROW_WRITES_MAX {
+            let Some(key) = self.dirty.pop_first() else {
+                break;
+            };
+            self.send_row_write(&key, now);
+        }
+    }
+
+    /// When to look again if nothing happens.
+    fn wake(&self) -> Option<Moment> {
+        let heartbeat = self.next_start_or_heartbeat();
+        let scan = self.next_scan();
+        let retry = self.retries.first().map(|(at, _)| *at);
+        let plan = self.plan_wake.filter(|_| self.may_take());
+        let watch = (!self.watched.is_empty() && self.may_take()).then_some(self.watch_due);
+        let streams = self.streams.retry_at();
+        [heartbeat, scan, retry, plan, watch, streams]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The first round of takes is over when nothing is left to do or on its way.
+    fn settle(&mut self) {
+        let idle = self.steps.is_empty() && self.background == 0 && !self.replan;
+        if !self.settled && idle && self.may_take() && self.streams.is_synced() {
+            self.settled = true;
+            self.tell(CoordinatorEvent::Settled);
+        }
+    }
+
+    /// Notes whether a call succeeded, and tells when that changes.
+    pub(super) fn heard<T>(&mut self, result: &Result<T, CallError>, now: Moment) {
+        match result {
+            Ok(_) => {
+                if self.trouble.as_ref().is_some_and(|t| t.is_over(now)) {
+                    self.trouble = None;
+                    self.tell(CoordinatorEvent::TableHealed);
+                }
+            }
+            Err(error) => {
+                let told = Trouble::heard(&mut self.trouble, now);
+                if let Some(since) = told {
+                    self.tell(CoordinatorEvent::TableTrouble {
+                        operation: error.operation(),
+                        error: error.reason(),
+                        since,
+                    });
+                }
+            }
+        }
+    }
+}
+
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,131 @@
+//! What coordination tells its user.
+
+use std::time::Duration;
+
+use crate::grant::Grant;
+use crate::key::{InvalidWorkerName, WorkerId};
+use crate::table::TableError;
+
+use super::handle::StreamIdentity;
+
+/// Something that happened in coordination. The loss of a lease is told by its [`Grant`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CoordinatorEvent {
+    /// The worker has a session under this id.
+    Registered {
+        /// The id, until the next event of this kind.
+        worker: WorkerId,
+    },
+    /// The session ended because its item was deleted or replaced: all grants are lost, a new session follows.
+    SessionOver {
+        /// The id that ended.
+        worker: WorkerId,
+    },
+    /// A lease was taken: work on it may begin.
+    Granted(Grant),
+    /// The first round of takes is over: what can be had at the start was granted.
+    Settled,
+    /// An item of the table cannot be used. All others go on.
+    RowUnreadable {
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// A lease cannot be judged without a current listing of all shards of the stream.
+    ListingWanted,
+    /// A worker speaks a newer version of the protocol between workers. This one keeps its leases and takes no more.
+    NewerProtocol {
+        /// That worker.
+        worker: WorkerId,
+        /// Its version.
+        protocol: u64,
+    },
+    /// Calls to the table fail. They are tried again.
+    TableTrouble {
+        /// The call.
+        operation: &'static str,
+        /// What is wrong, and what to do.
+        error: String,
+        /// For how long calls have been failing.
+        since: Duration,
+    },
+    /// Calls to the table succeed again.
+    TableHealed,
+    /// Coordination could not start, and has ended.
+    Fatal(CoordinatorError),
+    /// Coordination has ended as it was asked to.
+    Stopped,
+}
+
+/// Why coordination cannot work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CoordinatorError {
+    /// The worker's name cannot be used.
+    #[error(transparent)]
+    WorkerName(#[from] InvalidWorkerName),
+    /// An option has a value that cannot work.
+    #[error("option {option} {reason}")]
+    InvalidOption {
+        /// The option.
+        option: &'static str,
+        /// Why, and what to use.
+        reason: &'static str,
+    },
+    /// The operating system gave no thread.
+    #[error("no thread for coordination: {reason}; raise the process's limits")]
+    NoThread {
+        /// What it said.
+        reason: String,
+    },
+    /// The lease table cannot be used.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The lease table did not answer in time.
+    #[error("the lease table did not answer {operation} in time; check network and endpoint")]
+    NoAnswer {
+        /// The call.
+        operation: &'static str,
+    },
+    /// The item that fixes the stream's identity cannot be read.
+    #[error(transparent)]
+    StreamItem(#[from] crate::RowError),
+    /// The item that fixes the stream's identity is of another kind.
+    #[error("item {key} of the lease table is no stream item; delete it")]
+    NoStreamItem {
+        /// The item's key.
+        key: String,
+    },
+    /// The application's leases belong to another stream, or to an earlier stream of the same name.
+    #[error(
+        "the lease table belongs to stream {} created at {} ms, not to {} created at {} ms; use another application \
+         name, or delete the table to start anew",
+        stored.stream_arn, stored.created_at, found.stream_arn, found.created_at
+    )]
+    StreamMismatch {
+        /// The stream that the leases belong to.
+        stored: Box<StreamIdentity>,
+        /// The stream that is there.
+        found: Box<StreamIdentity>,
+    },
+    /// Leases cannot be made from the listing.
+    #[error(transparent)]
+    Listing(#[from] crate::graph::ListingError),
+    /// Coordination does not run any more.
+    #[error("coordination of leases does not run any more")]
+    Stopped,
+}
+
+impl CoordinatorError {
+    /// True if the same call can succeed later without anybody's help.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Table(error) => error.is_retryable(),
+            Self::NoAnswer { .. } | Self::Listing(_) | Self::NoThread { .. } => true,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! How others ask coordination for something.
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::event::CoordinatorError;
+use crate::grant::GrantRequest;
+use crate::key::{LeaseKey, WorkerId};
+use crate::listed_shard::ListedShard;
+use crate::stream_item::{StreamItem, StreamStart};
+
+/// Creation times of streams are given to fractions of a second that not every SDK and format keeps.
+const CREATION_TOLERANCE_MS: u64 = 1_000;
+
+/// Which stream an application reads, and where it began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamIdentity {
+    /// The stream's ARN.
+    pub stream_arn: String,
+    /// When the stream was created, epoch milliseconds: tells a re-created stream from an earlier one.
+    pub created_at: u64,
+    /// Where reading began.
+    pub start: StreamStart,
+}
+
+/// The stream that an application belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenedStream {
+    /// What is stored: the first worker's proposal.
+    pub identity: StreamIdentity,
+    /// The table held no lease when this worker started.
+    pub fresh: bool,
+}
+
+/// What a synchronisation of leases with a listing did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SyncOutcome {
+    /// How many leases this call created.
+    pub created: usize,
+}
+
+/// Asks running coordination for something. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct CoordinatorHandle {
+    commands: mpsc::UnboundedSender<Command>,
+    worker: watch::Receiver<WorkerId>,
+}
+
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, CoordinatorError>>;
+
+/// What coordination can be asked for.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Grant {
+        key: LeaseKey,
+        number: u64,
+        request: GrantRequest,
+    },
+    OpenStream(StreamIdentity, Answer<OpenedStream>),
+    SyncShards {
+        listing: Vec<ListedShard>,
+        fresh: bool,
+        answer: Answer<SyncOutcome>,
+    },
+    Shutdown,
+    Abandon,
+}
+
+impl CoordinatorHandle {
+    pub(super) fn new(
+        commands: mpsc::UnboundedSender<Command>,
+        worker: watch::Receiver<WorkerId>,
+    ) -> Self {
+        Self { commands, worker }
+    }
+
+    /// Stores which stream the application reads, unless that is stored already, and lets leases be taken.
+    ///
+    /// # Errors
+    /// [`CoordinatorError::StreamMismatch`] when the leases belong to another stream; table errors that last longer than
+    /// the startup timeout.
+    ///
+    /// # Cancellation
+    /// Dropping the future does not take the request back.
+    pub async fn open_stream(
+        &self,
+        proposed: StreamIdentity,
+    ) -> Result<OpenedStream, CoordinatorError> {
+        self.ask(|answer| Command::OpenStream(proposed, answer))
+            .await
+    }
+
+    /// Creates the leases that shards need. `fresh` says that `listing` is what the service lists for the starting point
+    /// and the table had no lease; otherwise it is everything that the service lists.
+    ///
+    /// # Errors
+    /// When no leases can be made from the listing, or the table cannot be used for the startup timeout.
+    ///
+    /// # Cancellation
+    /// Dropping the future does not take the request back.
+    pub async fn sync_shards(
+        &self,
+        listing: Vec<ListedShard>,
+        fresh: bool,
+    ) -> Result<SyncOutcome, CoordinatorError> {
+        self.ask(|answer| Command::SyncShards {
+            listing,
+            fresh,
+            answer,
+        })
+        .await
+    }
+
+    /// Takes no more leases, and ends once the holders have released or finished those that are held.
+    pub fn shutdown(&self) {
+        let _ = self.commands.send(Command::Shutdown);
+    }
+
+    /// Ends now. Leases that are held are lost to their holders, and expire for others: nobody may start while a call of
+    /// the holder's processor still runs.
+    pub fn abandon(&self) {
+        let _ = self.commands.send(Command::Abandon);
+    }
+
+    /// Waits until coordination has ended.
+    ///
+    /// # Cancellation
+    /// Safe to drop at any time.
+    pub async fn stopped(&self) {
+        let mut worker = self.worker.clone();
+        while worker.changed().await.is_ok() {}
+    }
+
+    /// The id of the current session. A session that is over is followed by one with another id.
+    #[must_use]
+    pub fn worker(&self) -> WorkerId {
+        self.worker.borrow().clone()
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(Answer<T>) -> Command,
+    ) -> Result<T, CoordinatorError> {
+        let (answer, received) = oneshot::channel();
+        let _ = self.commands.send(command(answer));
+        received.await.unwrap_or(Err(CoordinatorError::Stopped))
+    }
+}
+
+impl StreamIdentity {
+    pub(super) fn to_item(&self) -> StreamItem {
+        StreamItem::new(self.stream_arn.clone(), self.created_at, self.start)
+    }
+
+    pub(super) fn from_item(item: StreamItem) -> Self {
+        Self {
+            stream_arn: item.arn,
+            created_at: item.created_ms,
+            start: item.start,
+        }
+    }
+
+    /// Whether both speak of the same stream, wherever they begin to read.
+    pub(super) fn is_same_stream(&self, other: &Self) -> bool {
+        self.stream_arn == other.stream_arn
+            && self.created_at.abs_diff(other.created_at) < CREATION_TOLERANCE_MS
+    }
+}

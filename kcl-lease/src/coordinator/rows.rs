@@ -1,0 +1,232 @@
+//! The leases that are held: requests of their holders, their writes, and how they end.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::calls::{Answer, CallError, Outcome};
+use super::driver::Driver;
+use crate::grant::{Grant, GrantError, GrantRequest, GrantShared, LossReason};
+use crate::held::{Fate, HeldLease, Request, Response};
+use crate::key::LeaseKey;
+use crate::lease::Lease;
+use crate::runtime::Moment;
+use crate::shard_end::ShardEnd;
+use crate::table::{Consistency, Transacted, Written};
+
+impl Driver {
+    /// Holds a lease that was just granted. `None` if it is given back at once because the worker is stopping.
+    pub(super) fn hold(&mut self, lease: Lease, sent: Moment) -> Option<Grant> {
+        let running = self.running()?;
+        let me = running.session.id.clone();
+        let validity = running.validity.subscribe();
+        let commands = self.commands.upgrade()?;
+        let key = lease.key.clone();
+        self.grants += 1;
+        let shared = Arc::new(GrantShared::new(
+            lease,
+            self.grants,
+            sent,
+            self.runtime.clone(),
+            validity,
+            commands,
+        ));
+        let mut held = HeldLease::new(Arc::clone(&shared), me, sent);
+        if self.draining {
+            held.want_release(None, None);
+        }
+        self.busy.insert(key.clone());
+        self.held.insert(key.clone(), held);
+        self.dirty.insert(key);
+        (!self.draining).then(|| Grant::new(shared))
+    }
+
+    pub(super) fn on_request(&mut self, key: &LeaseKey, number: u64, request: GrantRequest) {
+        let view = &self.view;
+        let Some(held) = self
+            .held
+            .get_mut(key)
+            .filter(|held| held.shared.number() == number)
+        else {
+            // Dropping the request tells whoever waits that the grant is over.
+            return;
+        };
+        match request {
+            GrantRequest::Checkpoint(checkpoint, reply) => held.want_checkpoint(checkpoint, reply),
+            GrantRequest::Prepare(pending, reply) => held.want_prepare(pending, reply),
+            GrantRequest::Release(checkpoint, reply) => held.want_release(checkpoint, Some(reply)),
+            GrantRequest::EndShard(children, reply) => {
+                match ShardEnd::new(key, children, |other| view.has_row(other)) {
+                    Ok(plan) => held.want_end(plan, reply),
+                    Err((child, reason)) => {
+                        let key = key.clone();
+                        let error = GrantError::InvalidChild { key, child, reason };
+                        let _ = reply.send(Err(error));
+                    }
+                }
+            }
+        }
+        self.dirty.insert(key.clone());
+    }
+
+    /// Sends what the lease's holder wants, if anything.
+    pub(super) fn send_row_write(&mut self, key: &LeaseKey, now: Moment) {
+        let row_counter = self.row_counter();
+        let Some(validity) = self.running().map(|running| running.session.validity()) else {
+            return;
+        };
+        let Some(held) = self.held.get_mut(key) else {
+            return;
+        };
+        self.attempts += 1;
+        let Some(call) = held.next_call(validity, now, self.attempts, row_counter) else {
+            return;
+        };
+        let (key, number, attempt) = (key.clone(), held.shared.number(), call.attempt);
+        self.row_writes += 1;
+        match call.request {
+            Request::Write(write) => self.calls.write(write, move |result| Answer::Row {
+                key,
+                number,
+                attempt,
+                result: result.map(Outcome::Written),
+            }),
+            Request::Transact(writes) => self.calls.transact(writes, move |result| Answer::Row {
+                key,
+                number,
+                attempt,
+                result: result.map(Outcome::Transacted),
+            }),
+        }
+    }
+
+    pub(super) fn on_row(
+        &mut self,
+        key: &LeaseKey,
+        number: u64,
+        attempt: u64,
+        result: Result<Outcome, CallError>,
+        now: Moment,
+    ) {
+        self.heard(&result, now);
+        let Some(validity) = self.running().map(|running| running.session.validity()) else {
+            return;
+        };
+        let Some(held) = self
+            .held
+            .get_mut(key)
+            .filter(|held| held.shared.number() == number)
+        else {
+            return;
+        };
+        let fate = held.answered(attempt, response(key, result), validity, now);
+        if let Some(at) = held.retry_at() {
+            self.retries.insert((at, key.clone()));
+        }
+        match fate {
+            Fate::Held => {
+                self.dirty.insert(key.clone());
+            }
+            Fate::Released => self.on_released(key, now),
+            Fate::Ended(plan) => self.on_ended(key, &plan, now),
+            Fate::Lost(reason) => self.on_lost(key, reason),
+        }
+    }
+
+    fn drop_lease(&mut self, key: &LeaseKey) -> Option<HeldLease> {
+        self.busy.remove(key);
+        self.dirty.remove(key);
+        self.replan = true;
+        self.held.remove(key)
+    }
+
+    fn on_released(&mut self, key: &LeaseKey, now: Moment) {
+        let Some(held) = self.drop_lease(key) else {
+            return;
+        };
+        // Others come first: the lease was given away for a reason.
+        let until = now.plus(self.options.lease_duration);
+        self.not_before.insert(key.clone(), until);
+        let row = Lease {
+            owner: None,
+            counter: held.counter(),
+            checkpoint: held.committed().clone(),
+            ..held.shared.lease().clone()
+        };
+        self.saw_row(row, Consistency::Strong, now);
+    }
+
+    /// A shard was finished: its children can be looked at right now.
+    fn on_ended(&mut self, key: &LeaseKey, plan: &ShardEnd, now: Moment) {
+        let Some(held) = self.drop_lease(key) else {
+            return;
+        };
+        let row = Lease {
+            counter: held.counter(),
+            checkpoint: held.committed().clone(),
+            children: plan.children(),
+            ..held.shared.lease().clone()
+        };
+        self.saw_row(row, Consistency::Strong, now);
+        for child in plan
+            .made()
+            .map(|child| child.key)
+            .chain(plan.found().cloned())
+        {
+            self.look_at_row(child);
+        }
+        if !plan.outcome().waiting.is_empty() {
+            self.ask_for_listing(now);
+        }
+    }
+
+    fn on_lost(&mut self, key: &LeaseKey, reason: LossReason) {
+        tracing::warn!(%key, %reason, "a lease was lost");
+        if let Some(mut held) = self.drop_lease(key) {
+            held.end(reason);
+        }
+        self.look_at_row(key.clone());
+    }
+
+    /// Has a row read before anything is decided about it.
+    fn look_at_row(&mut self, key: LeaseKey) {
+        self.view.forget_row(&key);
+        self.rows_wanted.insert(key);
+        self.replan = true;
+    }
+
+    /// What the counter of a new row starts with: larger than that of any earlier row of the same key.
+    pub(super) fn row_counter(&self) -> u64 {
+        let since = self
+            .runtime
+            .wall_time()
+            .duration_since(SystemTime::UNIX_EPOCH);
+        u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(0)
+    }
+}
+
+fn response(key: &LeaseKey, result: Result<Outcome, CallError>) -> Response {
+    match result {
+        Ok(Outcome::Written(Written::Applied(_)))
+        | Ok(Outcome::Transacted(Transacted::Applied)) => Response::Applied,
+        Ok(Outcome::Written(Written::Refused(item))) => Response::Refused(item),
+        Ok(Outcome::Transacted(Transacted::Refused(refusals))) => {
+            Response::TransactionRefused(refusals)
+        }
+        Err(error) => Response::Failed {
+            may_be_applied: error.may_be_applied(),
+            error: grant_error(key, &error),
+        },
+    }
+}
+
+fn grant_error(key: &LeaseKey, error: &CallError) -> GrantError {
+    let key = key.clone();
+    match error {
+        _ if error.is_throttled() => GrantError::Throttled { key },
+        _ if error.may_be_applied() => GrantError::Unknown { key },
+        _ => GrantError::Unavailable {
+            key,
+            reason: error.reason(),
+        },
+    }
+}

@@ -1,0 +1,229 @@
+//! Reading the whole table, and keeping it tidy.
+
+use std::collections::BTreeSet;
+
+use super::calls::{Answer, CallError};
+use super::driver::{BACKGROUND_MAX, Driver, RETRY};
+use super::event::CoordinatorEvent;
+use crate::item::{Item, Value, attribute};
+use crate::key::{LeaseKey, WorkerId};
+use crate::lease::Lease;
+use crate::row::Row;
+use crate::runtime::Moment;
+use crate::table::Consistency;
+use crate::view::View;
+use crate::worker_item::{PROTOCOL_VERSION, WorkerItem};
+use crate::write;
+
+/// Rows of finished shards looked at after one scan: tidying up is never urgent.
+const LITTER_MAX: usize = 8;
+/// Unreadable items that are told one by one.
+const UNREADABLE_MAX: usize = 100;
+
+impl Driver {
+    pub(super) fn next_scan(&self) -> Option<Moment> {
+        (!self.scanning && !self.draining && self.running().is_some()).then_some(self.scan_due)
+    }
+
+    pub(super) fn begin_scan(&mut self, now: Moment) {
+        if self.scanning || self.draining || self.running().is_none() {
+            return;
+        }
+        // A synchronisation needs a current view; the first scan of a session is one.
+        let wanted = self.streams.wants_scan()
+            && self.streams.is_open()
+            && self.scanned.is_some_and(|at| now > at.plus(RETRY * 10));
+        if now < self.scan_due && !wanted {
+            return;
+        }
+        let consistency = match wanted || self.scanned.is_none() {
+            true => Consistency::Strong,
+            false => Consistency::Eventual,
+        };
+        self.scanning = true;
+        self.scan_due = now.plus(self.options.scan_interval);
+        self.calls.scan(consistency, now);
+    }
+
+    pub(super) fn on_scan(
+        &mut self,
+        begun: Moment,
+        consistency: Consistency,
+        result: Result<Vec<Item>, CallError>,
+        now: Moment,
+    ) {
+        self.heard(&result, now);
+        self.scanning = false;
+        let Ok(items) = result else {
+            // Takes and synchronisation wait for the first scan; later ones only repeat.
+            let retry = now.plus(RETRY * 2);
+            self.scan_due = self.scan_due.min(retry);
+            return;
+        };
+        let mut leases = Vec::new();
+        let mut workers = Vec::new();
+        let mut unreadable = BTreeSet::new();
+        for item in &items {
+            match Row::from_item(item) {
+                Ok(Row::Lease(lease)) => leases.push(lease),
+                Ok(Row::Worker(worker)) => workers.push(worker),
+                Ok(_) => {}
+                Err(error) => {
+                    let key = key_of(item);
+                    if unreadable.len() < UNREADABLE_MAX && unreadable.insert(key.clone()) {
+                        self.tell_unreadable(key, error.to_string());
+                    }
+                }
+            }
+        }
+        self.unreadable = unreadable;
+        if self.scanned.is_none() {
+            self.table_was_empty = leases.is_empty();
+        }
+        self.see_scan(leases, &workers, consistency, begun, now);
+        self.scanned = Some(now);
+        self.replan = true;
+        self.judge_protocol(&workers);
+        self.clean_up_workers(now);
+        self.look_at_litter();
+    }
+
+    fn tell_unreadable(&self, key: String, error: String) {
+        if !self.unreadable.contains(&key) {
+            self.tell(CoordinatorEvent::RowUnreadable { key, error });
+        }
+    }
+
+    fn see_scan(
+        &mut self,
+        leases: Vec<Lease>,
+        workers: &[WorkerItem],
+        consistency: Consistency,
+        begun: Moment,
+        now: Moment,
+    ) {
+        for worker in workers {
+            self.liveness.saw_worker(worker, now);
+        }
+        for lease in &leases {
+            self.liveness.saw_row(lease, now);
+        }
+        self.view.saw_scan(leases, consistency, begun, now);
+        let present: BTreeSet<&WorkerId> = workers.iter().map(|worker| &worker.id).collect();
+        let view = &self.view;
+        self.liveness
+            .retain(|id| present.contains(id), |key| view.has_row(key));
+        self.not_before.retain(|key, _| view.has_row(key));
+        self.reads_not_before.retain(|_, at| *at > now);
+    }
+
+    /// A worker with a newer protocol may follow rules that this one does not know.
+    fn judge_protocol(&mut self, workers: &[WorkerItem]) {
+        let newer = workers
+            .iter()
+            .find(|worker| worker.protocol > PROTOCOL_VERSION);
+        if let Some(worker) = newer.filter(|_| !self.newer_protocol) {
+            self.tell(CoordinatorEvent::NewerProtocol {
+                worker: worker.id.clone(),
+                protocol: worker.protocol,
+            });
+        }
+        self.newer_protocol = newer.is_some();
+    }
+
+    /// Deletes the items of workers that are long dead.
+    fn clean_up_workers(&mut self, now: Moment) {
+        let Some(running) = self.running() else {
+            return;
+        };
+        let me = running.session.id.clone();
+        let dead = self
+            .liveness
+            .long_dead(now, running.session.undisturbed_since());
+        for (worker, heartbeat) in dead {
+            if worker != me && self.background < BACKGROUND_MAX {
+                self.background += 1;
+                let delete = write::delete_worker(&worker, heartbeat);
+                self.calls.write(delete, Answer::Housekeeping);
+            }
+        }
+    }
+
+    /// Reads what decides about rows of finished shards that may be deleted.
+    fn look_at_litter(&mut self) {
+        let candidates: Vec<_> = self
+            .view
+            .rows()
+            .values()
+            .filter(|known| self.view.is_deletable(known))
+            .take(LITTER_MAX)
+            .map(|known| (known.lease.key.clone(), family(&known.lease)))
+            .collect();
+        for (key, keys) in candidates {
+            self.background += 1;
+            self.calls
+                .get_all(keys, move |result| Answer::Litter { key, result });
+        }
+    }
+
+    /// Deletes a finished row if consistent reads say that it can go.
+    pub(super) fn on_litter(
+        &mut self,
+        key: &LeaseKey,
+        result: Result<Vec<(LeaseKey, Option<Item>)>, CallError>,
+        now: Moment,
+    ) {
+        self.heard(&result, now);
+        let Ok(read) = result else {
+            return;
+        };
+        for (key, item) in read {
+            self.saw_item(&key, item.as_ref(), now);
+        }
+        let Some(known) = self.view.row(key) else {
+            return;
+        };
+        if View::is_deletable(&self.view, known) {
+            let delete = write::delete_finished(key, known.lease.counter);
+            self.background += 1;
+            self.calls.write(delete, Answer::Housekeeping);
+        }
+    }
+
+    /// Takes in a strongly consistent read of a row.
+    pub(super) fn saw_item(&mut self, key: &LeaseKey, item: Option<&Item>, now: Moment) {
+        match item.map(Lease::from_item) {
+            None => self.saw_no_row(key, now),
+            Some(Ok(Some(lease))) => self.saw_row(lease, Consistency::Strong, now),
+            // Not a lease, or not readable: the next scan tells. It is not absent either.
+            Some(_) => self.view.forget_row(key),
+        }
+    }
+
+    pub(super) fn saw_row(&mut self, lease: Lease, consistency: Consistency, now: Moment) {
+        self.liveness.saw_row(&lease, now);
+        self.view.saw_row(lease, consistency, now);
+        self.replan = true;
+    }
+
+    pub(super) fn saw_no_row(&mut self, key: &LeaseKey, now: Moment) {
+        self.view.saw_no_row(key.clone(), now);
+        self.replan = true;
+    }
+}
+
+/// The row itself, its children and its parents.
+fn family(lease: &Lease) -> Vec<LeaseKey> {
+    let relatives = lease.children.iter().chain(&lease.parents);
+    let relatives = relatives.map(|shard| lease.key.relative(shard));
+    std::iter::once(lease.key.clone())
+        .chain(relatives)
+        .collect()
+}
+
+fn key_of(item: &Item) -> String {
+    match item.get(attribute::KEY) {
+        Some(Value::S(key)) => key.chars().take(256).collect(),
+        _ => String::new(),
+    }
+}

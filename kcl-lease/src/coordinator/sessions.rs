@@ -1,0 +1,421 @@
+//! From the start to the end of the worker: preparing the table, registering, heartbeats, leaving.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::calls::{Answer, CallError};
+use super::driver::{Driver, RETRY, RETRY_LONGEST};
+use super::event::{CoordinatorError, CoordinatorEvent};
+use crate::digest;
+use crate::grant::LossReason;
+use crate::key::WorkerId;
+use crate::runtime::Moment;
+use crate::session::{Beat, Session, Validity};
+use crate::table::{Prepared, Written};
+use crate::worker_item::WorkerItem;
+use crate::write;
+
+/// Calls must succeed for this long before trouble counts as over.
+const HEALED_AFTER: Duration = Duration::from_secs(1);
+/// How often lasting trouble is told again.
+const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// A deletion of our own item that fails is tried this often: others clean up after us.
+const FAREWELLS_MAX: u32 = 3;
+
+/// How far the worker's session is.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The table is being made usable.
+    Preparing {
+        on_its_way: bool,
+        retry: Option<Retry>,
+    },
+    /// A session is being registered.
+    Registering(Registering),
+    /// There is a session.
+    Running(Box<Running>),
+    /// The worker's own item is being deleted.
+    Leaving {
+        worker: WorkerId,
+        heartbeat: u64,
+        attempts: u32,
+    },
+}
+
+/// A failed step of the start, to be tried again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Retry {
+    at: Moment,
+    wait: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Registering {
+    id: WorkerId,
+    /// When the first call was sent: others count from there.
+    first_sent: Option<Moment>,
+    on_its_way: bool,
+    retry: Option<Retry>,
+    /// The worker had a session before this one.
+    again: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) session: Session,
+    pub(super) validity: watch::Sender<Validity>,
+    heartbeat_on_its_way: bool,
+}
+
+/// Calls to the table have been failing.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    since: Moment,
+    last: Moment,
+    told: Moment,
+}
+
+impl Trouble {
+    pub(super) fn is_over(&self, now: Moment) -> bool {
+        now.since(self.last) >= HEALED_AFTER
+    }
+
+    /// Notes a failure; returns for how long there have been failures if that should be told.
+    pub(super) fn heard(trouble: &mut Option<Self>, now: Moment) -> Option<Duration> {
+        let Some(known) = trouble else {
+            *trouble = Some(Self {
+                since: now,
+                last: now,
+                told: now,
+            });
+            return Some(Duration::ZERO);
+        };
+        known.last = now;
+        if now.since(known.told) < TOLD_AGAIN_AFTER {
+            return None;
+        }
+        known.told = now;
+        Some(now.since(known.since))
+    }
+}
+
+impl Retry {
+    fn after(earlier: Option<Self>, now: Moment) -> Self {
+        let wait = earlier.map_or(RETRY, |retry| (retry.wait * 2).min(RETRY_LONGEST));
+        Self {
+            at: now.plus(wait),
+            wait,
+        }
+    }
+}
+
+impl Driver {
+    /// The session, if there is one.
+    pub(super) fn running(&self) -> Option<&Running> {
+        match &self.phase {
+            Phase::Running(running) => Some(running),
+            _ => None,
+        }
+    }
+
+    /// Whether leases may be taken now, as far as the worker is concerned.
+    pub(super) fn may_take(&self) -> bool {
+        let valid = |running: &Running| running.session.may_take(self.runtime.now());
+        !self.draining
+            && !self.newer_protocol
+            && self.streams.is_open()
+            && self.scanned.is_some()
+            && self.running().is_some_and(valid)
+    }
+
+    pub(super) fn on_prepared(&mut self, result: Result<Prepared, CallError>, now: Moment) {
+        self.heard(&result, now);
+        let Phase::Preparing { retry, .. } = self.phase else {
+            return;
+        };
+        match result {
+            Ok(_) => self.begin_session(false),
+            Err(error) if self.is_worth_another_try(&error, now) => {
+                self.phase = Phase::Preparing {
+                    on_its_way: false,
+                    retry: Some(Retry::after(retry, now)),
+                };
+            }
+            Err(error) => self.fail(error.into()),
+        }
+    }
+
+    fn is_worth_another_try(&self, error: &CallError, now: Moment) -> bool {
+        error.is_retryable() && now.since(self.started) < self.options.startup_timeout
+    }
+
+    fn begin_session(&mut self, again: bool) {
+        let id = if again {
+            match WorkerId::generate(&self.options.worker_name, &mut self.rng) {
+                Ok(id) => id,
+                Err(error) => return self.fail(error.into()),
+            }
+        } else {
+            self.worker.borrow().clone()
+        };
+        self.worker.send_replace(id.clone());
+        self.phase = Phase::Registering(Registering {
+            id,
+            first_sent: None,
+            on_its_way: false,
+            retry: None,
+            again,
+        });
+    }
+
+    /// Repeats a failed step of the start when its time has come.
+    pub(super) fn drive_start(&mut self, now: Moment) {
+        let duration = self.options.lease_duration;
+        match &mut self.phase {
+            Phase::Preparing { on_its_way, retry }
+                if !*on_its_way && retry.is_none_or(|retry| retry.at <= now) =>
+            {
+                *on_its_way = true;
+                self.calls.prepare();
+            }
+            Phase::Registering(registering) if !registering.on_its_way => {
+                if registering.retry.is_some_and(|retry| now < retry.at) {
+                    return;
+                }
+                registering.on_its_way = true;
+                registering.first_sent.get_or_insert(now);
+                let item = WorkerItem::new(registering.id.clone(), duration);
+                self.calls.write(write::register(&item), Answer::Registered);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_registered(&mut self, result: Result<Written, CallError>, now: Moment) {
+        self.heard(&result, now);
+        let Phase::Registering(registering) = &mut self.phase else {
+            return;
+        };
+        registering.on_its_way = false;
+        let (again, retried) = (registering.again, registering.retry.is_some());
+        match result {
+            // The id is random: an item that is there already is our own, unless no call went before this one.
+            Ok(Written::Applied(_)) => self.run_session(now),
+            Ok(Written::Refused(_)) if retried => self.run_session(now),
+            Ok(Written::Refused(_)) => self.begin_session(true),
+            Err(error) => {
+                registering.retry = Some(Retry::after(registering.retry, now));
+                if !again && !self.is_worth_another_try(&error, now) {
+                    self.fail(error.into());
+                }
+            }
+        }
+    }
+
+    fn run_session(&mut self, now: Moment) {
+        let Phase::Registering(registering) = &self.phase else {
+            return;
+        };
+        let worker = registering.id.clone();
+        let sent = registering.first_sent.unwrap_or(now);
+        let session = Session::registered(worker.clone(), self.options.lease_duration, sent, now);
+        self.phase = Phase::Running(Box::new(Running {
+            validity: watch::Sender::new(session.validity()),
+            session,
+            heartbeat_on_its_way: false,
+        }));
+        self.scan_due = now;
+        self.replan = true;
+        self.tell(CoordinatorEvent::Registered { worker });
+    }
+
+    pub(super) fn next_start_or_heartbeat(&self) -> Option<Moment> {
+        match &self.phase {
+            Phase::Preparing {
+                on_its_way: true, ..
+            } => None,
+            Phase::Preparing { retry, .. } => retry.map(|retry| retry.at),
+            Phase::Registering(r) if r.on_its_way => None,
+            Phase::Registering(r) => r.retry.map(|retry| retry.at),
+            Phase::Running(r) if r.heartbeat_on_its_way => None,
+            Phase::Running(r) => Some(r.session.heartbeat_due()),
+            Phase::Leaving { .. } => None,
+        }
+    }
+
+    pub(super) fn send_heartbeat(&mut self, now: Moment) {
+        let Phase::Running(running) = &mut self.phase else {
+            return;
+        };
+        if running.heartbeat_on_its_way || now < running.session.heartbeat_due() {
+            return;
+        }
+        running.heartbeat_on_its_way = true;
+        running.session.heartbeat_sent(now);
+        let session = running.session.id.clone();
+        let digest = self
+            .held
+            .keys()
+            .fold(0, |xor, key| xor ^ digest::of(&[key.as_str()]));
+        let write = write::heartbeat(
+            &session,
+            running.session.heartbeat(),
+            self.held.len() as u64,
+            digest,
+            &BTreeSet::new(),
+        );
+        self.calls.write(write, move |result| Answer::Heartbeat {
+            session,
+            sent: now,
+            result,
+        });
+    }
+
+    pub(super) fn on_heartbeat(
+        &mut self,
+        session: &WorkerId,
+        sent: Moment,
+        result: Result<Written, CallError>,
+        now: Moment,
+    ) {
+        self.heard(&result, now);
+        let Phase::Running(running) = &mut self.phase else {
+            return;
+        };
+        if running.session.id != *session {
+            return;
+        }
+        running.heartbeat_on_its_way = false;
+        let beat = match result {
+            Ok(Written::Applied(_)) => running.session.heartbeat_applied(sent, now),
+            Ok(Written::Refused(item)) => {
+                let item = item.and_then(|item| WorkerItem::from_item(&item).ok().flatten());
+                let found = item.map(|item| item.heartbeat);
+                running.session.heartbeat_refused(found, now)
+            }
+            Err(_) => return running.session.heartbeat_failed(now),
+        };
+        match beat {
+            Beat::Alive | Beat::Lapsed => {
+                running.validity.send_replace(running.session.validity());
+                self.replan = true;
+                if beat == Beat::Lapsed {
+                    tracing::warn!("the session lapsed; every lease is granted again");
+                    self.dirty.extend(self.held.keys().cloned());
+                }
+            }
+            Beat::Over => self.on_session_over(),
+        }
+    }
+
+    /// Somebody deleted or replaced our item: nothing that was granted to that session counts any more.
+    fn on_session_over(&mut self) {
+        let worker = self.worker.borrow().clone();
+        self.drop_leases(LossReason::SessionOver);
+        self.tell(CoordinatorEvent::SessionOver { worker });
+        if self.draining {
+            self.leave();
+        } else {
+            self.begin_session(true);
+        }
+    }
+
+    /// Ends all grants without writing anything.
+    fn drop_leases(&mut self, reason: LossReason) {
+        for lease in self.held.values_mut() {
+            lease.end(reason);
+        }
+        self.held.clear();
+        self.busy.clear();
+        self.dirty.clear();
+        self.retries.clear();
+        self.steps.clear();
+    }
+
+    pub(super) fn on_shutdown(&mut self) {
+        if self.draining {
+            return;
+        }
+        self.draining = true;
+        self.steps.clear();
+        if let Some(running) = self.running() {
+            let drain = write::drain(&running.session.id);
+            if !self.held.is_empty() {
+                self.background += 1;
+                self.calls.write(drain, Answer::Housekeeping);
+            }
+        }
+    }
+
+    pub(super) fn on_abandon(&mut self) {
+        self.draining = true;
+        let held = !self.held.is_empty() || !self.busy.is_empty();
+        self.drop_leases(LossReason::Abandoned);
+        // An item that stays lets the leases expire; without it others would start at once.
+        if held {
+            self.leave();
+        }
+    }
+
+    /// Ends coordination once nothing is held or being taken.
+    pub(super) fn finish(&mut self) {
+        if !self.draining || !self.busy.is_empty() {
+            return;
+        }
+        match &self.phase {
+            Phase::Running(running) if !running.heartbeat_on_its_way => {
+                self.phase = Phase::Leaving {
+                    worker: running.session.id.clone(),
+                    heartbeat: running.session.heartbeat(),
+                    attempts: 0,
+                };
+                self.say_goodbye();
+            }
+            Phase::Preparing { .. } => self.leave(),
+            Phase::Registering(registering) if !registering.on_its_way => self.leave(),
+            _ => {}
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        if let Phase::Leaving {
+            worker,
+            heartbeat,
+            attempts,
+        } = &mut self.phase
+        {
+            *attempts += 1;
+            let goodbye = write::delete_worker(worker, *heartbeat);
+            self.calls.write(goodbye, Answer::Farewell);
+        }
+    }
+
+    pub(super) fn on_farewell(&mut self, result: &Result<Written, CallError>, now: Moment) {
+        self.heard(result, now);
+        match self.phase {
+            // Refused means: deleted by an earlier attempt, or an unanswered heartbeat was applied. Others clean up.
+            Phase::Leaving { attempts, .. } if result.is_err() && attempts < FAREWELLS_MAX => {
+                self.say_goodbye();
+            }
+            _ => self.leave(),
+        }
+    }
+
+    fn leave(&mut self) {
+        if !self.over {
+            self.over = true;
+            self.tell(CoordinatorEvent::Stopped);
+        }
+    }
+}
+
+impl From<CallError> for CoordinatorError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::TimedOut { operation } => Self::NoAnswer { operation },
+            CallError::Table(error) => Self::Table(error),
+        }
+    }
+}

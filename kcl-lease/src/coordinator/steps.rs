@@ -1,0 +1,268 @@
+//! Carrying out the plan of what to take: reads, takes, accepts.
+
+use super::calls::{Answer, CallError};
+use super::driver::{BACKGROUND_MAX, Driver, RETRY};
+use super::event::CoordinatorEvent;
+use crate::item::Item;
+use crate::key::{LeaseKey, WorkerId};
+use crate::lease::Lease;
+use crate::runtime::Moment;
+use crate::table::{Consistency, Written};
+use crate::take::{self, Judgement, Situation, Step};
+use crate::view::{OwnerCheck, OwnerFound};
+use crate::worker_item::WorkerItem;
+use crate::write::{self, Held, RowWrite};
+
+impl Driver {
+    fn situation(&self, now: Moment) -> Option<Situation<'_>> {
+        let session = &self.running()?.session;
+        Some(Situation {
+            me: &session.id,
+            now,
+            undisturbed_since: session.undisturbed_since(),
+            check_ages_after: session.longest_silence(),
+            view: &self.view,
+            liveness: &self.liveness,
+            busy: &self.busy,
+            not_before: &self.not_before,
+            room: self.options.max_leases.saturating_sub(self.busy.len()),
+        })
+    }
+
+    /// Plans when something changed, and begins as many steps as may be on their way.
+    pub(super) fn take_steps(&mut self, now: Moment) {
+        if !self.may_take() {
+            self.steps.clear();
+            return;
+        }
+        if self.replan || self.plan_wake.is_some_and(|at| at <= now) {
+            self.make_plan(now);
+        }
+        while self.background < BACKGROUND_MAX {
+            let Some(step) = self.steps.pop_front() else {
+                break;
+            };
+            self.begin_step(step, now);
+        }
+    }
+
+    fn make_plan(&mut self, now: Moment) {
+        let Some(situation) = self.situation(now) else {
+            return;
+        };
+        let plan = take::plan(&situation);
+        self.replan = false;
+        let wanted = self.rows_wanted.iter().cloned().map(Step::ReadRow);
+        self.steps = wanted.chain(plan.steps).collect();
+        self.plan_wake = plan.wake;
+        if self.watched.is_empty() && !plan.watched.is_empty() {
+            self.watch_due = now.plus(self.options.watch_interval);
+        }
+        self.watched = plan.watched;
+        if plan.listing_wanted {
+            self.ask_for_listing(now);
+        }
+    }
+
+    fn begin_step(&mut self, step: Step, now: Moment) {
+        match &step {
+            Step::CheckOwner(_) | Step::ReadRow(_) => self.begin_read(step, now),
+            Step::Accept(key) | Step::Take(key) => {
+                let key = key.clone();
+                // The plan may be older than the latest answers.
+                let Some(situation) = self.situation(now) else {
+                    return;
+                };
+                let Some(known) = self.view.row(&key) else {
+                    return;
+                };
+                if take::judge(&situation, known) != Judgement::Do(step) {
+                    self.replan = true;
+                    return;
+                }
+                let write = take_write(&known.lease, situation.me);
+                let session = situation.me.clone();
+                self.busy.insert(key.clone());
+                self.background += 1;
+                self.calls.write(write, move |result| Answer::Take {
+                    key,
+                    session,
+                    sent: now,
+                    result,
+                });
+            }
+        }
+    }
+
+    fn begin_read(&mut self, step: Step, now: Moment) {
+        if let Some(at) = self.reads_not_before.get(&step)
+            && now < *at
+        {
+            self.plan_wake = Some(self.plan_wake.map_or(*at, |wake| wake.min(*at)));
+            return;
+        }
+        if !self.reading.insert(step.clone()) {
+            return;
+        }
+        self.background += 1;
+        match step {
+            Step::CheckOwner(worker) => {
+                let key = worker.as_str().to_owned();
+                self.calls
+                    .get(key, Consistency::Strong, move |result| Answer::Owner {
+                        worker,
+                        sent: now,
+                        result,
+                    });
+            }
+            Step::ReadRow(key) | Step::Accept(key) | Step::Take(key) => {
+                let name = key.as_str().to_owned();
+                self.calls
+                    .get(name, Consistency::Strong, move |result| Answer::RowRead {
+                        key,
+                        result,
+                    });
+            }
+        }
+    }
+
+    fn read_done<T>(&mut self, step: Step, result: &Result<T, CallError>, now: Moment) {
+        self.heard(result, now);
+        self.reading.remove(&step);
+        self.replan = true;
+        match result {
+            Ok(_) => self.reads_not_before.remove(&step),
+            Err(_) => self.reads_not_before.insert(step, now.plus(RETRY)),
+        };
+    }
+
+    pub(super) fn on_row_read(
+        &mut self,
+        key: &LeaseKey,
+        result: Result<Option<Item>, CallError>,
+        now: Moment,
+    ) {
+        self.read_done(Step::ReadRow(key.clone()), &result, now);
+        if let Ok(item) = result {
+            self.rows_wanted.remove(key);
+            self.saw_item(key, item.as_ref(), now);
+        }
+    }
+
+    pub(super) fn on_owner(
+        &mut self,
+        worker: WorkerId,
+        sent: Moment,
+        result: Result<Option<Item>, CallError>,
+        now: Moment,
+    ) {
+        self.read_done(Step::CheckOwner(worker.clone()), &result, now);
+        if let Ok(item) = result {
+            let found = self.see_worker(&worker, item.as_ref(), now);
+            self.view.saw_owner(worker, OwnerCheck { sent, found });
+        }
+    }
+
+    fn see_worker(&mut self, worker: &WorkerId, item: Option<&Item>, now: Moment) -> OwnerFound {
+        match item.map(WorkerItem::from_item) {
+            None => {
+                self.liveness.forget_worker(worker);
+                OwnerFound::Nothing
+            }
+            Some(Ok(Some(item))) => {
+                self.liveness.saw_worker(&item, now);
+                OwnerFound::Heartbeat(item.heartbeat)
+            }
+            Some(_) => OwnerFound::Unreadable,
+        }
+    }
+
+    /// Reads the heartbeats of workers whose leases this one would take, so that their ages are known when they die.
+    pub(super) fn watch_others(&mut self, now: Moment) {
+        if self.watched.is_empty() || now < self.watch_due || !self.may_take() {
+            return;
+        }
+        self.watch_due = now.plus(self.options.watch_interval);
+        let room = BACKGROUND_MAX.saturating_sub(self.background);
+        for worker in self.watched.iter().take(room).cloned() {
+            self.background += 1;
+            let key = worker.as_str().to_owned();
+            self.calls
+                .get(key, Consistency::Eventual, move |result| Answer::Watched {
+                    worker,
+                    result,
+                });
+        }
+    }
+
+    pub(super) fn on_watched(
+        &mut self,
+        worker: &WorkerId,
+        result: Result<Option<Item>, CallError>,
+        now: Moment,
+    ) {
+        self.heard(&result, now);
+        if let Ok(item) = result {
+            self.see_worker(worker, item.as_ref(), now);
+            self.replan = true;
+        }
+    }
+
+    pub(super) fn on_take(
+        &mut self,
+        key: LeaseKey,
+        session: &WorkerId,
+        sent: Moment,
+        result: Result<Written, CallError>,
+        now: Moment,
+    ) {
+        self.heard(&result, now);
+        let current = self.running().map(|running| &running.session.id) == Some(session);
+        if current {
+            self.busy.remove(&key);
+        }
+        self.replan = true;
+        match result {
+            Ok(Written::Applied(item)) => match Lease::from_item(&item) {
+                Ok(Some(lease)) if current => self.grant(lease, sent, now),
+                Ok(Some(lease)) => self.saw_row(lease, Consistency::Strong, now),
+                _ => self.view.forget_row(&key),
+            },
+            Ok(Written::Refused(item)) => {
+                self.saw_item(&key, item.as_ref(), now);
+                self.not_before.insert(key, now.plus(RETRY / 5));
+            }
+            Err(error) => {
+                // Never again blindly: the row is read first, then its owner.
+                tracing::debug!(%key, reason = error.reason(), "a take was not answered");
+                self.view.doubt_row(&key);
+                self.not_before.insert(key, now.plus(RETRY));
+            }
+        }
+    }
+
+    fn grant(&mut self, lease: Lease, sent: Moment, now: Moment) {
+        let key = lease.key.clone();
+        self.not_before.remove(&key);
+        self.saw_row(lease.clone(), Consistency::Strong, now);
+        if let Some(grant) = self.hold(lease, sent) {
+            self.tell(CoordinatorEvent::Granted(grant));
+        }
+    }
+}
+
+/// The write that takes or accepts a lease as it was read.
+fn take_write(lease: &Lease, me: &WorkerId) -> RowWrite {
+    let Some(owner) = &lease.owner else {
+        return write::take_unowned(&lease.key, lease.counter, me);
+    };
+    let seen = Held {
+        key: lease.key.clone(),
+        counter: lease.counter,
+        owner: owner.clone(),
+    };
+    match owner == me {
+        true => write::accept(&seen),
+        false => write::take_owned(&seen, me),
+    }
+}

@@ -1,0 +1,281 @@
+//! Requests about the stream: storing its identity, and creating the leases that its shards need.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::calls::{Answer, CallError};
+use super::driver::{BACKGROUND_MAX, Driver, RETRY};
+use super::event::{CoordinatorError, CoordinatorEvent};
+use super::handle::{Answer as Reply, OpenedStream, StreamIdentity, SyncOutcome};
+use crate::graph;
+use crate::item::Item;
+use crate::key::LeaseKey;
+use crate::lease::{Lease, NewLease};
+use crate::listed_shard::ListedShard;
+use crate::runtime::Moment;
+use crate::stream_item::StreamItem;
+use crate::table::{Consistency, Written};
+use crate::write;
+
+/// Which rows are missing is not planned from an older scan.
+const SCAN_AGES_AFTER: Duration = Duration::from_secs(1);
+
+/// Requests that wait, and what is stored.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    stored: Option<StreamIdentity>,
+    opens: VecDeque<(StreamIdentity, Reply<OpenedStream>)>,
+    open_on_its_way: bool,
+    syncs: VecDeque<SyncRequest>,
+    sync: Option<Sync>,
+    retry_at: Option<Moment>,
+    synced: bool,
+}
+
+#[derive(Debug)]
+struct SyncRequest {
+    listing: Vec<ListedShard>,
+    fresh: bool,
+    answer: Reply<SyncOutcome>,
+}
+
+/// A synchronisation whose rows are being created.
+#[derive(Debug)]
+struct Sync {
+    waiting: VecDeque<NewLease>,
+    on_their_way: BTreeSet<LeaseKey>,
+    /// The first failure that will not pass by itself.
+    error: Option<CoordinatorError>,
+    created: usize,
+    begun: Moment,
+    answer: Reply<SyncOutcome>,
+}
+
+impl Streams {
+    pub(super) fn open(&mut self, proposed: StreamIdentity, answer: Reply<OpenedStream>) {
+        self.opens.push_back((proposed, answer));
+    }
+
+    pub(super) fn sync(
+        &mut self,
+        listing: Vec<ListedShard>,
+        fresh: bool,
+        answer: Reply<SyncOutcome>,
+    ) {
+        self.syncs.push_back(SyncRequest {
+            listing,
+            fresh,
+            answer,
+        });
+    }
+
+    /// The identity is stored: leases may be created and taken.
+    pub(super) fn is_open(&self) -> bool {
+        self.stored.is_some()
+    }
+
+    /// At least one listing was turned into leases.
+    pub(super) fn is_synced(&self) -> bool {
+        self.synced && self.sync.is_none()
+    }
+
+    pub(super) fn wants_scan(&self) -> bool {
+        !self.syncs.is_empty() && self.sync.is_none()
+    }
+
+    pub(super) fn retry_at(&self) -> Option<Moment> {
+        self.retry_at
+    }
+}
+
+impl Driver {
+    /// Goes on with requests about the stream, once there is a session (it comes before every other write) and a scan.
+    pub(super) fn drive_streams(&mut self, now: Moment) {
+        if self.running().is_none() || self.scanned.is_none() {
+            return;
+        }
+        if self.streams.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.streams.retry_at = None;
+        self.drive_open();
+        self.plan_sync(now);
+        self.create_rows();
+    }
+
+    fn drive_open(&mut self) {
+        if self.streams.open_on_its_way {
+            return;
+        }
+        let Some((proposed, _)) = self.streams.opens.front() else {
+            return;
+        };
+        self.streams.open_on_its_way = true;
+        self.background += 1;
+        let put = write::put_stream(&proposed.to_item());
+        self.calls.write(put, Answer::Stream);
+    }
+
+    pub(super) fn on_stream(&mut self, result: Result<Written, CallError>, now: Moment) {
+        self.heard(&result, now);
+        self.streams.open_on_its_way = false;
+        let Some((proposed, answer)) = self.streams.opens.pop_front() else {
+            return;
+        };
+        let patient = now.since(self.started) < self.options.startup_timeout;
+        let opened = match result {
+            Ok(Written::Applied(_)) => Ok(proposed),
+            Ok(Written::Refused(item)) => stored_stream(item.as_ref(), &proposed),
+            Err(error) if error.is_retryable() && patient => {
+                self.streams.retry_at = Some(now.plus(RETRY));
+                self.streams.opens.push_front((proposed, answer));
+                return;
+            }
+            Err(error) => Err(error.into()),
+        };
+        if let Ok(identity) = &opened {
+            self.streams.stored = Some(identity.clone());
+            self.replan = true;
+        }
+        let fresh = self.table_was_empty;
+        let _ = answer.send(opened.map(|identity| OpenedStream { identity, fresh }));
+    }
+
+    /// Plans the rows that the next listing needs.
+    fn plan_sync(&mut self, now: Moment) {
+        let fresh_scan = |at: &Moment| now.since(*at) <= SCAN_AGES_AFTER;
+        let Some(stored) = self.streams.stored.clone() else {
+            return;
+        };
+        if !self.streams.wants_scan() || !self.scanned.as_ref().is_some_and(fresh_scan) {
+            return;
+        }
+        let Some(request) = self.streams.syncs.pop_front() else {
+            return;
+        };
+        let plan = match request.fresh {
+            true => graph::fresh_leases(&request.listing, stored.start),
+            false => graph::missing_leases(&request.listing, &self.view.leased(), stored.start),
+        };
+        match plan {
+            Ok(leases) => {
+                self.view.saw_listing(&request.listing, now);
+                self.listing_asked = None;
+                self.replan = true;
+                self.streams.sync = Some(Sync {
+                    waiting: leases.into(),
+                    on_their_way: BTreeSet::new(),
+                    error: None,
+                    created: 0,
+                    begun: now,
+                    answer: request.answer,
+                });
+            }
+            Err(error) => {
+                let _ = request.answer.send(Err(error.into()));
+            }
+        }
+    }
+
+    fn create_rows(&mut self) {
+        let counter = self.row_counter();
+        while self.background < BACKGROUND_MAX {
+            let Some(lease) = self.streams.sync.as_mut().and_then(Sync::next) else {
+                break;
+            };
+            let key = lease.key.clone();
+            self.background += 1;
+            self.calls
+                .write(write::create_lease(&lease, counter), move |result| {
+                    Answer::Created { key, result }
+                });
+        }
+        self.end_sync();
+    }
+
+    pub(super) fn on_created(
+        &mut self,
+        key: &LeaseKey,
+        result: Result<Written, CallError>,
+        now: Moment,
+    ) {
+        self.heard(&result, now);
+        let Some(sync) = self.streams.sync.as_mut() else {
+            return;
+        };
+        sync.on_their_way.remove(key);
+        let item = match result {
+            Ok(Written::Applied(item)) => {
+                sync.created += 1;
+                Some(item)
+            }
+            Ok(Written::Refused(item)) => item,
+            Err(error) => {
+                // The same listing is planned again by whoever asked; rows that were made stay.
+                sync.error.get_or_insert(error.into());
+                sync.waiting.clear();
+                None
+            }
+        };
+        if let Some(Ok(Some(lease))) = item.as_ref().map(Lease::from_item) {
+            self.saw_row(lease, Consistency::Strong, now);
+        }
+        self.end_sync();
+    }
+
+    fn end_sync(&mut self) {
+        let done = |sync: &mut Sync| sync.waiting.is_empty() && sync.on_their_way.is_empty();
+        let Some(sync) = self.streams.sync.take_if(done) else {
+            return;
+        };
+        self.replan = true;
+        let outcome = match sync.error {
+            Some(error) => Err(error),
+            None => {
+                self.streams.synced = true;
+                Ok(SyncOutcome {
+                    created: sync.created,
+                })
+            }
+        };
+        tracing::debug!(created = sync.created, begun = ?sync.begun, "leases synchronised");
+        let _ = sync.answer.send(outcome);
+    }
+
+    /// Asks for a listing, unless one was asked for a short while ago.
+    pub(super) fn ask_for_listing(&mut self, now: Moment) {
+        let asked = self.listing_asked;
+        if asked.is_none_or(|at| now.since(at) >= self.options.scan_interval) {
+            self.listing_asked = Some(now);
+            self.tell(CoordinatorEvent::ListingWanted);
+        }
+    }
+}
+
+impl Sync {
+    fn next(&mut self) -> Option<NewLease> {
+        let lease = self.waiting.pop_front()?;
+        self.on_their_way.insert(lease.key.clone());
+        Some(lease)
+    }
+}
+
+/// Compares what is stored with what was proposed.
+fn stored_stream(
+    item: Option<&Item>,
+    proposed: &StreamIdentity,
+) -> Result<StreamIdentity, CoordinatorError> {
+    let no_stream = || CoordinatorError::NoStreamItem {
+        key: proposed.to_item().key,
+    };
+    let item = item.ok_or_else(no_stream)?;
+    let stored = StreamItem::from_item(item)?.ok_or_else(no_stream)?;
+    let stored = StreamIdentity::from_item(stored);
+    if !stored.is_same_stream(proposed) {
+        return Err(CoordinatorError::StreamMismatch {
+            stored: Box::new(stored),
+            found: Box::new(proposed.clone()),
+        });
+    }
+    Ok(stored)
+}

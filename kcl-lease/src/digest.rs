@@ -1,0 +1,27 @@
+//! A hash of texts that is the same in every process and release: FNV-1a with 64 bits and a final mix.
+
+/// The hash of some texts in this order. Their borders count.
+pub(crate) fn of(texts: &[&str]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for text in texts {
+        for byte in text.bytes().chain([0xff]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+    // FNV's high bits hardly depend on the last bytes, which is where shard names differ.
+    hash ^= hash >> 32;
+    hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash ^ (hash >> 29)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of;
+
+    #[test]
+    fn the_hash_never_changes_and_keeps_borders() {
+        assert_eq!(of(&["shardId-000000000000"]), 0x0bd8_3d34_6a5d_5a5f);
+        assert_ne!(of(&["a", "b"]), of(&["ab"]));
+        assert_ne!(of(&["a"]), of(&["b"]));
+    }
+}

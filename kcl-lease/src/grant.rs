@@ -1,0 +1,432 @@
+//! A grant as its user sees it: whether it may be used right now, and the writes that a holder may ask for.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use kcl_checkpoint::Checkpoint;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::coordinator::Command;
+use crate::key::{HashKeyRange, LeaseKey, ShardId};
+use crate::lease::{Lease, PendingCheckpoint};
+use crate::listed_shard::ListedShard;
+use crate::runtime::{Moment, Runtime};
+use crate::session::Validity;
+
+/// Why a grant is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LossReason {
+    /// Another worker owns the lease, or its row was changed by somebody else.
+    #[error("another worker owns the lease or changed its row")]
+    Taken,
+    /// The lease's row is gone.
+    #[error("the lease's row was deleted")]
+    RowMissing,
+    /// The lease's row cannot be read any more.
+    #[error("the lease's row cannot be read any more")]
+    RowUnreadable,
+    /// The session of this worker ended: its item was deleted or replaced.
+    #[error(
+        "the worker's session ended because its item in the lease table was deleted or replaced"
+    )]
+    SessionOver,
+    /// The holder released the lease.
+    #[error("the holder released the lease")]
+    Released,
+    /// The holder finished the shard.
+    #[error("the holder finished the shard")]
+    ShardEnded,
+    /// The worker gave all its leases up without releasing them.
+    #[error("the worker gave its leases up")]
+    Abandoned,
+    /// Coordination does not run any more.
+    #[error("coordination of leases does not run any more")]
+    Stopped,
+}
+
+/// Why a write of a holder is not (yet) stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GrantError {
+    /// The grant is over, nothing more can be written under it.
+    #[error("the lease {key} is lost: {reason}")]
+    Lost {
+        /// The lease.
+        key: LeaseKey,
+        /// Why.
+        reason: LossReason,
+    },
+    /// The table did not answer in time: the write may or may not be applied. It is tried again until it is resolved.
+    #[error("the lease table did not answer in time; the write to {key} is tried again")]
+    Unknown {
+        /// The lease.
+        key: LeaseKey,
+    },
+    /// The table refuses too much traffic. The write is tried again.
+    #[error(
+        "the lease table is throttled; the write to {key} is tried again, use on-demand capacity if this lasts"
+    )]
+    Throttled {
+        /// The lease.
+        key: LeaseKey,
+    },
+    /// The table could not carry the write out. It is tried again.
+    #[error("the lease table did not take the write to {key}, which is tried again: {reason}")]
+    Unavailable {
+        /// The lease.
+        key: LeaseKey,
+        /// Why.
+        reason: String,
+    },
+    /// The children named at the end of a shard are not its children.
+    #[error("{child} cannot be stored as a child of {key}: {reason}")]
+    InvalidChild {
+        /// The lease of the parent.
+        key: LeaseKey,
+        /// The shard that was named.
+        child: ShardId,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+impl GrantError {
+    /// Whether the write is still tried: asking again waits for its outcome.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::Unknown { .. } | Self::Throttled { .. } | Self::Unavailable { .. }
+        )
+    }
+}
+
+/// What became of a shard's children when the shard was finished.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ShardEndOutcome {
+    /// Children that have a row now. Each starts when all its parents ended.
+    pub children: Vec<ShardId>,
+    /// Children of a merge whose row is made later, because the other parent has no row yet.
+    pub waiting: Vec<ShardId>,
+}
+
+/// One grant of one lease: from taking it until it is released, finished or lost. Cheap to clone.
+///
+/// Dropping it does not release the lease.
+#[derive(Clone)]
+pub struct Grant(Arc<GrantShared>);
+
+/// What the holder and coordination share about one grant.
+pub(crate) struct GrantShared {
+    key: LeaseKey,
+    shard: ShardId,
+    lease: Lease,
+    number: u64,
+    runtime: Runtime,
+    validity: watch::Receiver<Validity>,
+    state: watch::Sender<GrantState>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct GrantState {
+    confirmed: Moment,
+    epoch: u64,
+    releasing: bool,
+    loss: Option<LossReason>,
+}
+
+/// Where the answer to a holder's request goes.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, GrantError>>;
+
+/// What a holder asks of coordination.
+#[derive(Debug)]
+pub(crate) enum GrantRequest {
+    Checkpoint(Checkpoint, Reply<()>),
+    Prepare(PendingCheckpoint, Reply<()>),
+    Release(Option<Checkpoint>, Reply<()>),
+    EndShard(Vec<ListedShard>, Reply<ShardEndOutcome>),
+}
+
+impl Grant {
+    pub(crate) fn new(shared: Arc<GrantShared>) -> Self {
+        Self(shared)
+    }
+
+    /// The key of the lease's row.
+    #[must_use]
+    pub fn lease_key(&self) -> &LeaseKey {
+        &self.0.key
+    }
+
+    /// The shard.
+    #[must_use]
+    pub fn shard_id(&self) -> &ShardId {
+        &self.0.shard
+    }
+
+    /// The shards from which this one came.
+    #[must_use]
+    pub fn parents(&self) -> &BTreeSet<ShardId> {
+        &self.0.lease.parents
+    }
+
+    /// The hash keys of the shard, if the row says them.
+    #[must_use]
+    pub fn hash_range(&self) -> Option<HashKeyRange> {
+        self.0.lease.hash_range
+    }
+
+    /// The progress that was stored when the lease was granted.
+    #[must_use]
+    pub fn start(&self) -> &Checkpoint {
+        &self.0.lease.checkpoint
+    }
+
+    /// The first phase of a two-phase checkpoint that an earlier holder left behind.
+    #[must_use]
+    pub fn pending(&self) -> Option<&PendingCheckpoint> {
+        self.0.lease.pending.as_ref()
+    }
+
+    /// The fencing token: larger for every later grant of this lease, and after every lapse that this one survived.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.0.state.borrow().epoch
+    }
+
+    /// Whether records may be given to the processor at this moment.
+    ///
+    /// False from the worker's own deadline on, until a heartbeat and then a re-grant of this lease succeeded; false
+    /// once the lease is being released.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.0.is_current()
+    }
+
+    /// Why the grant is over, if it is.
+    #[must_use]
+    pub fn loss(&self) -> Option<LossReason> {
+        let loss = self.0.state.borrow().loss;
+        loss.or_else(|| self.0.is_orphaned().then_some(LossReason::Stopped))
+    }
+
+    /// Waits until the grant is over, for whatever reason, its own release included.
+    ///
+    /// # Cancellation
+    /// Safe to drop at any time.
+    pub async fn lost(&self) -> LossReason {
+        let mut state = self.0.state.subscribe();
+        let mut validity = self.0.validity.clone();
+        tokio::select! {
+            biased;
+            lost = state.wait_for(|state| state.loss.is_some()) => {
+                lost.ok().and_then(|state| state.loss).unwrap_or(LossReason::Stopped)
+            }
+            _ = validity.wait_for(|_| false) => LossReason::Stopped,
+        }
+    }
+
+    /// Waits until records may be given to the processor: at once while the grant is current, else until it was granted
+    /// again after a lapse.
+    ///
+    /// # Errors
+    /// Why the grant is over, if it is.
+    ///
+    /// # Cancellation
+    /// Safe to drop at any time.
+    pub async fn deliverable(&self) -> Result<(), LossReason> {
+        let mut state = self.0.state.subscribe();
+        let mut validity = self.0.validity.clone();
+        loop {
+            if let Some(reason) = state.borrow_and_update().loss {
+                return Err(reason);
+            }
+            validity.borrow_and_update();
+            if self.is_current() {
+                return Ok(());
+            }
+            let orphaned = tokio::select! {
+                changed = state.changed() => changed.is_err(),
+                changed = validity.changed() => changed.is_err(),
+            };
+            if orphaned {
+                return Err(self.loss().unwrap_or(LossReason::Stopped));
+            }
+        }
+    }
+
+    /// Stores progress: everything up to `checkpoint` is complete. The stored checkpoint never moves back: what is
+    /// already covered is answered at once.
+    ///
+    /// # Errors
+    /// [`GrantError::Lost`] when the grant is over. After any other error the write is still tried, until it or a later
+    /// one is stored or the lease is lost.
+    ///
+    /// # Cancellation
+    /// Dropping the future does not take the request back.
+    pub async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), GrantError> {
+        self.ask(|reply| GrantRequest::Checkpoint(checkpoint, reply))
+            .await
+    }
+
+    /// Stores the first phase of a two-phase checkpoint: what is about to be committed, and bytes of the application.
+    ///
+    /// # Errors
+    /// As [`checkpoint`](Self::checkpoint).
+    ///
+    /// # Cancellation
+    /// Dropping the future does not take the request back.
+    pub async fn prepare(
+        &self,
+        checkpoint: Checkpoint,
+        state: Option<Vec<u8>>,
+    ) -> Result<(), GrantError> {
+        let pending = PendingCheckpoint { checkpoint, state };
+        self.ask(|reply| GrantRequest::Prepare(pending, reply))
+            .await
+    }
+
+    /// Stores the final progress and leaves the lease to whoever wants it. The grant is not current from now on.
+    ///
+    /// # Errors
+    /// As [`checkpoint`](Self::checkpoint). While the error [is retryable](GrantError::is_retryable), calling again
+    /// waits for the outcome.
+    ///
+    /// # Cancellation
+    /// Dropping the future does not take the request back.
+    pub async fn release(&self, checkpoint: Option<Checkpoint>) -> Result<(), GrantError> {
+        self.ask(|reply| GrantRequest::Release(checkpoint, reply))
+            .await
+    }
+
+    /// Stores that the shard was processed to its end and makes the rows of its children, all or nothing.
+    ///
+    /// # Errors
+    /// As [`checkpoint`](Self::checkpoint), and [`GrantError::InvalidChild`] when `children` are not this shard's.
+    ///
+    /// # Cancellation
+    /// Dropping the future does not take the request back.
+    pub async fn end_shard(
+        &self,
+        children: Vec<ListedShard>,
+    ) -> Result<ShardEndOutcome, GrantError> {
+        self.ask(|reply| GrantRequest::EndShard(children, reply))
+            .await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> GrantRequest,
+    ) -> Result<T, GrantError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Grant {
+            key: self.0.key.clone(),
+            number: self.0.number,
+            request: request(reply),
+        };
+        // A closed channel shows in the answer's: both mean that coordination is gone.
+        let _ = self.0.commands.send(command);
+        answer.await.unwrap_or_else(|_| {
+            Err(GrantError::Lost {
+                key: self.0.key.clone(),
+                reason: self.loss().unwrap_or(LossReason::Stopped),
+            })
+        })
+    }
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant")
+            .field("lease_key", &self.0.key)
+            .field("epoch", &self.epoch())
+            .field("loss", &self.loss())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for GrantShared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrantShared")
+            .field("key", &self.key)
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+impl GrantShared {
+    /// A grant of `lease` as it is after the write that took it, which was sent at `confirmed`. `number` tells the
+    /// grants of one run apart.
+    pub(crate) fn new(
+        lease: Lease,
+        number: u64,
+        confirmed: Moment,
+        runtime: Runtime,
+        validity: watch::Receiver<Validity>,
+        commands: mpsc::UnboundedSender<Command>,
+    ) -> Self {
+        let state = GrantState {
+            confirmed,
+            epoch: lease.counter,
+            releasing: false,
+            loss: None,
+        };
+        Self {
+            key: lease.key.clone(),
+            shard: lease.key.shard(),
+            lease,
+            number,
+            runtime,
+            validity,
+            state: watch::Sender::new(state),
+            commands,
+        }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Notes that the lease is held under `counter`, confirmed by a write that was sent at `confirmed`. A grant that had
+    /// lapsed goes on under a new token.
+    pub(crate) fn confirm(&self, confirmed: Moment, counter: u64, chain_start: Moment) {
+        self.state.send_modify(|state| {
+            if state.confirmed < chain_start && confirmed >= chain_start {
+                state.epoch = counter;
+            }
+            state.confirmed = state.confirmed.max(confirmed);
+        });
+    }
+
+    pub(crate) fn begin_release(&self) {
+        self.state.send_modify(|state| state.releasing = true);
+    }
+
+    pub(crate) fn end(&self, reason: LossReason) {
+        self.state.send_modify(|state| {
+            state.loss.get_or_insert(reason);
+        });
+    }
+
+    fn is_current(&self) -> bool {
+        let state = *self.state.borrow();
+        let validity = *self.validity.borrow();
+        state.loss.is_none()
+            && !state.releasing
+            && validity.allows(state.confirmed, self.runtime.now())
+            && !self.is_orphaned()
+    }
+
+    /// Coordination is gone: its end of the channel is dropped.
+    fn is_orphaned(&self) -> bool {
+        self.validity.has_changed().is_err()
+    }
+}

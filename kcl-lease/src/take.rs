@@ -1,0 +1,208 @@
+//! Which leases to take or accept now, and what has to be read before.
+//!
+//! A lease is taken from an expired owner in three steps, in this order: its row is read, then its owner's heartbeat
+//! (strongly consistent), then it is taken under exactly the counter and owner that were read. Reading the row after the
+//! heartbeat would rob a holder that has just come back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::graph::Readiness;
+use crate::key::{LeaseKey, WorkerId};
+use crate::liveness::Liveness;
+use crate::runtime::Moment;
+use crate::table::Consistency;
+use crate::view::{KnownRow, OwnerFound, View};
+
+/// Everything that the decision depends on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Situation<'a> {
+    pub(crate) me: &'a WorkerId,
+    pub(crate) now: Moment,
+    /// The end of our own last interruption.
+    pub(crate) undisturbed_since: Moment,
+    /// An owner's check older than this is made again.
+    pub(crate) check_ages_after: Duration,
+    pub(crate) view: &'a View,
+    pub(crate) liveness: &'a Liveness,
+    /// Leases held, or with a write on its way.
+    pub(crate) busy: &'a BTreeSet<LeaseKey>,
+    /// Leases that are not tried again before this moment.
+    pub(crate) not_before: &'a BTreeMap<LeaseKey, Moment>,
+    /// How many more leases this worker may hold.
+    pub(crate) room: usize,
+}
+
+/// One thing to do for a lease.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Step {
+    /// The row names this worker: confirm that under the row's counter.
+    Accept(LeaseKey),
+    /// Nobody owns the lease, or its owner expired: take it under the row's counter and owner.
+    Take(LeaseKey),
+    /// Read the owner's item, strongly consistent.
+    CheckOwner(WorkerId),
+    /// Read the row, strongly consistent.
+    ReadRow(LeaseKey),
+}
+
+/// What to do now and when to look again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Plan {
+    /// In the order in which to begin.
+    pub(crate) steps: Vec<Step>,
+    /// When something expires or may be tried again.
+    pub(crate) wake: Option<Moment>,
+    /// Some lease cannot be judged without a new listing of the stream's shards.
+    pub(crate) listing_wanted: bool,
+    /// Owners of leases that would be taken if they were dead, and who show heartbeats.
+    pub(crate) watched: BTreeSet<WorkerId>,
+}
+
+/// What to do about one lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// Nothing.
+    Leave,
+    /// Nothing before this moment.
+    Wait(Moment),
+    /// Nothing before the owner's heartbeat has stood still until this moment.
+    Watch(WorkerId, Moment),
+    /// A listing of shards is needed.
+    NeedsListing,
+    /// This.
+    Do(Step),
+}
+
+/// Plans for all leases of the view.
+pub(crate) fn plan(situation: &Situation<'_>) -> Plan {
+    let mut plan = Plan::default();
+    let mut room = situation.room;
+    let mut takes = Vec::new();
+    let mut reads = BTreeSet::new();
+    let mut wake_at = |moment: Moment| {
+        plan.wake = Some(plan.wake.map_or(moment, |wake| wake.min(moment)));
+    };
+    for known in situation.view.rows().values() {
+        match judge(situation, known) {
+            Judgement::Leave => {}
+            Judgement::Wait(until) => wake_at(until),
+            Judgement::Watch(owner, until) => {
+                wake_at(until);
+                plan.watched.insert(owner);
+            }
+            Judgement::NeedsListing => plan.listing_wanted = true,
+            Judgement::Do(step @ (Step::CheckOwner(_) | Step::ReadRow(_))) => {
+                reads.insert(step);
+            }
+            Judgement::Do(step @ Step::Accept(_)) => takes.push((0, step)),
+            Judgement::Do(Step::Take(key)) => {
+                takes.push((1 + spread(situation.me, &key), Step::Take(key)));
+            }
+        }
+    }
+    takes.sort_unstable();
+    // What a row grants by naming us is ours to hold, however many there are.
+    takes.retain(|(_, step)| match step {
+        Step::Accept(_) => true,
+        _ if room == 0 => false,
+        _ => {
+            room -= 1;
+            true
+        }
+    });
+    plan.steps.extend(reads);
+    plan.steps.extend(takes.into_iter().map(|(_, step)| step));
+    plan
+}
+
+/// Judges one lease.
+pub(crate) fn judge(situation: &Situation<'_>, known: &KnownRow) -> Judgement {
+    let lease = &known.lease;
+    let mine = lease.owner.as_ref() == Some(situation.me);
+    if lease.is_finished() || situation.busy.contains(&lease.key) || (situation.room == 0 && !mine)
+    {
+        return Judgement::Leave;
+    }
+    if let Some(until) = situation.not_before.get(&lease.key)
+        && situation.now < *until
+    {
+        return Judgement::Wait(*until);
+    }
+    if known.doubtful {
+        return Judgement::Do(Step::ReadRow(lease.key.clone()));
+    }
+    match situation.view.readiness(known) {
+        Readiness::Ready => {}
+        Readiness::Waits => return Judgement::Leave,
+        Readiness::NeedsRow(parent) => return Judgement::Do(Step::ReadRow(parent)),
+        Readiness::NeedsListing => return Judgement::NeedsListing,
+    }
+    match &lease.owner {
+        None => Judgement::Do(Step::Take(lease.key.clone())),
+        Some(_) if mine => Judgement::Do(Step::Accept(lease.key.clone())),
+        Some(owner) if owner.is_session() => judge_owner(situation, known, owner),
+        Some(_) => judge_foreign(situation, known),
+    }
+}
+
+/// The owner has a heartbeat, if it lives.
+fn judge_owner(situation: &Situation<'_>, known: &KnownRow, owner: &WorkerId) -> Judgement {
+    let take = Judgement::Do(Step::Take(known.lease.key.clone()));
+    let check = situation.view.owner(owner).filter(|check| {
+        check.sent >= known.read_at && situation.now.since(check.sent) <= situation.check_ages_after
+    });
+    let found = check.map(|check| check.found);
+    // Registration comes before every other write of a session, so an owner without an item is gone.
+    if found == Some(OwnerFound::Nothing) {
+        return take;
+    }
+    let expires = situation
+        .liveness
+        .worker_expires(owner, situation.undisturbed_since);
+    if let Some(expires) = expires.filter(|expires| situation.now < *expires) {
+        return Judgement::Watch(owner.clone(), expires);
+    }
+    match (check, found) {
+        (None, _) | (_, None) => Judgement::Do(Step::CheckOwner(owner.clone())),
+        (_, Some(OwnerFound::Heartbeat(found)))
+            if situation.liveness.heartbeat(owner) == Some(found) =>
+        {
+            take
+        }
+        // Unreadable, or smaller than seen before: look again when the check has aged.
+        (Some(check), Some(_)) => {
+            let aged = check.sent.plus(situation.check_ages_after);
+            Judgement::Wait(aged.plus(Duration::from_millis(1)))
+        }
+    }
+}
+
+/// The owner has no heartbeat of ours (Java): its counter shows that it lives, the last look strongly consistent.
+fn judge_foreign(situation: &Situation<'_>, known: &KnownRow) -> Judgement {
+    let key = &known.lease.key;
+    let Some(expires) = situation
+        .liveness
+        .row_expires(key, situation.undisturbed_since)
+    else {
+        return Judgement::Do(Step::ReadRow(key.clone()));
+    };
+    if situation.now < expires {
+        return Judgement::Wait(expires);
+    }
+    let looked = known.consistency == Consistency::Strong && known.read_at >= expires;
+    match looked {
+        true => Judgement::Do(Step::Take(key.clone())),
+        false => Judgement::Do(Step::ReadRow(key.clone())),
+    }
+}
+
+/// An order of leases that differs from worker to worker, so that workers that start together do not all try the same
+/// leases first.
+fn spread(me: &WorkerId, key: &LeaseKey) -> u64 {
+    crate::digest::of(&[me.as_str(), key.as_str()]) >> 1
+}
+
+#[cfg(test)]
+#[path = "take_tests.rs"]
+mod tests;

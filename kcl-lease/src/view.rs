@@ -1,0 +1,190 @@
+//! What this worker last read of the lease table, and when.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::graph::{self, Leased, ParentRow, Readiness};
+use crate::key::{LeaseKey, ShardId, WorkerId};
+use crate::lease::Lease;
+use crate::listed_shard::ListedShard;
+use crate::runtime::Moment;
+use crate::table::Consistency;
+
+/// A lease row as it was read.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownRow {
+    pub(crate) lease: Lease,
+    /// When the answer that carried it was handled.
+    pub(crate) read_at: Moment,
+    /// The answer reflected every earlier write.
+    pub(crate) consistency: Consistency,
+    /// When the row was first seen.
+    pub(crate) first_seen: Moment,
+    /// A write of ours to it was not answered: it must be read again before anything is decided.
+    pub(crate) doubtful: bool,
+}
+
+/// A strongly consistent read of a worker's item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OwnerCheck {
+    pub(crate) sent: Moment,
+    pub(crate) found: OwnerFound,
+}
+
+/// What the read found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OwnerFound {
+    Nothing,
+    Heartbeat(u64),
+    /// An item that cannot be read: nothing can be said of its owner.
+    Unreadable,
+}
+
+/// The last listing of shards.
+#[derive(Debug, Clone)]
+struct Listing {
+    shards: BTreeSet<ShardId>,
+    received: Moment,
+}
+
+/// The rows and items that are known, each with the time of its last read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    rows: BTreeMap<LeaseKey, KnownRow>,
+    /// Rows that a strongly consistent read did not find.
+    absent: BTreeMap<LeaseKey, Moment>,
+    owners: BTreeMap<WorkerId, OwnerCheck>,
+    listing: Option<Listing>,
+}
+
+impl View {
+    pub(crate) fn rows(&self) -> &BTreeMap<LeaseKey, KnownRow> {
+        &self.rows
+    }
+
+    pub(crate) fn row(&self, key: &LeaseKey) -> Option<&KnownRow> {
+        self.rows.get(key)
+    }
+
+    pub(crate) fn has_row(&self, key: &LeaseKey) -> bool {
+        self.rows.contains_key(key)
+    }
+
+    pub(crate) fn owner(&self, worker: &WorkerId) -> Option<OwnerCheck> {
+        self.owners.get(worker).copied()
+    }
+
+    /// One row was read, or came as the answer to a write.
+    pub(crate) fn saw_row(&mut self, lease: Lease, consistency: Consistency, now: Moment) {
+        let key = lease.key.clone();
+        self.absent.remove(&key);
+        let first_seen = self.rows.get(&key).map_or(now, |known| known.first_seen);
+        let known = KnownRow {
+            lease,
+            read_at: now,
+            consistency,
+            first_seen,
+            doubtful: false,
+        };
+        self.rows.insert(key, known);
+    }
+
+    /// A strongly consistent read or the answer to a write showed that there is no such row.
+    pub(crate) fn saw_no_row(&mut self, key: LeaseKey, now: Moment) {
+        self.rows.remove(&key);
+        self.absent.insert(key, now);
+    }
+
+    /// What was known of the row does not count any more.
+    pub(crate) fn forget_row(&mut self, key: &LeaseKey) {
+        self.rows.remove(key);
+    }
+
+    /// The row may have been changed by a write of ours that was not answered.
+    pub(crate) fn doubt_row(&mut self, key: &LeaseKey) {
+        if let Some(known) = self.rows.get_mut(key) {
+            known.doubtful = true;
+        }
+    }
+
+    /// A whole scan was read, begun at `begun`. What was learned meanwhile from other answers is newer.
+    pub(crate) fn saw_scan(
+        &mut self,
+        leases: Vec<Lease>,
+        consistency: Consistency,
+        begun: Moment,
+        now: Moment,
+    ) {
+        let scanned: BTreeSet<LeaseKey> = leases.iter().map(|lease| lease.key.clone()).collect();
+        self.rows
+            .retain(|key, known| known.read_at >= begun || scanned.contains(key));
+        for lease in leases {
+            let known = self.rows.get(&lease.key);
+            let newer = known.is_some_and(|known| known.read_at >= begun || known.doubtful);
+            let gone = self.absent.get(&lease.key).is_some_and(|at| *at >= begun);
+            if !newer && !gone {
+                self.saw_row(lease, consistency, now);
+            }
+        }
+        // Only what rows name as parents is worth remembering.
+        let named: BTreeSet<LeaseKey> = self
+            .rows
+            .values()
+            .flat_map(|k| k.lease.parents.iter().map(|p| k.lease.key.relative(p)))
+            .collect();
+        self.absent.retain(|key, _| named.contains(key));
+        let owners: BTreeSet<&WorkerId> = self
+            .rows
+            .values()
+            .filter_map(|k| k.lease.owner.as_ref())
+            .collect();
+        self.owners.retain(|worker, _| owners.contains(worker));
+    }
+
+    pub(crate) fn saw_owner(&mut self, worker: WorkerId, check: OwnerCheck) {
+        self.owners.insert(worker, check);
+    }
+
+    pub(crate) fn saw_listing(&mut self, listing: &[ListedShard], now: Moment) {
+        self.listing = Some(Listing {
+            shards: listing.iter().map(|s| s.shard_id.clone()).collect(),
+            received: now,
+        });
+    }
+
+    /// The state of each shard that has a row.
+    pub(crate) fn leased(&self) -> BTreeMap<ShardId, Leased> {
+        let state = |known: &KnownRow| match known.lease.is_finished() {
+            true => Leased::Finished,
+            false => Leased::Unfinished,
+        };
+        self.rows
+            .iter()
+            .map(|(key, known)| (key.shard(), state(known)))
+            .collect()
+    }
+
+    /// Whether the lease can start as far as is known.
+    pub(crate) fn readiness(&self, known: &KnownRow) -> Readiness {
+        let parent_row = |key: &LeaseKey| match (self.rows.get(key), self.absent.get(key)) {
+            (Some(parent), _) if parent.lease.is_finished() => ParentRow::Finished,
+            (Some(_), _) => ParentRow::Unfinished,
+            (None, Some(_)) => ParentRow::Absent,
+            (None, None) => ParentRow::Unknown,
+        };
+        graph::readiness(&known.lease, parent_row, |s| self.listed(known, s))
+    }
+
+    /// Whether the row can be deleted as far as is known.
+    pub(crate) fn is_deletable(&self, known: &KnownRow) -> bool {
+        let row = |key: &LeaseKey| self.rows.get(key).map(|known| &known.lease);
+        graph::is_deletable(&known.lease, row, |s| self.listed(known, s))
+    }
+
+    /// Whether a listing that is not older than the row lists `shard`; `None` if there is none.
+    fn listed(&self, known: &KnownRow, shard: &ShardId) -> Option<bool> {
+        let listing = self.listing.as_ref()?;
+        let current = listing.received >= known.first_seen
+            || listing.shards.contains(&known.lease.key.shard());
+        current.then(|| listing.shards.contains(shard))
+    }
+}
