@@ -19,6 +19,7 @@ async fn an_expired_iterator_loses_and_repeats_nothing() {
     setup.put("second", 5);
     assert_eq!(reading.texts(5).await, numbered("second", 0..5));
     assert_eq!(reading.notes.of("expired").len(), 1);
+    assert_eq!(reading.notes.records_fetched(), 10, "nothing is read twice");
     assert!(reading.notes.of("failed").is_empty());
 }
 

@@ -40,6 +40,17 @@ impl Notes {
             .cloned()
             .collect()
     }
+
+    /// Kinesis records in all answers so far.
+    fn records_fetched(&self) -> usize {
+        let last_word = |note: &String| note.rsplit(' ').next().map(str::to_owned);
+        let counts = self.of("fetched");
+        counts
+            .iter()
+            .filter_map(last_word)
+            .map(|count| count.parse::<usize>().unwrap())
+            .sum()
+    }
 }
 
 impl RetrievalObserver for Notes {
