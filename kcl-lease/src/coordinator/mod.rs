@@ -140,3 +140,6 @@ impl Coordinator {
         Ok((handle, told))
     }
 }
+
+#[cfg(test)]
+mod tests;

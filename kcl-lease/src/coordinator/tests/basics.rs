@@ -1,0 +1,218 @@
+//! Starting, holding, stopping.
+
+use super::*;
+use crate::LossReason;
+use crate::test_support::at;
+use kcl_checkpoint::Checkpoint;
+
+#[tokio::test(start_paused = true)]
+async fn a_cold_start_grants_every_shard_in_a_few_round_trips() {
+    let table = table();
+    let begun = Instant::now();
+    let mut worker = Worker::start("w", &table);
+    let opened = worker.open(&listing(4)).await;
+    assert!(opened.fresh);
+    worker.wait_granted(4).await;
+    assert!(
+        begun.elapsed() < Duration::from_millis(60),
+        "{:?}",
+        begun.elapsed()
+    );
+    worker
+        .wait_event(|event| matches!(event, CoordinatorEvent::Settled))
+        .await;
+    for grant in worker.grants.values() {
+        assert!(grant.is_current());
+        assert_eq!(*grant.start(), Checkpoint::TrimHorizon);
+        assert!(grant.epoch() > 1_700_000_000_000);
+    }
+    assert_eq!(row(&table, 0).unwrap().owner, Some(worker.handle.worker()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_shards_start_in_a_second() {
+    let table = table();
+    let begun = Instant::now();
+    let worker = Worker::running("w", &table, 1_000).await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(worker.held(), 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_taken_before_the_stream_is_known() {
+    let table = table();
+    put_lease(&table, &lease_of(0));
+    let mut worker = Worker::start("w", &table);
+    worker.listen(L).await;
+    assert_eq!(worker.held(), 0);
+    worker.open(&listing(1)).await;
+    worker.wait_granted(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clean_stop_releases_everything_and_another_worker_starts_at_once() {
+    let table = table();
+    let mut first = Worker::running("a", &table, 3).await;
+    first.handle.shutdown();
+    first.listen(Duration::from_secs(30)).await;
+    assert_eq!(
+        first.held(),
+        3,
+        "holders end their grants, not the coordinator"
+    );
+    assert!(first.grant(0).is_current());
+    for grant in first.grants.values() {
+        grant.release(Some(at(7))).await.unwrap();
+        assert_eq!(grant.lost().await, LossReason::Released);
+        assert!(!grant.is_current());
+    }
+    first
+        .wait_event(|event| matches!(event, CoordinatorEvent::Stopped))
+        .await;
+    first.handle.stopped().await;
+    assert!(!table.items().contains_key(first.handle.worker().as_str()));
+    let begun = Instant::now();
+    let mut second = Worker::start("b", &table);
+    let opened = second.handle.open_stream(identity()).await.unwrap();
+    assert!(!opened.fresh);
+    second.wait_granted(3).await;
+    assert!(
+        begun.elapsed() < Duration::from_millis(60),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(*second.grant(1).start(), at(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_or_a_recreated_stream_is_refused() {
+    let table = table();
+    let _first = Worker::running("a", &table, 1).await;
+    for (arn, created_at) in [("arn:other", 0), (identity().stream_arn.as_str(), 5_000)] {
+        let worker = Worker::start("b", &table);
+        let proposed = StreamIdentity {
+            stream_arn: arn.to_owned(),
+            created_at: identity().created_at + created_at,
+            start: StreamStart::Latest { moment_ms: 1 },
+        };
+        let error = worker.handle.open_stream(proposed).await.unwrap_err();
+        assert!(
+            matches!(error, CoordinatorError::StreamMismatch { .. }),
+            "{error}"
+        );
+    }
+    // The first worker's starting point holds for all.
+    let other = Worker::start("c", &table);
+    let proposed = StreamIdentity {
+        start: StreamStart::Latest { moment_ms: 1 },
+        created_at: identity().created_at + 1,
+        ..identity()
+    };
+    let opened = other.handle.open_stream(proposed).await.unwrap();
+    assert_eq!(opened.identity.start, StreamStart::TrimHorizon);
+}
+
+#[tokio::test(start_paused = true)]
+async fn max_leases_is_kept() {
+    let table = table();
+    let mut worker = Worker::start_with("w", &table, |options| options.max_leases = 2);
+    worker.open(&listing(5)).await;
+    worker.listen(L * 3).await;
+    assert_eq!(worker.held(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_worker_with_one_shard_costs_next_to_nothing() {
+    let table = table();
+    let mut worker = Worker::running("w", &table, 1).await;
+    worker.path.reads.store(0, Ordering::Relaxed);
+    worker.path.writes.store(0, Ordering::Relaxed);
+    worker.listen(Duration::from_secs(100)).await;
+    // A consistent read costs one unit, the others a half.
+    assert!(worker.path.reads.load(Ordering::Relaxed) <= 12);
+    assert!(worker.path.writes.load(Ordering::Relaxed) <= 31);
+}
+
+#[tokio::test(start_paused = true)]
+async fn checkpoints_are_stored_and_never_move_back() {
+    let table = table();
+    let worker = Worker::running("w", &table, 1).await;
+    let grant = worker.grant(0);
+    grant.checkpoint(at(5)).await.unwrap();
+    grant.checkpoint(at(3)).await.unwrap();
+    assert_eq!(row(&table, 0).unwrap().checkpoint, at(5));
+    grant.prepare(at(9), Some(b"state".to_vec())).await.unwrap();
+    let pending = row(&table, 0).unwrap().pending.unwrap();
+    assert_eq!(
+        (pending.checkpoint, pending.state),
+        (at(9), Some(b"state".to_vec()))
+    );
+    grant.checkpoint(at(9)).await.unwrap();
+    assert_eq!(row(&table, 0).unwrap().pending, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_checkpoint_future_still_stores() {
+    let table = table();
+    let mut worker = Worker::running("w", &table, 1).await;
+    let grant = worker.grant(0);
+    let asked = timeout(Duration::from_millis(1), grant.checkpoint(at(5)));
+    assert!(asked.await.is_err());
+    worker.listen(Duration::from_millis(100)).await;
+    assert_eq!(row(&table, 0).unwrap().checkpoint, at(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_up_lets_leases_expire_and_keeps_others_waiting() {
+    let table = table();
+    let mut first = Worker::running("a", &table, 1).await;
+    let grant = first.grant(0);
+    first.handle.abandon();
+    assert_eq!(grant.lost().await, LossReason::Abandoned);
+    assert!(!grant.is_current());
+    first
+        .wait_event(|event| matches!(event, CoordinatorEvent::Stopped))
+        .await;
+    assert!(table.items().contains_key(first.handle.worker().as_str()));
+    let begun = Instant::now();
+    let second = Worker::running("b", &table, 1).await;
+    assert!(begun.elapsed() >= L, "{:?}", begun.elapsed());
+    drop(second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_handle_ends_coordination() {
+    let table = table();
+    let mut worker = Worker::start("w", &table);
+    worker.listen(Duration::from_secs(1)).await;
+    let id = worker.handle.worker();
+    let mut events = worker.events;
+    drop(worker.handle);
+    while let Some(event) = events.recv().await {
+        drop(event);
+    }
+    assert!(!table.items().contains_key(id.as_str()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_options_say_what_to_use() {
+    for change in [
+        (|o| o.lease_duration = Duration::ZERO) as fn(&mut CoordinatorOptions),
+        |o| o.lease_duration = Duration::MAX,
+        |o| o.scan_interval = o.lease_duration * 2,
+        |o| o.scan_interval = Duration::ZERO,
+        |o| o.watch_interval = Duration::ZERO,
+        |o| o.max_leases = 0,
+        |o| o.worker_name = "a/b".to_owned(),
+    ] {
+        let mut options = CoordinatorOptions::default();
+        change(&mut options);
+        let used = Path::new(&table());
+        let started = Coordinator::start(options, Runtime::virtual_time(7), move || used);
+        assert!(started.is_err());
+    }
+}
