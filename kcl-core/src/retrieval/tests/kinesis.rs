@@ -98,7 +98,9 @@ impl Stream {
             .unwrap();
         let rule = Rule::new(fault).named("fault").operation("GetRecords");
         self.emulator.faults().add(rule);
-        let error = self.source.get_records(&iterator, 10).await.unwrap_err();
+        let read = self.source.get_records(&iterator, 10);
+        let answer = timeout(Duration::from_secs(3600), read).await;
+        let error = answer.expect("an answer within an hour").unwrap_err();
         self.emulator.faults().remove("fault");
         assert_one_line(&error);
         error
