@@ -1,1 +1,277 @@
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::*;
+use crate::item::Item;
+use crate::lease::Lease;
+use crate::runtime::Runtime;
+use crate::test_support::{at, lease, lease_item};
+use crate::write::{Change, Edit};
+
+const ME: &str = "w/1";
+const COUNTER: u64 = 7;
+
+struct Scene {
+    held: HeldLease,
+    t0: Moment,
+    validity: Validity,
+    attempts: u64,
+    _watch: watch::Sender<Validity>,
+}
+
+impl Scene {
+    /// A lease that was granted at 0 ms, with a deadline at 10 s.
+    fn new() -> Self {
+        let runtime = Runtime::virtual_time(0);
+        let t0 = runtime.now();
+        let validity = Validity {
+            deadline: t0.plus(Duration::from_secs(10)),
+            chain_start: t0,
+        };
+        let (sender, receiver) = watch::channel(validity);
+        let (commands, _) = mpsc::unbounded_channel();
+        let row = Lease {
+            owner: Some(ME.into()),
+            counter: COUNTER,
+            ..lease("s")
+        };
+        let shared = GrantShared::new(row, 1, t0, runtime, receiver, commands);
+        Self {
+            held: HeldLease::new(Arc::new(shared), ME.into(), t0),
+            t0,
+            validity,
+            attempts: 0,
+            _watch: sender,
+        }
+    }
+
+    fn at(&self, millis: u64) -> Moment {
+        self.t0.plus(Duration::from_millis(millis))
+    }
+
+    /// The session lapsed and came back at this time.
+    fn lapse(&mut self, millis: u64) {
+        self.validity = Validity {
+            deadline: self.at(millis + 9_000),
+            chain_start: self.at(millis),
+        };
+    }
+
+    /// What is sent now: the write's condition and what it sets.
+    fn send(&mut self, millis: u64) -> Option<(u64, RowWrite)> {
+        self.attempts += 1;
+        let (now, attempt) = (self.at(millis), self.attempts);
+        let call = self.held.next_call(self.validity, now, attempt, 99)?;
+        match call.request {
+            Request::Write(write) => Some((call.attempt, write)),
+            Request::Transact(writes) => writes.into_iter().next().map(|w| (call.attempt, w)),
+        }
+    }
+
+    fn answer(&mut self, attempt: u64, response: Response, millis: u64) -> Fate {
+        let now = self.at(millis);
+        self.held.answered(attempt, response, self.validity, now)
+    }
+
+    fn unknown(&mut self, attempt: u64, millis: u64) {
+        let error = GrantError::Unknown { key: "s".into() };
+        let response = Response::Failed {
+            error,
+            may_be_applied: true,
+        };
+        self.answer(attempt, response, millis);
+    }
+
+    fn want(&mut self, checkpoint: u64) -> oneshot::Receiver<Result<(), GrantError>> {
+        let (reply, answer) = oneshot::channel();
+        self.held.want_checkpoint(at(checkpoint), reply);
+        answer
+    }
+}
+
+fn row(owner: Option<&str>, counter: u64, checkpoint: Checkpoint) -> Option<Item> {
+    Some(lease_item(&Lease {
+        owner: owner.map(Into::into),
+        counter,
+        checkpoint,
+        ..lease("s")
+    }))
+}
+
+fn held_under(counter: u64) -> Held {
+    Held {
+        key: "s".into(),
+        counter,
+        owner: ME.into(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_write_at_a_time_and_the_newest_checkpoint_under_the_same_counter() {
+    let mut scene = Scene::new();
+    let mut older = scene.want(5);
+    let (first, write) = scene.send(100).unwrap();
+    assert_eq!(write, write::checkpoint(&held_under(COUNTER), &at(5)));
+    let mut newer = scene.want(9);
+    assert!(scene.send(200).is_none(), "one is on its way");
+    scene.unknown(first, 1_700);
+    assert!(older.try_recv().unwrap().is_err());
+    assert!(newer.try_recv().unwrap().is_err());
+    let mut newest = scene.want(9);
+    let (second, write) = scene.send(2_000).unwrap();
+    assert_eq!(write, write::checkpoint(&held_under(COUNTER), &at(9)));
+    // The first was applied after all: one bump under my name. The second is sent under the new counter.
+    scene.answer(
+        second,
+        Response::Refused(row(Some(ME), COUNTER + 1, at(5))),
+        2_010,
+    );
+    assert!(newest.try_recv().is_err(), "not stored yet");
+    let (third, write) = scene.send(2_020).unwrap();
+    assert_eq!(write, write::checkpoint(&held_under(COUNTER + 1), &at(9)));
+    assert!(matches!(
+        scene.answer(third, Response::Applied, 2_030),
+        Fate::Held
+    ));
+    assert!(newest.try_recv().unwrap().is_ok());
+    assert!(scene.send(2_040).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_an_abandoned_call_says_nothing() {
+    let mut scene = Scene::new();
+    let _asked = scene.want(5);
+    let (first, _) = scene.send(0).unwrap();
+    scene.unknown(first, 1_700);
+    let (second, _) = scene.send(2_000).unwrap();
+    let fate = scene.answer(first, Response::Refused(None), 2_001);
+    assert!(matches!(fate, Fate::Held));
+    assert!(matches!(
+        scene.answer(second, Response::Applied, 2_010),
+        Fate::Held
+    ));
+    assert_eq!(*scene.held.committed(), at(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lapse_needs_a_re_grant_and_a_checkpoint_serves_as_one() {
+    let mut scene = Scene::new();
+    assert!(scene.send(0).is_none());
+    scene.lapse(12_000);
+    let (attempt, write) = scene.send(12_001).unwrap();
+    assert_eq!(write, write::regrant(&held_under(COUNTER)));
+    scene.answer(attempt, Response::Applied, 12_010);
+    assert!(scene.send(12_020).is_none());
+
+    let mut scene = Scene::new();
+    scene.lapse(12_000);
+    let _asked = scene.want(5);
+    let (attempt, write) = scene.send(12_001).unwrap();
+    assert_eq!(write, write::checkpoint(&held_under(COUNTER), &at(5)));
+    scene.answer(attempt, Response::Applied, 12_010);
+    assert!(scene.send(12_020).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_sent_before_the_lapse_and_answered_after_it_confirms_nothing() {
+    let mut scene = Scene::new();
+    let _asked = scene.want(5);
+    let (attempt, _) = scene.send(9_000).unwrap();
+    scene.lapse(10_500);
+    scene.answer(attempt, Response::Applied, 10_600);
+    let (_, write) = scene.send(10_601).unwrap();
+    assert_eq!(write, write::regrant(&held_under(COUNTER + 1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovered_re_grant_counts_from_the_earliest_unresolved_write() {
+    let mut scene = Scene::new();
+    let _asked = scene.want(5);
+    let (attempt, _) = scene.send(9_000).unwrap();
+    scene.unknown(attempt, 10_600);
+    scene.lapse(11_000);
+    let (attempt, _) = scene.send(11_001).unwrap();
+    // It may be the write from before the lapse that was applied: that does not confirm the lease now.
+    scene.answer(
+        attempt,
+        Response::Refused(row(Some(ME), COUNTER + 1, at(5))),
+        11_010,
+    );
+    let (attempt, write) = scene.send(11_020).unwrap();
+    assert_eq!(write, write::regrant(&held_under(COUNTER + 1)));
+    scene.answer(attempt, Response::Applied, 11_030);
+    assert!(scene.send(11_040).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_after_a_lapse_waits_for_the_re_grant() {
+    let mut scene = Scene::new();
+    scene.held.want_release(Some(at(8)), None);
+    assert!(scene.send(10_000).is_none(), "the session is not valid");
+    scene.lapse(12_000);
+    let (attempt, write) = scene.send(12_001).unwrap();
+    assert_eq!(write, write::regrant(&held_under(COUNTER)));
+    scene.answer(attempt, Response::Applied, 12_010);
+    let (attempt, write) = scene.send(12_011).unwrap();
+    assert_eq!(
+        write,
+        write::release(&held_under(COUNTER + 1), Some(&at(8)))
+    );
+    assert!(matches!(
+        scene.answer(attempt, Response::Applied, 12_020),
+        Fate::Released
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unanswered_release_is_sent_again_and_found_applied() {
+    let mut scene = Scene::new();
+    let _asked = scene.want(8);
+    scene.held.want_release(None, None);
+    let (attempt, write) = scene.send(0).unwrap();
+    // The release carries the checkpoint that was wanted.
+    assert_eq!(write, write::release(&held_under(COUNTER), Some(&at(8))));
+    scene.unknown(attempt, 1_700);
+    scene.lapse(12_000);
+    let (attempt, write) = scene.send(12_001).unwrap();
+    assert!(
+        matches!(write.change, Change::Update(edits) if edits.contains(&Edit::Remove("leaseOwner")))
+    );
+    let found = Response::Refused(row(None, COUNTER + 1, at(8)));
+    assert!(matches!(
+        scene.answer(attempt, found, 12_010),
+        Fate::Released
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_other_row_ends_the_grant() {
+    for found in [
+        None,
+        row(Some("w/2"), COUNTER + 1, at(1)),
+        row(Some(ME), COUNTER + 2, at(1)),
+        row(None, COUNTER + 1, at(1)),
+    ] {
+        let mut scene = Scene::new();
+        let _asked = scene.want(5);
+        let (attempt, _) = scene.send(0).unwrap();
+        let fate = scene.answer(attempt, Response::Refused(found), 10);
+        assert!(matches!(fate, Fate::Lost(_)), "{fate:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_write_is_tried_again_with_growing_pauses_up_to_a_second() {
+    let mut scene = Scene::new();
+    let _asked = scene.want(5);
+    let (mut now, mut last) = (0, 0);
+    for _ in 0..12 {
+        let (attempt, _) = scene.send(now).unwrap();
+        scene.unknown(attempt, now);
+        let wait = scene.held.retry_at().unwrap().since(scene.at(now));
+        let wait = u64::try_from(wait.as_millis()).unwrap();
+        assert!(wait >= last && wait <= 1_000);
+        assert!(scene.send(now + wait - 1).is_none());
+        (now, last) = (now + wait, wait);
+    }
+    assert_eq!(last, 1_000);
+}

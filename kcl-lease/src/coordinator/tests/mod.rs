@@ -5,6 +5,7 @@ mod ends;
 mod hostile;
 mod liveness;
 mod lost_answers;
+mod own_thread;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
