@@ -100,7 +100,9 @@ impl DynamoDb {
         let Some(table) = self.tables.get_mut(&name) else {
             return Ok(answer);
         };
-        table.update_until(now.plus(milliseconds(self.config.table_update)));
+        if changes.is_empty() {
+            table.update_until(now.plus(milliseconds(self.config.table_update)));
+        }
         for change in &changes {
             match change {
                 IndexChange::Create(index) => table.add_index(now, index, &self.config),
