@@ -26,7 +26,6 @@ struct Inner {
     clock: Clock,
     region: String,
     latency: Duration,
-    transition: Duration,
     kinesis: Mutex<Engine>,
     /// Wakes the tasks that drive subscriptions.
     wakers: Mutex<BTreeMap<SubscriptionId, Arc<Notify>>>,
@@ -75,7 +74,6 @@ impl Emulator {
             clock: settings.clock,
             region: settings.region,
             latency: settings.latency,
-            transition: settings.transition,
             kinesis: Mutex::new(Engine::new(kinesis)),
             wakers: Mutex::default(),
             dynamodb: Mutex::new(DynamoDb::new(dynamodb)),
@@ -114,15 +112,17 @@ impl Emulator {
     ///
     /// What `CreateStream` answers, for example `ResourceInUseException` if there is one of that name.
     pub fn create_stream(&self, name: &str, shards: u32) -> Result<(), ApiError> {
-        let transition = i64::try_from(self.0.transition.as_millis()).unwrap_or(i64::MAX);
         let request = CreateStreamInput {
             stream_name: Some(name.to_owned()),
             shard_count: Some(shards.into()),
             ..CreateStreamInput::default()
         };
-        let started = self.clock().now().plus(-transition);
-        self.kinesis(started, &Caller::new("kcl-emulator"), request.into())?;
-        Ok(())
+        let (now, caller) = (self.clock().now(), Caller::new("kcl-emulator"));
+        self.with_kinesis(|engine| {
+            engine.call(now, &caller, request.into())?;
+            engine.finish_transition(name);
+            Ok(())
+        })
     }
 
     /// Calls Kinesis directly at the moment `now`, past faults and counters. Moments should not run

@@ -250,6 +250,15 @@ impl Engine {
         self.woken.extend(woken);
     }
 
+    /// Finishes the transition of a stream now, however long it would still take.
+    pub fn finish_transition(&mut self, stream: &str) {
+        let pending = self.streams.get_mut(stream);
+        if let Some(pending) = pending.and_then(|stream| stream.pending.take()) {
+            let due = self.now;
+            self.finish(stream, Pending { due, ..pending });
+        }
+    }
+
     /// Lets a stream go through a transition with this status and this end.
     pub(super) fn begin_transition(&mut self, name: &str, status: Status, change: Change) {
         let due = self.now.plus(milliseconds(self.config.transition));
