@@ -136,15 +136,21 @@ type Pending = Pin<Box<dyn Future<Output = Answer> + Send>>;
 pub(super) struct Calls {
     table: Arc<dyn LeaseTable>,
     timeout: Duration,
+    prepare_timeout: Duration,
     pending: FuturesUnordered<Pending>,
 }
 
 impl Calls {
-    /// `timeout` ends every single call but the preparation of the table, which has its own.
-    pub(super) fn new(table: Arc<dyn LeaseTable>, timeout: Duration) -> Self {
+    /// `timeout` ends every single call, `prepare_timeout` the preparation of the table.
+    pub(super) fn new(
+        table: Arc<dyn LeaseTable>,
+        timeout: Duration,
+        prepare_timeout: Duration,
+    ) -> Self {
         Self {
             table,
             timeout,
+            prepare_timeout,
             pending: FuturesUnordered::new(),
         }
     }
@@ -158,9 +164,9 @@ impl Calls {
     }
 
     pub(super) fn prepare(&self) {
-        let table = Arc::clone(&self.table);
+        let (table, timeout) = (Arc::clone(&self.table), self.prepare_timeout);
         self.pending.push(Box::pin(async move {
-            Answer::Prepared(table.prepare().await.map_err(CallError::Table))
+            Answer::Prepared(within(timeout, "the table's preparation", table.prepare()).await)
         }));
     }
 

@@ -59,6 +59,7 @@ pub(super) struct Driver {
     pub(super) scanned: Option<Moment>,
     pub(super) scanning: bool,
     pub(super) scan_due: Moment,
+    pub(super) scan_not_before: Moment,
     pub(super) table_was_empty: bool,
     pub(super) unreadable: BTreeSet<String>,
     pub(super) newer_protocol: bool,
@@ -97,7 +98,7 @@ impl Driver {
         let now = seat.runtime.now();
         let duration = seat.options.lease_duration;
         Self {
-            calls: Calls::new(table, duration / 6),
+            calls: Calls::new(table, duration / 6, seat.options.startup_timeout),
             liveness: Liveness::new(duration, seat.options.drift_margin),
             options: seat.options,
             runtime: seat.runtime,
@@ -116,6 +117,7 @@ impl Driver {
             scanned: None,
             scanning: false,
             scan_due: now,
+            scan_not_before: now,
             table_was_empty: false,
             unreadable: BTreeSet::new(),
             newer_protocol: false,

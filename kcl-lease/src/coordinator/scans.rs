@@ -1,6 +1,7 @@
 //! Reading the whole table, and keeping it tidy.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::calls::{Answer, CallError};
 use super::driver::{BACKGROUND_MAX, Driver, RETRY};
@@ -17,26 +18,32 @@ use crate::write;
 
 /// Rows of finished shards looked at after one scan: tidying up is never urgent.
 const LITTER_MAX: usize = 8;
+/// A view older than this is not planned from.
+pub(super) const SCAN_AGES_AFTER: Duration = Duration::from_secs(1);
 /// Unreadable items that are told one by one.
 const UNREADABLE_MAX: usize = 100;
 
 impl Driver {
     pub(super) fn next_scan(&self) -> Option<Moment> {
-        (!self.scanning && !self.draining && self.running().is_some()).then_some(self.scan_due)
+        let possible = !self.scanning && !self.draining && self.running().is_some();
+        let due = match self.is_scan_wanted() {
+            true => self.scan_not_before,
+            false => self.scan_due.max(self.scan_not_before),
+        };
+        possible.then_some(due)
+    }
+
+    /// Rows are planned from the first scan, or from one that is not older than what was asked for.
+    fn is_scan_wanted(&self) -> bool {
+        let aged = |at: Moment| self.runtime.now().since(at) > SCAN_AGES_AFTER;
+        self.streams.is_open() && self.streams.wants_scan() && self.scanned.is_some_and(aged)
     }
 
     pub(super) fn begin_scan(&mut self, now: Moment) {
-        if self.scanning || self.draining || self.running().is_none() {
+        if self.next_scan().is_none_or(|due| now < due) {
             return;
         }
-        // A synchronisation needs a current view; the first scan of a session is one.
-        let wanted = self.streams.wants_scan()
-            && self.streams.is_open()
-            && self.scanned.is_some_and(|at| now > at.plus(RETRY * 10));
-        if now < self.scan_due && !wanted {
-            return;
-        }
-        let consistency = match wanted || self.scanned.is_none() {
+        let consistency = match self.is_scan_wanted() || self.scanned.is_none() {
             true => Consistency::Strong,
             false => Consistency::Eventual,
         };
@@ -54,11 +61,9 @@ impl Driver {
     ) {
         self.heard(&result, now);
         self.scanning = false;
-        let Ok(items) = result else {
-            // Takes and synchronisation wait for the first scan; later ones only repeat.
-            let retry = now.plus(RETRY * 2);
-            self.scan_due = self.scan_due.min(retry);
-            return;
+        let items = match result {
+            Ok(items) => items,
+            Err(error) => return self.on_scan_failed(error, now),
         };
         let mut leases = Vec::new();
         let mut workers = Vec::new();
@@ -86,6 +91,18 @@ impl Driver {
         self.judge_protocol(&workers);
         self.clean_up_workers(now);
         self.look_at_litter();
+    }
+
+    /// Everything waits for the first scan; later ones only repeat it.
+    fn on_scan_failed(&mut self, error: CallError, now: Moment) {
+        if self.scanned.is_some() {
+            self.scan_not_before = now.plus(SCAN_AGES_AFTER);
+        } else if self.is_worth_another_try(&error, now) {
+            self.scan_not_before = now.plus(RETRY * 2);
+            self.scan_due = now;
+        } else {
+            self.fail(error.into());
+        }
     }
 
     fn tell_unreadable(&self, key: String, error: String) {

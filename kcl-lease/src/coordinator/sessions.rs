@@ -147,7 +147,7 @@ impl Driver {
         }
     }
 
-    fn is_worth_another_try(&self, error: &CallError, now: Moment) -> bool {
+    pub(super) fn is_worth_another_try(&self, error: &CallError, now: Moment) -> bool {
         error.is_retryable() && now.since(self.started) < self.options.startup_timeout
     }
 

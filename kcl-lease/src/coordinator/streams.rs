@@ -1,12 +1,12 @@
 //! Requests about the stream: storing its identity, and creating the leases that its shards need.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::calls::{Answer, CallError};
 use super::driver::{BACKGROUND_MAX, Driver, RETRY};
 use super::event::{CoordinatorError, CoordinatorEvent};
 use super::handle::{Answer as Reply, OpenedStream, StreamIdentity, SyncOutcome};
+use super::scans::SCAN_AGES_AFTER;
 use crate::graph;
 use crate::item::Item;
 use crate::key::LeaseKey;
@@ -16,9 +16,6 @@ use crate::runtime::Moment;
 use crate::stream_item::StreamItem;
 use crate::table::{Consistency, Written};
 use crate::write;
-
-/// Which rows are missing is not planned from an older scan.
-const SCAN_AGES_AFTER: Duration = Duration::from_secs(1);
 
 /// Requests that wait, and what is stored.
 #[derive(Debug, Default)]
@@ -43,7 +40,7 @@ struct SyncRequest {
 #[derive(Debug)]
 struct Sync {
     waiting: VecDeque<NewLease>,
-    on_their_way: BTreeSet<LeaseKey>,
+    on_their_way: BTreeMap<LeaseKey, NewLease>,
     /// The first failure that will not pass by itself.
     error: Option<CoordinatorError>,
     created: usize,
@@ -164,7 +161,7 @@ impl Driver {
                 self.replan = true;
                 self.streams.sync = Some(Sync {
                     waiting: leases.into(),
-                    on_their_way: BTreeSet::new(),
+                    on_their_way: BTreeMap::new(),
                     error: None,
                     created: 0,
                     begun: now,
@@ -203,13 +200,20 @@ impl Driver {
         let Some(sync) = self.streams.sync.as_mut() else {
             return;
         };
-        sync.on_their_way.remove(key);
+        let lease = sync.on_their_way.remove(key);
+        let patient = now.since(sync.begun) < self.options.startup_timeout;
         let item = match result {
             Ok(Written::Applied(item)) => {
                 sync.created += 1;
                 Some(item)
             }
             Ok(Written::Refused(item)) => item,
+            Err(error) if error.is_retryable() && patient => {
+                // Creating a row that is there already changes nothing.
+                sync.waiting.extend(lease);
+                self.streams.retry_at = Some(now.plus(RETRY));
+                return;
+            }
             Err(error) => {
                 // The same listing is planned again by whoever asked; rows that were made stay.
                 sync.error.get_or_insert(error.into());
@@ -255,7 +259,7 @@ impl Driver {
 impl Sync {
     fn next(&mut self) -> Option<NewLease> {
         let lease = self.waiting.pop_front()?;
-        self.on_their_way.insert(lease.key.clone());
+        self.on_their_way.insert(lease.key.clone(), lease.clone());
         Some(lease)
     }
 }

@@ -247,3 +247,72 @@ async fn under_random_faults_no_answered_checkpoint_is_lost_and_none_moves_back(
         assert!(stored > at(10), "seed {seed}: hardly anything was stored");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn rows_are_created_through_a_throttled_table() {
+    let table = table();
+    let mut worker = Worker::start("w", &table);
+    let mut rng = fastrand::Rng::with_seed(3);
+    worker.path.rule(move |_| match rng.u32(0..10) {
+        0..3 => Act::Reject,
+        3 => Act::LoseAnswer,
+        _ => Act::Pass,
+    });
+    worker.open(&listing(60)).await;
+    worker.wait_granted(60).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_may_not_be_read_ends_the_start_and_later_is_only_told() {
+    let denied = || TableErrorKind::AccessDenied {
+        action: "dynamodb:Scan",
+    };
+    for operation in ["scan", "write", "prepare"] {
+        let table = table();
+        let mut worker = Worker::start("w", &table);
+        worker
+            .path
+            .rule(move |seen| match seen.operation == operation {
+                true => Act::Deny,
+                false => Act::Pass,
+            });
+        worker
+            .wait_event(|event| {
+                matches!(event, CoordinatorEvent::Fatal(CoordinatorError::Table(error))
+                    if *error.kind() == denied())
+            })
+            .await;
+        worker.handle.stopped().await;
+    }
+    let table = table();
+    let mut worker = Worker::running("w", &table, 1).await;
+    worker.path.reads.store(0, Ordering::Relaxed);
+    worker.path.rule(|seen| match seen.operation {
+        "scan" => Act::Deny,
+        _ => Act::Pass,
+    });
+    let told = worker.listen(L * 3).await;
+    assert!(
+        told.iter()
+            .any(|event| matches!(event, CoordinatorEvent::TableTrouble { .. }))
+    );
+    assert!(worker.grant(0).is_current());
+    // Also when a listing waits for a scan, nothing is asked for faster than once a second.
+    let synced = timeout(L, worker.handle.sync_shards(listing(1), false)).await;
+    assert!(synced.is_err());
+    assert!(worker.path.reads.load(Ordering::Relaxed) < 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_never_answers_ends_the_start_in_time() {
+    let table = table();
+    let mut worker = Worker::start_with("w", &table, |options| {
+        options.startup_timeout = Duration::from_secs(30);
+    });
+    worker.path.cut();
+    let begun = Instant::now();
+    worker
+        .wait_event(|event| matches!(event, CoordinatorEvent::Fatal(_)))
+        .await;
+    assert!(begun.elapsed() < Duration::from_secs(31));
+}

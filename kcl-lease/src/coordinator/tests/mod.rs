@@ -35,6 +35,8 @@ pub(super) enum Act {
     Pass,
     /// Refused without effect.
     Reject,
+    /// Refused without effect, and for good.
+    Deny,
     /// Never answered, without effect.
     Swallow,
     /// Carried out, never answered.
@@ -106,6 +108,11 @@ impl Path {
             Act::Pass => {}
             Act::Reject => {
                 return Err(TableError::new(TableErrorKind::Throttled, operation, "t"));
+            }
+            Act::Deny => {
+                let action = "dynamodb:Scan";
+                let kind = TableErrorKind::AccessDenied { action };
+                return Err(TableError::new(kind, operation, "t"));
             }
             Act::Swallow => return never().await,
             Act::LoseAnswer => {
