@@ -1,3 +1,49 @@
-//! A Kinesis Client Library: leases, checkpoints and record processors for fleets of workers.
+#![doc = include_str!("../../README.md")]
 
+mod builder;
+mod call;
+mod checkpointer;
+mod config;
+mod context;
+mod counters;
+mod error;
+mod event;
+mod grant;
+mod handle;
+mod input;
+mod lease_table;
+mod processor;
+mod progress;
 pub mod retrieval;
+mod shard_info;
+mod shard_reader;
+mod shard_task;
+mod shutdown;
+mod startup;
+mod stream;
+mod worker;
+
+pub use async_trait::async_trait;
+pub use kcl_checkpoint::{Checkpoint, CheckpointRuleError, Position, SequenceNumber};
+pub use kcl_lease::runtime::Runtime;
+pub use kcl_lease::{CoordinatorError, HashKeyRange, LossReason, ShardId, WorkerId};
+
+pub use builder::WorkerBuilder;
+pub use checkpointer::Checkpointer;
+pub use config::InitialPosition;
+pub use counters::WorkerCounters;
+pub use error::{BuildError, CheckpointError, WorkerError};
+pub use event::{Events, WorkerEvent};
+pub use grant::Grant;
+pub use handle::WorkerHandle;
+pub use input::{
+    InitializationInput, LeaseLostInput, ProcessRecordsInput, ShardEndedInput, ShutdownReason,
+    ShutdownRequestedInput,
+};
+pub use processor::{BoxError, ProcessorResult, RecordProcessor};
+pub use retrieval::{
+    Batch, EncryptionType, OutOfRange, Record, RecordRef, Records, SourceError, SourceErrorKind,
+};
+pub use shard_info::ShardInfo;
+pub use shutdown::{EXIT_NOT_DRAINED, ShutdownReport, exit_code, shutdown_signal};
+pub use worker::Worker;

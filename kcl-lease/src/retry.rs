@@ -23,6 +23,17 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// Never gives up.
+    #[must_use]
+    pub const fn endless(base: Duration, cap: Duration) -> Self {
+        Self {
+            base,
+            cap,
+            retries_max: u32::MAX,
+            elapsed_max: None,
+        }
+    }
+
     /// A schedule of waits. The same randomness gives the same waits.
     #[must_use]
     pub fn schedule(self, rng: fastrand::Rng) -> RetrySchedule {

@@ -1,0 +1,231 @@
+//! Collects the options of a worker and checks them. No network here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_types::SdkConfig;
+use kcl_lease::LeaseTable;
+use kcl_lease::runtime::Runtime;
+
+use crate::config::{Config, InitialPosition};
+use crate::error::BuildError;
+use crate::lease_table;
+use crate::processor::{ProcessorFactory, RecordProcessor};
+use crate::retrieval::{KinesisSource, OutOfRange, ShardSource};
+use crate::shard_info::ShardInfo;
+use crate::stream::{ApplicationName, StreamRef, Streams};
+use crate::worker::{TableFactory, Worker, WorkerParts};
+
+/// Builds a [`Worker`]; made by [`Worker::builder`].
+#[must_use = "a builder does nothing until build() is called"]
+pub struct WorkerBuilder {
+    application: ApplicationName,
+    streams: Streams,
+    factory: ProcessorFactory,
+    config: Config,
+    runtime: Option<Runtime>,
+}
+
+impl std::fmt::Debug for WorkerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerBuilder")
+            .field("application", &self.application)
+            .field("streams", &self.streams)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WorkerBuilder {
+    pub(crate) fn new<F, P>(application: ApplicationName, streams: Streams, factory: F) -> Self
+    where
+        F: Fn(&ShardInfo) -> P + Send + Sync + 'static,
+        P: RecordProcessor,
+    {
+        Self {
+            application,
+            streams,
+            factory: Box::new(move |shard| Box::new(factory(shard))),
+            config: Config::default(),
+            runtime: None,
+        }
+    }
+
+    /// Where the application's very first start begins to read. Default: [`InitialPosition::TrimHorizon`].
+    ///
+    /// (The Java library's default is LATEST.)
+    pub fn initial_position(mut self, position: InitialPosition) -> Self {
+        self.config.initial_position = position;
+        self
+    }
+
+    /// A name of this worker for people; random digits make it unique. Default: the host's name.
+    #[doc(alias = "workerIdentifier")]
+    pub fn worker_name(mut self, name: impl Into<String>) -> Self {
+        self.config.worker_name = Some(name.into());
+        self
+    }
+
+    /// The DynamoDB table of the leases. Default: the application's name.
+    #[doc(alias = "tableName")]
+    pub fn lease_table(mut self, name: impl Into<String>) -> Self {
+        self.config.lease_table = Some(name.into());
+        self
+    }
+
+    /// How long a dead worker's shards rest until others take them. Default: 10 s; 1 s to 1 h.
+    ///
+    /// Must be the same in the whole fleet while it runs. A worker that cannot reach the table for this long stops
+    /// delivering, so a short duration makes every hiccup of the table visible.
+    #[doc(alias = "failoverTimeMillis")]
+    pub fn lease_duration(mut self, duration: Duration) -> Self {
+        self.config.lease_duration = duration;
+        self
+    }
+
+    /// How many leases this worker holds at most. Default: no limit. Shards beyond it wait for another worker.
+    #[doc(alias = "maxLeasesForWorker")]
+    pub fn max_leases(mut self, leases: usize) -> Self {
+        self.config.max_leases = leases;
+        self
+    }
+
+    /// How often progress is stored, per shard that makes progress. Default: 5 s; 10 ms to 1 h.
+    ///
+    /// After a crash at most the records of one interval are delivered again; each checkpoint is one write to DynamoDB.
+    pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
+        self.config.checkpoint_interval = interval;
+        self
+    }
+
+    /// Bytes of answers that the worker holds at most, in all shards together. Default: 256 MiB; at least 16 MiB, so that
+    /// the largest answer of the service fits beside what is being processed.
+    ///
+    /// What counts is resident: an answer counts until the last slice of it that a processor keeps is dropped. One
+    /// answer of the service (up to 10 MiB) may overshoot the budget.
+    pub fn memory_budget(mut self, bytes: usize) -> Self {
+        self.config.memory_budget = bytes;
+        self
+    }
+
+    /// How many records one read asks for. Default: 10,000, the service's limit.
+    #[doc(alias = "maxRecords")]
+    pub fn max_records(mut self, records: u16) -> Self {
+        self.config.max_records = records;
+        self
+    }
+
+    /// The longest wait between two reads of an empty shard. Default: 1 s; 200 ms to 1 min.
+    #[doc(alias = "idleTimeBetweenReadsInMillis")]
+    pub fn idle_between_reads(mut self, time: Duration) -> Self {
+        self.config.idle_between_reads = time;
+        self
+    }
+
+    /// How often all idle shards of this worker together are read per second. Default: 500.
+    pub fn idle_reads_per_second(mut self, reads: u32) -> Self {
+        self.config.idle_reads_per_second = reads;
+        self
+    }
+
+    /// What happens with user records of an aggregate whose key belongs to another shard. Default: they are delivered
+    /// and counted.
+    pub fn out_of_range(mut self, policy: OutOfRange) -> Self {
+        self.config.out_of_range = policy;
+        self
+    }
+
+    /// How many processor calls run at the same time, over all shards. Default: no limit.
+    pub fn max_concurrent_calls(mut self, calls: usize) -> Self {
+        self.config.max_concurrent_calls = calls;
+        self
+    }
+
+    /// The longest wait before a failed batch is delivered again. Default: 30 s; 100 ms to 1 h.
+    #[doc(alias = "taskBackoffTimeMillis")]
+    pub fn processor_backoff_max(mut self, wait: Duration) -> Self {
+        self.config.processor_backoff_max = wait;
+        self
+    }
+
+    /// How long transient errors at the start are tried again. Default: 2 min; 1 s to 24 h.
+    pub fn startup_timeout(mut self, timeout: Duration) -> Self {
+        self.config.startup_timeout = timeout;
+        self
+    }
+
+    /// How long a graceful shutdown may take. Default: 25 s, under the 30 s that ECS gives.
+    pub fn drain_budget(mut self, budget: Duration) -> Self {
+        self.config.drain_budget = budget;
+        self
+    }
+
+    /// Clock, randomness and task starting. Default: [`Runtime::production`]; tests on a paused tokio runtime use
+    /// [`Runtime::virtual_time`].
+    pub fn runtime(mut self, runtime: Runtime) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Checks every option and makes the worker. Calls no service and starts no task.
+    ///
+    /// # Errors
+    /// See [`BuildError`]: the first option that cannot work, with the reason and what to use.
+    pub fn build(self, aws: &SdkConfig) -> Result<Worker, BuildError> {
+        let region = aws.region().ok_or(BuildError::IncompleteAwsConfig {
+            what: "region",
+            remedy: "set AWS_REGION, a region in the profile, or the region of the SdkConfig",
+        })?;
+        let stream = self.streams.resolve()?;
+        stream.check_region(region.as_ref())?;
+        let arn = stream.arn.as_ref().map(|arn| arn.as_str().to_owned());
+        let source = Arc::new(KinesisSource::new(aws, &stream.name, arn));
+        let name = self.table_name();
+        let aws = aws.clone();
+        let (lease_duration, prepare_timeout) =
+            (self.config.lease_duration, self.config.startup_timeout);
+        // Called on the coordination thread: the client, its connections and its credentials cache live there.
+        let table: TableFactory =
+            Box::new(move || lease_table::connect(&aws, &name, lease_duration, prepare_timeout));
+        self.assemble(stream, source, table)
+    }
+
+    /// Makes a worker on a stream and a table that are not AWS, for tests and simulation.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_with(
+        self,
+        source: Arc<dyn ShardSource>,
+        table: Arc<dyn LeaseTable>,
+    ) -> Result<Worker, BuildError> {
+        let stream = self.streams.resolve()?;
+        self.assemble(stream, source, Box::new(move || table))
+    }
+
+    fn assemble(
+        self,
+        stream: StreamRef,
+        source: Arc<dyn ShardSource>,
+        table: TableFactory,
+    ) -> Result<Worker, BuildError> {
+        self.application.validate()?;
+        self.config.validate()?;
+        Ok(Worker::new(WorkerParts {
+            application: self.application,
+            stream,
+            config: self.config,
+            factory: self.factory,
+            source,
+            table,
+            runtime: self.runtime.unwrap_or_else(Runtime::production),
+        }))
+    }
+
+    fn table_name(&self) -> String {
+        self.config
+            .lease_table
+            .clone()
+            .unwrap_or_else(|| self.application.as_str().to_owned())
+    }
+}

@@ -1,0 +1,121 @@
+//! Checkpointing by hand, and the automatic checkpoints: both store the same watermark through the same grant.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kcl_checkpoint::{Checkpoint, Position};
+use kcl_lease::retry::RetryPolicy;
+use kcl_lease::runtime::Runtime;
+
+use crate::error::CheckpointError;
+use crate::event::{EventSink, WorkerEvent};
+use crate::progress::ShardProgress;
+
+/// Moves the checkpoint of one grant of one shard. Cheap to clone; may outlive the call it was given to.
+///
+/// A checkpoint declares records complete and then stores the watermark. After an error the declaration stands, and the
+/// automatic checkpoint stores it later unless the lease is lost.
+///
+/// # Cancellation
+/// Dropping a call's future is safe: the write may or may not be applied, and the declaration stands.
+#[derive(Debug, Clone)]
+#[doc(alias = "RecordProcessorCheckpointer")]
+pub struct Checkpointer(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    grant: kcl_lease::Grant,
+    progress: Arc<ShardProgress>,
+    events: EventSink,
+}
+
+impl Checkpointer {
+    pub(crate) fn new(
+        grant: kcl_lease::Grant,
+        progress: Arc<ShardProgress>,
+        events: EventSink,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            grant,
+            progress,
+            events,
+        }))
+    }
+
+    /// Declares everything that was delivered so far complete, the current batch included, and stores that.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`].
+    pub async fn checkpoint(&self) -> Result<(), CheckpointError> {
+        self.0.progress.complete_all();
+        self.store().await
+    }
+
+    /// Declares every record up to and including `position` complete and stores that. A later error of the same call
+    /// redelivers only what follows.
+    ///
+    /// # Errors
+    /// [`CheckpointError::OutOfRange`] when `position` is before the stored checkpoint or was not delivered yet; else
+    /// see [`CheckpointError`].
+    pub async fn checkpoint_at(&self, position: &Position) -> Result<(), CheckpointError> {
+        self.0.progress.complete_through(position)?;
+        self.store().await
+    }
+
+    /// Stores the watermark unless it is stored already.
+    pub(crate) async fn store(&self) -> Result<(), CheckpointError> {
+        match self.0.progress.unstored() {
+            Some(checkpoint) => self.write(checkpoint).await,
+            None if self.0.grant.loss().is_some() => Err(CheckpointError::LeaseLost),
+            None => Ok(()),
+        }
+    }
+
+    async fn write(&self, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
+        let inner = &self.0;
+        inner
+            .grant
+            .checkpoint(checkpoint.clone())
+            .await
+            .map_err(CheckpointError::from_grant)?;
+        if inner.progress.stored(&checkpoint) {
+            inner.events.counters().checkpoints.add(1);
+            inner.events.emit(WorkerEvent::Checkpointed {
+                shard: inner.grant.shard_id().clone(),
+                checkpoint,
+            });
+        }
+        Ok(())
+    }
+
+    /// Stores the watermark whenever it moved, at most once an `interval`, until the lease is lost.
+    ///
+    /// The first move is stored at once: a shard that has just started shows progress, and an idle shard writes nothing.
+    pub(crate) async fn run_automatic(
+        self,
+        interval: Duration,
+        retry: RetryPolicy,
+        runtime: Runtime,
+    ) {
+        let mut schedule = retry.schedule(runtime.rng(self.0.grant.shard_id().as_str()));
+        loop {
+            let checkpoint = self.0.progress.wait_unstored().await;
+            match self.write(checkpoint).await {
+                Ok(()) => {
+                    schedule.reset();
+                    tokio::time::sleep(interval).await;
+                }
+                Err(CheckpointError::LeaseLost) => return,
+                Err(error) => {
+                    let retry_in = schedule.next().unwrap_or(interval);
+                    self.0.events.emit(WorkerEvent::CheckpointFailed {
+                        shard: self.0.grant.shard_id().clone(),
+                        error: error.to_string(),
+                        retry_in,
+                    });
+                    tokio::time::sleep(retry_in).await;
+                }
+            }
+        }
+    }
+}

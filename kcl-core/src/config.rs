@@ -1,0 +1,349 @@
+//! Every option with its default, its bounds and the Java library's name for it.
+
+use std::fmt::Debug;
+use std::time::{Duration, SystemTime};
+
+use crate::error::BuildError;
+use crate::retrieval::OutOfRange;
+
+/// Where reading starts when the application has no checkpoint for a shard yet.
+///
+/// Stored once per application and stream at its very first start; later values are ignored. Shards that come from a
+/// later split or merge start at their oldest record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[doc(alias = "InitialPositionInStreamExtended")]
+pub enum InitialPosition {
+    /// The oldest record that the stream retains (`TRIM_HORIZON`).
+    #[default]
+    TrimHorizon,
+    /// The records that arrive after the application's first start (`LATEST`). That moment is stored, so nothing that
+    /// arrived later is passed over, whoever reads the shard.
+    Latest,
+    /// The records that arrived at this time or later (`AT_TIMESTAMP`).
+    AtTimestamp(SystemTime),
+}
+
+/// The options of a worker, validated.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) worker_name: Option<String>,
+    pub(crate) lease_table: Option<String>,
+    pub(crate) initial_position: InitialPosition,
+    pub(crate) lease_duration: Duration,
+    pub(crate) max_leases: usize,
+    pub(crate) checkpoint_interval: Duration,
+    pub(crate) memory_budget: usize,
+    pub(crate) max_records: u16,
+    pub(crate) idle_between_reads: Duration,
+    pub(crate) idle_reads_per_second: u32,
+    pub(crate) out_of_range: OutOfRange,
+    pub(crate) max_concurrent_calls: usize,
+    pub(crate) processor_backoff_max: Duration,
+    pub(crate) startup_timeout: Duration,
+    pub(crate) drain_budget: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            worker_name: None,
+            lease_table: None,
+            initial_position: InitialPosition::TrimHorizon,
+            lease_duration: Duration::from_secs(10),
+            max_leases: usize::MAX,
+            checkpoint_interval: Duration::from_secs(5),
+            memory_budget: 256 * MIB,
+            max_records: 10_000,
+            idle_between_reads: Duration::from_secs(1),
+            idle_reads_per_second: 500,
+            out_of_range: OutOfRange::Deliver,
+            max_concurrent_calls: usize::MAX,
+            processor_backoff_max: Duration::from_secs(30),
+            startup_timeout: Duration::from_secs(120),
+            drain_budget: Duration::from_secs(25),
+        }
+    }
+}
+
+const MIB: usize = 1024 * 1024;
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Config {
+    /// Checks every option by itself and against the others.
+    pub(crate) fn validate(&self) -> Result<(), BuildError> {
+        within(
+            "lease_duration",
+            self.lease_duration,
+            Duration::from_secs(1),
+            HOUR,
+        )?;
+        within(
+            "checkpoint_interval",
+            self.checkpoint_interval,
+            Duration::from_millis(10),
+            HOUR,
+        )?;
+        within(
+            "idle_between_reads",
+            self.idle_between_reads,
+            Duration::from_millis(200),
+            Duration::from_secs(60),
+        )?;
+        within(
+            "processor_backoff_max",
+            self.processor_backoff_max,
+            Duration::from_millis(100),
+            HOUR,
+        )?;
+        within(
+            "startup_timeout",
+            self.startup_timeout,
+            Duration::from_secs(1),
+            24 * HOUR,
+        )?;
+        within("drain_budget", self.drain_budget, Duration::ZERO, 24 * HOUR)?;
+        within("max_leases", self.max_leases, 1, usize::MAX)?;
+        within(
+            "max_concurrent_calls",
+            self.max_concurrent_calls,
+            1,
+            usize::MAX,
+        )?;
+        within("memory_budget", self.memory_budget, 16 * MIB, 1 << 40)?;
+        within("max_records", self.max_records, 1, 10_000)?;
+        within(
+            "idle_reads_per_second",
+            self.idle_reads_per_second,
+            1,
+            1_000_000,
+        )?;
+        if let Some(name) = &self.worker_name {
+            validate_worker_name(name)?;
+        }
+        if let Some(table) = &self.lease_table {
+            crate::stream::validate_table_name("lease_table", table)?;
+        }
+        self.validate_initial_position()
+    }
+
+    fn validate_initial_position(&self) -> Result<(), BuildError> {
+        match self.initial_position {
+            InitialPosition::AtTimestamp(time) if time < SystemTime::UNIX_EPOCH => {
+                Err(BuildError::InvalidOption {
+                    option: "initial_position",
+                    value: format!("{time:?}"),
+                    reason: "lies before 1970: use TrimHorizon to read from the oldest record"
+                        .to_owned(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn within<T: PartialOrd + Debug + Copy>(
+    option: &'static str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<(), BuildError> {
+    if value >= least && value <= most {
+        return Ok(());
+    }
+    Err(BuildError::InvalidOption {
+        option,
+        value: format!("{value:?}"),
+        reason: format!("is out of bounds: use {least:?} to {most:?}"),
+    })
+}
+
+fn validate_worker_name(name: &str) -> Result<(), BuildError> {
+    let ok = (1..=128).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && b != b'/' && b != b'|');
+    if ok {
+        return Ok(());
+    }
+    Err(BuildError::InvalidOption {
+        option: "worker_name",
+        value: format!("{name:?}"),
+        reason: "is no worker name: use 1 to 128 visible ASCII characters without / and |"
+            .to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn every_bad_value_is_refused_by_name() {
+        type Spoil = fn(&mut Config);
+        let cases: &[(&str, Spoil)] = &[
+            ("lease_duration", |c| c.lease_duration = Duration::ZERO),
+            ("lease_duration", |c| c.lease_duration = Duration::MAX),
+            ("checkpoint_interval", |c| {
+                c.checkpoint_interval = Duration::ZERO;
+            }),
+            ("idle_between_reads", |c| {
+                c.idle_between_reads = Duration::from_millis(199);
+            }),
+            ("processor_backoff_max", |c| {
+                c.processor_backoff_max = Duration::ZERO;
+            }),
+            ("startup_timeout", |c| c.startup_timeout = Duration::ZERO),
+            ("drain_budget", |c| c.drain_budget = Duration::MAX),
+            ("max_leases", |c| c.max_leases = 0),
+            ("max_concurrent_calls", |c| c.max_concurrent_calls = 0),
+            ("memory_budget", |c| c.memory_budget = 1000),
+            ("max_records", |c| c.max_records = 0),
+            ("max_records", |c| c.max_records = 10_001),
+            ("idle_reads_per_second", |c| c.idle_reads_per_second = 0),
+            ("worker_name", |c| c.worker_name = Some(String::new())),
+            ("worker_name", |c| c.worker_name = Some("a/b".to_owned())),
+            ("lease_table", |c| c.lease_table = Some("x".to_owned())),
+            ("initial_position", |c| {
+                c.initial_position =
+                    InitialPosition::AtTimestamp(SystemTime::UNIX_EPOCH - Duration::from_secs(1));
+            }),
+        ];
+        for (option, spoil) in cases {
+            let mut config = Config::default();
+            spoil(&mut config);
+            let error = config.validate().unwrap_err();
+            assert!(error.to_string().contains(option), "{option}: {error}");
+        }
+    }
+
+    type Show = fn(&Config) -> String;
+
+    /// The one table of options: name, default, the Java library's name and default, and what to know before changing it.
+    const OPTIONS: &[(&str, Show, &str, &str)] = &[
+        (
+            "initial_position",
+            |c| format!("{:?}", c.initial_position),
+            "initialPositionInStreamExtended (LATEST)",
+            "Only the first start of an application looks at it.",
+        ),
+        (
+            "lease_duration",
+            |c| format!("{:?}", c.lease_duration),
+            "failoverTimeMillis (10 s)",
+            "A dead worker's shards rest this long. The same in the whole fleet; 1 s to 1 h.",
+        ),
+        (
+            "max_leases",
+            |c| limit(c.max_leases),
+            "maxLeasesForWorker (no limit)",
+            "Shards beyond it wait for another worker.",
+        ),
+        (
+            "checkpoint_interval",
+            |c| format!("{:?}", c.checkpoint_interval),
+            "- (by hand)",
+            "At most one checkpoint write per active shard in this time; a crash redelivers at most this much. 10 ms to 1 h.",
+        ),
+        (
+            "memory_budget",
+            |c| format!("{} MiB", c.memory_budget / MIB),
+            "maxByteSize (8 MiB per shard)",
+            "Bytes of answers held by the whole worker, until the last slice of one is dropped. At least 16 MiB.",
+        ),
+        (
+            "max_records",
+            |c| c.max_records.to_string(),
+            "maxRecords (10,000)",
+            "Records asked for in one read, 1 to 10,000.",
+        ),
+        (
+            "idle_between_reads",
+            |c| format!("{:?}", c.idle_between_reads),
+            "idleTimeBetweenReadsInMillis (1.5 s)",
+            "An empty shard is read every 200 ms at first, then ever more seldom down to once in this time. 200 ms to 1 min.",
+        ),
+        (
+            "idle_reads_per_second",
+            |c| c.idle_reads_per_second.to_string(),
+            "-",
+            "All idle shards of a worker together are read at most this often; with more idle shards each waits longer.",
+        ),
+        (
+            "out_of_range",
+            |c| format!("{:?}", c.out_of_range),
+            "- (withholds the whole aggregate)",
+            "What happens with records of an aggregate whose key belongs to another shard.",
+        ),
+        (
+            "max_concurrent_calls",
+            |c| limit(c.max_concurrent_calls),
+            "-",
+            "Calls of processors that run at the same time, over all shards.",
+        ),
+        (
+            "processor_backoff_max",
+            |c| format!("{:?}", c.processor_backoff_max),
+            "taskBackoffTimeMillis (500 ms)",
+            "The longest wait before a failed batch is delivered again; the first is at most 100 ms.",
+        ),
+        (
+            "startup_timeout",
+            |c| format!("{:?}", c.startup_timeout),
+            "maxInitializationAttempts (20)",
+            "How long transient errors at the start are tried again before run() gives up.",
+        ),
+        (
+            "drain_budget",
+            |c| format!("{:?}", c.drain_budget),
+            "- (no limit)",
+            "A graceful shutdown takes at most this long, then running calls are dropped. Keep it under the orchestrator's own limit (ECS: 30 s).",
+        ),
+        (
+            "worker_name",
+            |c| {
+                c.worker_name
+                    .clone()
+                    .unwrap_or_else(|| "the host's name".to_owned())
+            },
+            "workerIdentifier",
+            "For people; the worker's id adds random digits to it.",
+        ),
+        (
+            "lease_table",
+            |c| {
+                c.lease_table
+                    .clone()
+                    .unwrap_or_else(|| "the application's name".to_owned())
+            },
+            "tableName",
+            "The DynamoDB table.",
+        ),
+    ];
+
+    fn limit(value: usize) -> String {
+        if value == usize::MAX {
+            "no limit".to_owned()
+        } else {
+            value.to_string()
+        }
+    }
+
+    #[test]
+    fn every_option_is_in_the_manual_with_its_default_and_the_java_name() {
+        let manual = include_str!("../../docs/configuration.md");
+        let defaults = Config::default();
+        for (option, default, java, hazard) in OPTIONS {
+            let default = default(&defaults);
+            let row = format!("| `{option}` | {default} | {java} | {hazard} |");
+            assert!(
+                manual.contains(&row),
+                "docs/configuration.md lacks this row:\n{row}"
+            );
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What all shards of one worker share.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use kcl_lease::retry::RetryPolicy;
+use kcl_lease::runtime::Runtime;
+use tokio::sync::Semaphore;
+
+use crate::config::Config;
+use crate::event::EventSink;
+use crate::handle::ShardBoard;
+use crate::processor::ProcessorFactory;
+use crate::retrieval::Polling;
+use crate::shard_info::ShardInfo;
+use crate::shutdown::Stop;
+
+/// The parts of a worker that its shards use.
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) factory: ProcessorFactory,
+    pub(crate) polling: Polling,
+    pub(crate) calls: Semaphore,
+    pub(crate) events: EventSink,
+    pub(crate) board: Arc<ShardBoard>,
+    pub(crate) stop: Stop,
+    pub(crate) runtime: Runtime,
+    pub(crate) stream_name: Arc<str>,
+    pub(crate) stream_arn: Arc<str>,
+    /// Where a shard without a checkpoint of its own starts, as stored with the stream's identity.
+    pub(crate) initial_time: Option<SystemTime>,
+}
+
+impl Context {
+    /// How failed calls of user code are spaced out.
+    pub(crate) fn processor_retry(&self) -> RetryPolicy {
+        RetryPolicy::endless(
+            std::time::Duration::from_millis(100),
+            self.config.processor_backoff_max,
+        )
+    }
+
+    pub(crate) fn shard_info(&self, grant: &kcl_lease::Grant) -> ShardInfo {
+        ShardInfo::new(
+            Arc::clone(&self.stream_name),
+            Arc::clone(&self.stream_arn),
+            grant.shard_id().clone(),
+            grant.parents().iter().cloned().collect(),
+            grant.hash_range(),
+        )
+    }
+}

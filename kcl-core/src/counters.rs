@@ -1,0 +1,71 @@
+//! The counters behind the events: what a worker did since it started.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// The live counters of a worker.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters { $(pub(crate) $name: Counter),+ }
+
+        /// What a worker did since it started. All numbers only grow.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct WorkerCounters { $($(#[$doc])* pub $name: u64),+ }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self) -> WorkerCounters {
+                WorkerCounters { $($name: self.$name.get()),+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Leases granted to this worker.
+    leases_granted,
+    /// Leases lost to another worker or to the worker's own deadline.
+    leases_lost,
+    /// Shards processed to their end.
+    shards_ended,
+    /// Reads (`GetRecords`) that were answered.
+    reads,
+    /// Reads that the service throttled.
+    reads_throttled,
+    /// Reads that failed otherwise.
+    reads_failed,
+    /// Iterators that had expired.
+    iterators_expired,
+    /// Kinesis records read.
+    kinesis_records,
+    /// Bytes of payload read.
+    bytes,
+    /// User records completed by the processor.
+    records_processed,
+    /// Aggregated records unpacked.
+    aggregated_records,
+    /// User records of aggregates whose key belongs to another shard.
+    out_of_range_records,
+    /// Such records that were withheld (only with that option).
+    withheld_records,
+    /// Records that look aggregated but are damaged; delivered as they are.
+    damaged_aggregates,
+    /// Calls of processors that failed or panicked.
+    processor_failures,
+    /// Checkpoints stored.
+    checkpoints,
+}

@@ -1,0 +1,126 @@
+//! What can go wrong, for users: each says what happened and what to do, and whether trying again helps.
+
+use kcl_checkpoint::CheckpointRuleError;
+use kcl_lease::{CoordinatorError, GrantError};
+
+use crate::retrieval::SourceError;
+
+/// An option or a combination of options that cannot work. Nothing was started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// One option has a value that cannot work.
+    #[error("option {option}: {value} {reason}")]
+    InvalidOption {
+        /// The option's name, as the builder spells it.
+        option: &'static str,
+        /// The value.
+        value: String,
+        /// Why it cannot work, and what to use.
+        reason: String,
+    },
+    /// The AWS configuration lacks something.
+    #[error("the AWS configuration has no {what}: {remedy}")]
+    IncompleteAwsConfig {
+        /// What is missing.
+        what: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+}
+
+/// Why a worker could not start or had to stop.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// The stream cannot be described, listed or read.
+    #[error("stream {stream}: {source}")]
+    Stream {
+        /// The stream.
+        stream: String,
+        /// Why, and what to do.
+        source: SourceError,
+    },
+    /// The stream was still being created when the startup timeout ended.
+    #[error(
+        "stream {stream} is still being created: wait for it, or give the worker a longer startup_timeout"
+    )]
+    StreamCreating {
+        /// The stream.
+        stream: String,
+    },
+    /// The stream is being deleted.
+    #[error(
+        "stream {stream} is being deleted: start the worker when it exists again, under a new application name"
+    )]
+    StreamDeleting {
+        /// The stream.
+        stream: String,
+    },
+    /// The stream was deleted while the worker ran. The leases stay as they are.
+    #[error(
+        "stream {stream} was deleted while the worker ran: its leases are kept; a stream that is created anew under this name needs a new application name"
+    )]
+    StreamDeleted {
+        /// The stream.
+        stream: String,
+    },
+    /// The lease table cannot be used, or it belongs to another stream.
+    #[error(transparent)]
+    Coordination(#[from] CoordinatorError),
+    /// A task of the framework failed. This is a bug of the framework.
+    #[error(
+        "a task of the framework ended unexpectedly ({0}): please report this; the leases are released or expire, and nothing was skipped"
+    )]
+    Internal(String),
+}
+
+/// Why a checkpoint was not stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The lease belongs to somebody else by now. Stop processing this shard.
+    #[error("the lease was lost: another worker continues from the last stored checkpoint")]
+    #[doc(alias = "ShutdownException")]
+    LeaseLost,
+    /// The position lies outside of what this grant may store. A mistake of the caller.
+    #[error(transparent)]
+    OutOfRange(#[from] CheckpointRuleError),
+    /// The table did not take the write in time. It may still be applied; the automatic checkpoint tries again.
+    #[error("the lease table did not take the checkpoint: {reason}")]
+    Unavailable {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl CheckpointError {
+    pub(crate) fn from_grant(error: GrantError) -> Self {
+        match error {
+            GrantError::Lost { .. } => Self::LeaseLost,
+            other => Self::Unavailable {
+                reason: other.to_string(),
+            },
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}
+
+impl WorkerError {
+    /// Whether starting the worker again, with nothing changed, may succeed.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Stream { source, .. } => source.is_retryable(),
+            Self::Coordination(error) => error.is_retryable(),
+            Self::StreamDeleting { .. } | Self::StreamDeleted { .. } => false,
+            Self::StreamCreating { .. } => true,
+            Self::Internal(_) => true,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Typed events: what happens in a worker, for logs, metrics and tests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kcl_checkpoint::{Checkpoint, SequenceNumber};
+use kcl_lease::{LossReason, ShardId, WorkerId};
+use tokio::sync::broadcast;
+
+use crate::counters::Counters;
+
+/// How many events a slow listener may lag behind before it misses some.
+const BACKLOG: usize = 4096;
+
+/// Something that happened in a worker. No payload and no partition key is ever part of an event.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum WorkerEvent {
+    /// The worker has a session; this is its id until the next event of this kind.
+    SessionStarted {
+        /// The worker's id.
+        worker: WorkerId,
+    },
+    /// Leases were created for shards.
+    LeasesCreated {
+        /// How many.
+        count: usize,
+    },
+    /// A lease was granted and its processor starts.
+    ShardStarted {
+        /// The shard.
+        shard: ShardId,
+        /// The stored progress from which it starts.
+        checkpoint: Checkpoint,
+        /// The fencing token.
+        epoch: u64,
+    },
+    /// A checkpoint was stored.
+    Checkpointed {
+        /// The shard.
+        shard: ShardId,
+        /// What is stored.
+        checkpoint: Checkpoint,
+    },
+    /// A checkpoint could not be stored and is tried again.
+    CheckpointFailed {
+        /// The shard.
+        shard: ShardId,
+        /// Why.
+        error: String,
+        /// Until the next attempt.
+        retry_in: Duration,
+    },
+    /// The processor failed or panicked; its records stay and are delivered again.
+    ProcessorFailed {
+        /// The shard.
+        shard: ShardId,
+        /// Which call failed.
+        call: &'static str,
+        /// Which attempt, from 1.
+        attempt: u32,
+        /// The error's text.
+        error: String,
+        /// Until the next attempt.
+        retry_in: Duration,
+    },
+    /// Reading a shard failed and is tried again.
+    ReadFailed {
+        /// The shard.
+        shard: ShardId,
+        /// Why, and what to do.
+        error: String,
+        /// Whether somebody has to act (rights, keys); else it is expected to pass.
+        needs_operator: bool,
+        /// Which failure in a row, from 1.
+        attempt: u32,
+        /// Until the next attempt.
+        retry_in: Duration,
+    },
+    /// Reading a shard works again.
+    ReadRecovered {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// The service would not start reading at the stored checkpoint; reading starts at the oldest record instead, and
+    /// what was complete is passed over.
+    CheckpointNotReadable {
+        /// The shard.
+        shard: ShardId,
+        /// The stored checkpoint.
+        checkpoint: Checkpoint,
+    },
+    /// Records between two sequence numbers may have passed out of retention before they were read.
+    GapDetected {
+        /// The shard.
+        shard: ShardId,
+        /// The record at which reading was to go on.
+        from: SequenceNumber,
+        /// The oldest record that was left.
+        to: SequenceNumber,
+    },
+    /// Aggregated records were damaged and are delivered as they are.
+    DamagedAggregates {
+        /// The shard.
+        shard: ShardId,
+        /// How many in one answer.
+        count: u64,
+    },
+    /// The shard's reader has caught up with its tip for the first time under this grant.
+    CaughtUp {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// A closed shard is complete; its children can start.
+    ShardEnded {
+        /// The shard.
+        shard: ShardId,
+        /// The shards that take over.
+        children: Vec<ShardId>,
+    },
+    /// A lease was lost.
+    LeaseLost {
+        /// The shard.
+        shard: ShardId,
+        /// How.
+        reason: LossReason,
+    },
+    /// A lease was released after a clean stop.
+    LeaseReleased {
+        /// The shard.
+        shard: ShardId,
+        /// The final checkpoint.
+        checkpoint: Checkpoint,
+    },
+    /// A row of the lease table cannot be read. It is left alone; all others go on.
+    LeaseRowUnreadable {
+        /// The row's key.
+        key: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// The lease table does not answer.
+    TableTrouble {
+        /// Why.
+        error: String,
+    },
+    /// The lease table answers again.
+    TableHealed,
+    /// A graceful shutdown began.
+    ShutdownStarted,
+}
+
+/// A listener's end of the events of one worker.
+#[derive(Debug)]
+pub struct Events(broadcast::Receiver<WorkerEvent>);
+
+impl Events {
+    /// The next event; `None` when the worker is gone. A listener that lags more than 4,096 events behind misses the
+    /// oldest.
+    ///
+    /// # Cancellation
+    /// Safe to drop at any time: no event is lost.
+    pub async fn next(&mut self) -> Option<WorkerEvent> {
+        loop {
+            match self.0.recv().await {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::debug!(missed, "a listener missed events");
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+/// Where events go: to all listeners, to the log and into the counters.
+#[derive(Debug, Clone)]
+pub(crate) struct EventSink {
+    sender: broadcast::Sender<WorkerEvent>,
+    counters: Arc<Counters>,
+}
+
+impl EventSink {
+    pub(crate) fn new() -> Self {
+        Self {
+            sender: broadcast::Sender::new(BACKLOG),
+            counters: Arc::default(),
+        }
+    }
+
+    pub(crate) fn subscribe(&self) -> Events {
+        Events(self.sender.subscribe())
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(crate) fn emit(&self, event: WorkerEvent) {
+        log(&event);
+        // Nobody listening is fine.
+        let _listeners = self.sender.send(event);
+    }
+}
+
+/// Levels: ERROR means that an operator must act, WARN that something unexpected happened and nothing is lost.
+fn log(event: &WorkerEvent) {
+    use WorkerEvent as E;
+    match event {
+        E::ReadFailed {
+            needs_operator: true,
+            ..
+        }
+        | E::LeaseRowUnreadable { .. } => {
+            tracing::error!(?event, "worker");
+        }
+        E::CheckpointFailed { .. }
+        | E::ProcessorFailed { .. }
+        | E::ReadFailed { .. }
+        | E::CheckpointNotReadable { .. }
+        | E::DamagedAggregates { .. }
+        | E::LeaseLost { .. }
+        | E::TableTrouble { .. } => tracing::warn!(?event, "worker"),
+        E::Checkpointed { .. } | E::CaughtUp { .. } => tracing::debug!(?event, "worker"),
+        _ => tracing::info!(?event, "worker"),
+    }
+}

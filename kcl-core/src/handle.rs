@@ -1,0 +1,167 @@
+//! A worker from outside, while it runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kcl_lease::ShardId;
+use tokio::sync::watch;
+
+use crate::counters::WorkerCounters;
+use crate::event::{EventSink, Events};
+use crate::shutdown::Stop;
+
+/// Watches and stops a worker. Cheap to clone; made by [`Worker::handle`](crate::Worker::handle).
+#[derive(Debug, Clone)]
+pub struct WorkerHandle {
+    pub(crate) events: EventSink,
+    pub(crate) stop: Stop,
+    pub(crate) drain_budget: Duration,
+    pub(crate) board: Arc<ShardBoard>,
+}
+
+impl WorkerHandle {
+    /// The events from now on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.events.subscribe()
+    }
+
+    /// What the worker did so far.
+    #[must_use]
+    pub fn counters(&self) -> WorkerCounters {
+        self.events.counters().snapshot()
+    }
+
+    /// The shards whose leases the worker holds now.
+    #[must_use]
+    pub fn shards(&self) -> Vec<ShardId> {
+        self.board.held()
+    }
+
+    /// Begins a graceful shutdown, as the future given to
+    /// [`with_graceful_shutdown`](crate::Worker::with_graceful_shutdown) does.
+    pub fn shutdown(&self) {
+        if self.stop.begin(self.drain_budget) {
+            self.events.emit(crate::WorkerEvent::ShutdownStarted);
+        }
+    }
+
+    /// Waits until every shard that the worker could take is processed up to its tip.
+    ///
+    /// # Cancellation
+    /// Safe to drop at any time.
+    pub async fn caught_up(&self) {
+        self.board.caught_up().await;
+    }
+}
+
+/// Which shards a worker holds and which of them are at their tip.
+#[derive(Debug)]
+pub(crate) struct ShardBoard {
+    state: Mutex<Board>,
+    caught_up: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Board {
+    /// Whether the first look at the lease table is over, so that "all shards" means something.
+    settled: bool,
+    /// Held shards, and whether each is at its tip.
+    shards: BTreeMap<ShardId, bool>,
+    /// Children of shards that ended here and that are not held yet.
+    expected: BTreeSet<ShardId>,
+}
+
+impl ShardBoard {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+            caught_up: watch::Sender::new(false),
+        }
+    }
+
+    pub(crate) fn settle(&self) {
+        self.change(|board| board.settled = true);
+    }
+
+    pub(crate) fn started(&self, shard: &ShardId) {
+        self.change(|board| {
+            board.expected.remove(shard);
+            board.shards.insert(shard.clone(), false);
+        });
+    }
+
+    /// Notes that `shard` is at its tip or not; true if it has just come there for the first time since it fell behind.
+    pub(crate) fn at_tip(&self, shard: &ShardId, at_tip: bool) -> bool {
+        let mut arrived = false;
+        self.change(|board| {
+            if let Some(known) = board.shards.get_mut(shard) {
+                arrived = at_tip && !*known;
+                *known = at_tip;
+            }
+        });
+        arrived
+    }
+
+    pub(crate) fn ended(&self, shard: &ShardId, children: &[ShardId]) {
+        self.change(|board| {
+            board.shards.remove(shard);
+            board.expected.extend(children.iter().cloned());
+        });
+    }
+
+    pub(crate) fn gone(&self, shard: &ShardId) {
+        self.change(|board| {
+            board.shards.remove(shard);
+        });
+    }
+
+    fn held(&self) -> Vec<ShardId> {
+        self.lock().shards.keys().cloned().collect()
+    }
+
+    async fn caught_up(&self) {
+        let mut receiver = self.caught_up.subscribe();
+        // The sender is in `self`: the wait cannot fail.
+        let _outcome = receiver.wait_for(|caught_up| *caught_up).await;
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Board)) {
+        let mut board = self.lock();
+        change(&mut board);
+        let caught_up = board.settled
+            && board.expected.is_empty()
+            && board.shards.values().all(|at_tip| *at_tip);
+        drop(board);
+        self.caught_up
+            .send_if_modified(|known| std::mem::replace(known, caught_up) != caught_up);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Board> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn caught_up_waits_for_the_children_of_an_ended_shard() {
+        let board = ShardBoard::new();
+        let (parent, child) = (ShardId::from("p"), ShardId::from("c"));
+        board.started(&parent);
+        board.settle();
+        assert!(!*board.caught_up.borrow());
+        assert!(board.at_tip(&parent, true));
+        assert!(!board.at_tip(&parent, true));
+        assert!(*board.caught_up.borrow());
+        board.ended(&parent, std::slice::from_ref(&child));
+        assert!(!*board.caught_up.borrow());
+        board.started(&child);
+        board.at_tip(&child, true);
+        board.caught_up().await;
+        assert_eq!(board.held(), [child]);
+    }
+}

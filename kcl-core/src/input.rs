@@ -1,0 +1,215 @@
+//! What the framework hands to each call of a record processor.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kcl_checkpoint::Checkpoint;
+use kcl_lease::{LossReason, ShardId};
+
+use crate::checkpointer::Checkpointer;
+use crate::grant::Grant;
+use crate::retrieval::{Batch, RecordRef, Records};
+use crate::shard_info::ShardInfo;
+
+/// The input of [`RecordProcessor::initialize`](crate::RecordProcessor::initialize).
+#[derive(Debug)]
+pub struct InitializationInput {
+    pub(crate) shard: ShardInfo,
+    pub(crate) grant: Grant,
+    pub(crate) checkpoint: Checkpoint,
+}
+
+impl InitializationInput {
+    /// The shard.
+    #[must_use]
+    pub fn shard(&self) -> &ShardInfo {
+        &self.shard
+    }
+
+    /// The lease under which the processor works.
+    #[must_use]
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// The stored progress: delivery starts right after it.
+    #[must_use]
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+}
+
+/// A batch of user records of one shard, in sequence order; never empty.
+///
+/// Records borrow from the buffers of the service's answer: see [`RecordRef`].
+#[derive(Debug)]
+pub struct ProcessRecordsInput {
+    pub(crate) shard: ShardInfo,
+    pub(crate) grant: Grant,
+    pub(crate) batch: Arc<Batch>,
+    pub(crate) range: Range<usize>,
+    pub(crate) attempt: u32,
+    pub(crate) behind_latest: Option<Duration>,
+    pub(crate) checkpointer: Checkpointer,
+}
+
+impl ProcessRecordsInput {
+    /// The records, in order.
+    #[must_use]
+    pub fn iter(&self) -> Records<'_> {
+        self.batch.range(self.range.clone())
+    }
+
+    /// How many records there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Whether there is none (never so in a call of the framework).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// The shard.
+    #[must_use]
+    pub fn shard(&self) -> &ShardInfo {
+        &self.shard
+    }
+
+    /// The lease under which the records are delivered.
+    #[must_use]
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// Which delivery of these records this is under this grant, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// How far the end of this batch was behind the tip of the shard when it was read (`MillisBehindLatest`).
+    #[must_use]
+    #[doc(alias = "millis_behind_latest")]
+    pub fn behind_latest(&self) -> Option<Duration> {
+        self.behind_latest
+    }
+
+    /// Checkpoints by hand, for sinks that complete records inside the call.
+    #[must_use]
+    pub fn checkpointer(&self) -> &Checkpointer {
+        &self.checkpointer
+    }
+}
+
+impl<'a> IntoIterator for &'a ProcessRecordsInput {
+    type Item = RecordRef<'a>;
+    type IntoIter = Records<'a>;
+
+    fn into_iter(self) -> Records<'a> {
+        self.iter()
+    }
+}
+
+/// The input of [`RecordProcessor::shard_ended`](crate::RecordProcessor::shard_ended).
+#[derive(Debug)]
+pub struct ShardEndedInput {
+    pub(crate) shard: ShardInfo,
+    pub(crate) grant: Grant,
+    pub(crate) children: Vec<ShardId>,
+}
+
+impl ShardEndedInput {
+    /// The shard.
+    #[must_use]
+    pub fn shard(&self) -> &ShardInfo {
+        &self.shard
+    }
+
+    /// The lease that ends.
+    #[must_use]
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// The shards that take over.
+    #[must_use]
+    pub fn children(&self) -> &[ShardId] {
+        &self.children
+    }
+}
+
+/// Why a processor is asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ShutdownReason {
+    /// The whole worker stops.
+    WorkerStops,
+}
+
+/// The input of [`RecordProcessor::shutdown_requested`](crate::RecordProcessor::shutdown_requested).
+#[derive(Debug)]
+pub struct ShutdownRequestedInput {
+    pub(crate) shard: ShardInfo,
+    pub(crate) grant: Grant,
+    pub(crate) reason: ShutdownReason,
+    pub(crate) deadline: tokio::time::Instant,
+    pub(crate) checkpointer: Checkpointer,
+}
+
+impl ShutdownRequestedInput {
+    /// The shard.
+    #[must_use]
+    pub fn shard(&self) -> &ShardInfo {
+        &self.shard
+    }
+
+    /// The lease, still held.
+    #[must_use]
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn reason(&self) -> ShutdownReason {
+        self.reason
+    }
+
+    /// When the call is dropped if it has not returned.
+    #[must_use]
+    pub fn deadline(&self) -> tokio::time::Instant {
+        self.deadline
+    }
+
+    /// Checkpoints by hand. What is complete when the call returns is stored anyway.
+    #[must_use]
+    pub fn checkpointer(&self) -> &Checkpointer {
+        &self.checkpointer
+    }
+}
+
+/// The input of [`RecordProcessor::lease_lost`](crate::RecordProcessor::lease_lost). It has no checkpointer: the
+/// checkpoint belongs to the next holder.
+#[derive(Debug)]
+pub struct LeaseLostInput {
+    pub(crate) shard: ShardInfo,
+    pub(crate) reason: LossReason,
+}
+
+impl LeaseLostInput {
+    /// The shard.
+    #[must_use]
+    pub fn shard(&self) -> &ShardInfo {
+        &self.shard
+    }
+
+    /// How the lease was lost.
+    #[must_use]
+    pub fn reason(&self) -> LossReason {
+        self.reason
+    }
+}

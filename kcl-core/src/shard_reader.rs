@@ -1,0 +1,198 @@
+//! Starts the reading of one shard and tells its task what comes: batches, the tip, the end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kcl_checkpoint::{Checkpoint, Position, SequenceNumber};
+use kcl_lease::{HashKeyRange, ShardId};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::context::Context;
+use crate::event::{EventSink, WorkerEvent};
+use crate::retrieval::{
+    DeaggregationCounts, Delivery, FetchReport, PollEnd, Poller, RetrievalObserver, ShardRead,
+    SourceError, StartPosition,
+};
+
+/// What comes next of a shard.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// A batch, or the shard's end.
+    Delivery(Delivery),
+    /// The shard was read to its tip, and nothing is waiting to be delivered.
+    AtTip,
+    /// Nothing more comes, and the shard did not end.
+    Over(PollEnd),
+}
+
+/// The receiving end of one shard's reader. Dropping it stops the reader.
+#[derive(Debug)]
+pub(crate) struct Deliveries {
+    receiver: mpsc::Receiver<Delivery>,
+    reader: AbortOnDropHandle<PollEnd>,
+    observer: Arc<Observer>,
+}
+
+/// Starts to read `grant`'s shard after `complete`.
+pub(crate) fn start(
+    context: &Context,
+    grant: &kcl_lease::Grant,
+    complete: &Checkpoint,
+) -> Deliveries {
+    let shard = grant.shard_id().clone();
+    let observer = Arc::new(Observer {
+        shard: shard.clone(),
+        checkpoint: complete.clone(),
+        events: context.events.clone(),
+        failing: AtomicBool::new(false),
+        at_tip: Notify::new(),
+    });
+    let read = ShardRead {
+        shard,
+        hash_range: grant.hash_range().unwrap_or(HashKeyRange::FULL),
+        start: start_position(context, complete),
+        skip_through: complete.position().cloned(),
+        observer: Arc::clone(&observer) as Arc<dyn RetrievalObserver>,
+    };
+    // One answer is fetched ahead while another is processed.
+    let (sender, receiver) = mpsc::channel(1);
+    let reader = context
+        .runtime
+        .spawn(Poller::new(context.polling.clone(), read).run(sender));
+    Deliveries {
+        receiver,
+        reader,
+        observer,
+    }
+}
+
+/// Where reading starts for a stored checkpoint.
+///
+/// A position is read again and passed over, because it may be in the middle of an aggregated record (interop §7.1).
+/// LATEST is the moment of the application's first start, not of this grant, so that nothing put in between is lost.
+fn start_position(context: &Context, complete: &Checkpoint) -> StartPosition {
+    match (complete, context.initial_time) {
+        (Checkpoint::At(position), _) => {
+            StartPosition::AtSequenceNumber(position.sequence_number.clone())
+        }
+        (Checkpoint::Latest | Checkpoint::AtTimestamp, Some(time)) => {
+            StartPosition::AtTimestamp(time)
+        }
+        _ => StartPosition::TrimHorizon,
+    }
+}
+
+impl Deliveries {
+    /// Waits for what comes next.
+    ///
+    /// # Cancellation
+    /// Safe to drop at any time.
+    pub(crate) async fn next(&mut self) -> Next {
+        loop {
+            tokio::select! {
+                biased;
+                delivery = self.receiver.recv() => match delivery {
+                    Some(delivery) => return Next::Delivery(delivery),
+                    None => return Next::Over(self.end().await),
+                },
+                () = self.observer.at_tip.notified() => if self.receiver.is_empty() {
+                    return Next::AtTip;
+                },
+            }
+        }
+    }
+
+    /// Whether no batch is waiting.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.receiver.is_empty()
+    }
+
+    async fn end(&mut self) -> PollEnd {
+        match (&mut self.reader).await {
+            Ok(end) => end,
+            // The runtime is going away, and this task with it.
+            Err(_) => PollEnd::ReceiverDropped,
+        }
+    }
+}
+
+/// Turns what the reader tells into events and counters.
+#[derive(Debug)]
+struct Observer {
+    shard: ShardId,
+    checkpoint: Checkpoint,
+    events: EventSink,
+    failing: AtomicBool,
+    at_tip: Notify,
+}
+
+impl RetrievalObserver for Observer {
+    fn fetched(&self, report: &FetchReport) {
+        let counters = self.events.counters();
+        counters.reads.add(1);
+        counters.kinesis_records.add(report.kinesis_records as u64);
+        counters.bytes.add(report.payload_bytes);
+        if self.failing.swap(false, Ordering::Relaxed) {
+            self.events.emit(WorkerEvent::ReadRecovered {
+                shard: self.shard.clone(),
+            });
+        }
+        if report.kinesis_records == 0 && report.behind.is_none_or(|behind| behind.is_zero()) {
+            self.at_tip.notify_one();
+        }
+    }
+
+    fn deaggregated(&self, counts: &DeaggregationCounts) {
+        let counters = self.events.counters();
+        counters.aggregated_records.add(counts.aggregated);
+        counters.out_of_range_records.add(counts.out_of_range);
+        counters.withheld_records.add(counts.withheld);
+        counters.damaged_aggregates.add(counts.damaged);
+        if counts.damaged > 0 {
+            self.events.emit(WorkerEvent::DamagedAggregates {
+                shard: self.shard.clone(),
+                count: counts.damaged,
+            });
+        }
+    }
+
+    fn throttled(&self, error: &SourceError, retry_in: Duration) {
+        self.events.counters().reads_throttled.add(1);
+        tracing::debug!(shard = %self.shard, %error, ?retry_in, "a read was throttled");
+    }
+
+    fn expired_iterator(&self) {
+        self.events.counters().iterators_expired.add(1);
+    }
+
+    fn failed(&self, error: &SourceError, attempt: u32, retry_in: Duration) {
+        self.failing.store(true, Ordering::Relaxed);
+        self.events.counters().reads_failed.add(1);
+        self.events.emit(WorkerEvent::ReadFailed {
+            shard: self.shard.clone(),
+            error: error.to_string(),
+            needs_operator: error.needs_operator(),
+            attempt,
+            retry_in,
+        });
+    }
+
+    fn restarted_at_trim_horizon(&self, unknown: &SequenceNumber, error: &SourceError) {
+        let unknown = Position::new(unknown.clone(), 0);
+        tracing::warn!(shard = %self.shard, %unknown, %error, "the service does not know this sequence number");
+        self.events.emit(WorkerEvent::CheckpointNotReadable {
+            shard: self.shard.clone(),
+            checkpoint: self.checkpoint.clone(),
+        });
+    }
+
+    fn gap(&self, resumed_at: &SequenceNumber, oldest: &SequenceNumber) {
+        self.events.emit(WorkerEvent::GapDetected {
+            shard: self.shard.clone(),
+            from: resumed_at.clone(),
+            to: oldest.clone(),
+        });
+    }
+}

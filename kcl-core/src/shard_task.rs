@@ -1,0 +1,450 @@
+//! One shard under one grant: initialize, deliver batch by batch, and one of the four ways to end.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kcl_checkpoint::Checkpoint;
+use kcl_lease::retry::RetrySchedule;
+use kcl_lease::{GrantError, ListedShard, LossReason, ShardId};
+use tokio::time::Instant;
+
+use crate::call::{CallFailure, guarded, guarded_factory};
+use crate::checkpointer::Checkpointer;
+use crate::context::Context;
+use crate::event::WorkerEvent;
+use crate::grant::Grant;
+use crate::input::{
+    InitializationInput, LeaseLostInput, ProcessRecordsInput, ShardEndedInput, ShutdownReason,
+    ShutdownRequestedInput,
+};
+use crate::processor::RecordProcessor;
+use crate::progress::ShardProgress;
+use crate::retrieval::{Delivery, PollEnd, ShardFilter};
+use crate::shard_info::ShardInfo;
+use crate::shard_reader::{self, Deliveries, Next};
+
+/// How the work on a shard ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The shard is complete, its children can start.
+    Ended,
+    /// The lease was lost.
+    Lost,
+    /// The lease was released for a shutdown.
+    Drained,
+    /// The stream does not exist any more.
+    StreamDeleted,
+}
+
+/// Why delivery stops. Every way of stopping is a value that bubbles up through `?`-like control flow.
+#[derive(Debug)]
+enum Stopped {
+    Lost(LossReason),
+    Draining(Instant),
+    StreamDeleted,
+}
+
+type Flow<T> = ControlFlow<Stopped, T>;
+
+/// Runs one shard until it ends, is lost or is drained.
+pub(crate) async fn run(context: Arc<Context>, grant: kcl_lease::Grant) -> Outcome {
+    let shard = context.shard_info(&grant);
+    context.board.started(shard.shard_id());
+    context.events.counters().leases_granted.add(1);
+    context.events.emit(WorkerEvent::ShardStarted {
+        shard: shard.shard_id().clone(),
+        checkpoint: grant.start().clone(),
+        epoch: grant.epoch(),
+    });
+    let progress = Arc::new(ShardProgress::new(grant.start().clone()));
+    let checkpointer =
+        Checkpointer::new(grant.clone(), Arc::clone(&progress), context.events.clone());
+    ShardTask {
+        context,
+        grant,
+        shard,
+        progress,
+        checkpointer,
+        processor: None,
+    }
+    .run()
+    .await
+}
+
+struct ShardTask {
+    context: Arc<Context>,
+    grant: kcl_lease::Grant,
+    shard: ShardInfo,
+    progress: Arc<ShardProgress>,
+    checkpointer: Checkpointer,
+    /// None until it is initialized, and after a panic.
+    processor: Option<Box<dyn RecordProcessor>>,
+}
+
+impl ShardTask {
+    async fn run(mut self) -> Outcome {
+        let automatic = self.checkpointer.clone().run_automatic(
+            self.context.config.checkpoint_interval,
+            self.context.processor_retry(),
+            self.context.runtime.clone(),
+        );
+        let _automatic = self.context.runtime.spawn(automatic);
+        let stopped = match self.deliver_all().await {
+            ControlFlow::Continue(children) => {
+                self.context.board.ended(self.shard.shard_id(), &children);
+                return Outcome::Ended;
+            }
+            ControlFlow::Break(stopped) => stopped,
+        };
+        self.context.board.gone(self.shard.shard_id());
+        match stopped {
+            Stopped::Lost(reason) => self.lose(reason).await,
+            Stopped::Draining(deadline) => self.drain(deadline).await,
+            Stopped::StreamDeleted => Outcome::StreamDeleted,
+        }
+    }
+
+    /// Delivers the whole shard, and finishes it. Returns its children.
+    async fn deliver_all(&mut self) -> Flow<Vec<ShardId>> {
+        self.ensure_processor().await?;
+        let mut deliveries =
+            shard_reader::start(&self.context, &self.grant, &self.progress.complete());
+        loop {
+            match self.next(&mut deliveries).await? {
+                Next::Delivery(delivery) => {
+                    self.set_at_tip(false);
+                    self.deliver(&delivery).await?;
+                    if let Some(end) = delivery.end {
+                        return self.finish(end.children).await;
+                    }
+                    self.set_at_tip(
+                        delivery.behind == Some(Duration::ZERO) && deliveries.is_idle(),
+                    );
+                }
+                Next::AtTip => self.set_at_tip(true),
+                Next::Over(PollEnd::ShardGone(_)) => {
+                    let children = self.children_of_a_gone_shard().await?;
+                    return self.finish(children).await;
+                }
+                Next::Over(PollEnd::StreamGone(_)) => {
+                    return ControlFlow::Break(Stopped::StreamDeleted);
+                }
+                // The reader ends by itself in no other way; what is left is the runtime's end.
+                Next::Over(_) => std::future::pending().await,
+            }
+        }
+    }
+
+    async fn next(&mut self, deliveries: &mut Deliveries) -> Flow<Next> {
+        tokio::select! {
+            biased;
+            reason = self.grant.lost() => ControlFlow::Break(Stopped::Lost(reason)),
+            deadline = self.context.stop.begun() => ControlFlow::Break(Stopped::Draining(deadline)),
+            next = deliveries.next() => ControlFlow::Continue(next),
+        }
+    }
+
+    fn set_at_tip(&self, at_tip: bool) {
+        if self.context.board.at_tip(self.shard.shard_id(), at_tip) {
+            self.context.events.emit(WorkerEvent::CaughtUp {
+                shard: self.shard.shard_id().clone(),
+            });
+        }
+    }
+
+    /// The shards that took over from one whose records are all past retention: the listing still may name it.
+    async fn children_of_a_gone_shard(&mut self) -> Flow<Vec<ListedShard>> {
+        let mut schedule = self.schedule();
+        let me = self.shard.shard_id().clone();
+        loop {
+            match self
+                .context
+                .polling
+                .source
+                .list_shards(ShardFilter::All)
+                .await
+            {
+                Ok(listing) => {
+                    let is_child = |shard: &ListedShard| {
+                        shard.parent.as_ref() == Some(&me)
+                            || shard.adjacent_parent.as_ref() == Some(&me)
+                    };
+                    return ControlFlow::Continue(listing.into_iter().filter(is_child).collect());
+                }
+                Err(error) => {
+                    tracing::warn!(shard = %me, %error, "listing the children of an expired shard failed");
+                    self.pause(
+                        schedule
+                            .next()
+                            .unwrap_or(self.context.config.processor_backoff_max),
+                    )
+                    .await?;
+                }
+            }
+        }
+    }
+
+    /// Delivers one batch until every record of it is complete.
+    async fn deliver(&mut self, delivery: &Delivery) -> Flow<()> {
+        let mut schedule = self.schedule();
+        let Some(last) = delivery.end_position() else {
+            return ControlFlow::Continue(());
+        };
+        let mut attempt = 1;
+        loop {
+            self.ensure_processor().await?;
+            self.may_deliver().await?;
+            let range = delivery.after(&self.progress.complete());
+            if range.is_empty() {
+                // Only withheld records or an aggregate without user records are left.
+                self.progress.deliver(&last);
+                self.progress.complete_all();
+                return ControlFlow::Continue(());
+            }
+            self.progress.deliver(&last);
+            let count = range.len();
+            let input = ProcessRecordsInput {
+                shard: self.shard.clone(),
+                grant: Grant::new(self.grant.clone()),
+                batch: Arc::clone(&delivery.batch),
+                range,
+                attempt,
+                behind_latest: delivery.behind,
+                checkpointer: self.checkpointer.clone(),
+            };
+            let Some(processor) = self.processor.as_mut() else {
+                continue;
+            };
+            match guarded(&self.context.calls, processor.process_records(input)).await {
+                Ok(()) => {
+                    self.progress.complete_all();
+                    self.context
+                        .events
+                        .counters()
+                        .records_processed
+                        .add(count as u64);
+                    return ControlFlow::Continue(());
+                }
+                Err(failure) => {
+                    self.after_failure("process_records", &failure, attempt, &mut schedule)
+                        .await?;
+                }
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Waits until the lease is surely held: after a lapse that is until it was granted again.
+    async fn may_deliver(&mut self) -> Flow<()> {
+        if let Some(deadline) = self.context.stop.deadline() {
+            return ControlFlow::Break(Stopped::Draining(deadline));
+        }
+        tokio::select! {
+            biased;
+            held = self.grant.deliverable() => match held {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(reason) => ControlFlow::Break(Stopped::Lost(reason)),
+            },
+            deadline = self.context.stop.begun() => ControlFlow::Break(Stopped::Draining(deadline)),
+        }
+    }
+
+    /// Makes and initializes a processor unless there is one.
+    async fn ensure_processor(&mut self) -> Flow<()> {
+        let mut schedule = self.schedule();
+        let mut attempt = 1;
+        while self.processor.is_none() {
+            self.may_deliver().await?;
+            match self.make_processor().await {
+                Ok(processor) => self.processor = Some(processor),
+                Err(failure) => {
+                    self.after_failure("initialize", &failure, attempt, &mut schedule)
+                        .await?;
+                }
+            }
+            attempt += 1;
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn make_processor(&mut self) -> Result<Box<dyn RecordProcessor>, CallFailure> {
+        let mut processor = guarded_factory(|| (self.context.factory)(&self.shard))?;
+        let input = InitializationInput {
+            shard: self.shard.clone(),
+            grant: Grant::new(self.grant.clone()),
+            checkpoint: self.progress.complete(),
+        };
+        guarded(&self.context.calls, processor.initialize(input)).await?;
+        Ok(processor)
+    }
+
+    /// Tells the processor that the shard is complete, then stores that together with the children's leases.
+    async fn finish(&mut self, children: Vec<ListedShard>) -> Flow<Vec<ShardId>> {
+        let ids: Vec<ShardId> = children
+            .iter()
+            .map(|child| child.shard_id.clone())
+            .collect();
+        self.tell_shard_ended(&ids).await?;
+        let mut schedule = self.schedule();
+        loop {
+            match self.grant.end_shard(children.clone()).await {
+                Ok(_) => break,
+                Err(GrantError::Lost { reason, .. }) => {
+                    return ControlFlow::Break(Stopped::Lost(reason));
+                }
+                Err(error) => self.after_refused_write(&error, &mut schedule).await?,
+            }
+        }
+        self.context.events.counters().shards_ended.add(1);
+        self.context.events.emit(WorkerEvent::ShardEnded {
+            shard: self.shard.shard_id().clone(),
+            children: ids.clone(),
+        });
+        ControlFlow::Continue(ids)
+    }
+
+    async fn tell_shard_ended(&mut self, children: &[ShardId]) -> Flow<()> {
+        let mut schedule = self.schedule();
+        let mut attempt = 1;
+        loop {
+            self.ensure_processor().await?;
+            self.may_deliver().await?;
+            let input = ShardEndedInput {
+                shard: self.shard.clone(),
+                grant: Grant::new(self.grant.clone()),
+                children: children.to_vec(),
+            };
+            let Some(processor) = self.processor.as_mut() else {
+                continue;
+            };
+            match guarded(&self.context.calls, processor.shard_ended(input)).await {
+                Ok(()) => return ControlFlow::Continue(()),
+                Err(failure) => {
+                    self.after_failure("shard_ended", &failure, attempt, &mut schedule)
+                        .await?;
+                }
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Reports a failed call and waits before the next attempt. After a panic the instance is not used again.
+    async fn after_failure(
+        &mut self,
+        call: &'static str,
+        failure: &CallFailure,
+        attempt: u32,
+        schedule: &mut RetrySchedule,
+    ) -> Flow<()> {
+        if matches!(failure, CallFailure::Panic(_)) {
+            self.processor = None;
+        }
+        let retry_in = schedule
+            .next()
+            .unwrap_or(self.context.config.processor_backoff_max);
+        self.context.events.counters().processor_failures.add(1);
+        self.context.events.emit(WorkerEvent::ProcessorFailed {
+            shard: self.shard.shard_id().clone(),
+            call,
+            attempt,
+            error: failure.to_string(),
+            retry_in,
+        });
+        self.pause(retry_in).await
+    }
+
+    async fn after_refused_write(
+        &mut self,
+        error: &GrantError,
+        schedule: &mut RetrySchedule,
+    ) -> Flow<()> {
+        let retry_in = schedule
+            .next()
+            .unwrap_or(self.context.config.processor_backoff_max);
+        self.context.events.emit(WorkerEvent::CheckpointFailed {
+            shard: self.shard.shard_id().clone(),
+            error: error.to_string(),
+            retry_in,
+        });
+        self.pause(retry_in).await
+    }
+
+    async fn pause(&mut self, time: Duration) -> Flow<()> {
+        tokio::select! {
+            biased;
+            reason = self.grant.lost() => ControlFlow::Break(Stopped::Lost(reason)),
+            deadline = self.context.stop.begun() => ControlFlow::Break(Stopped::Draining(deadline)),
+            () = tokio::time::sleep(time) => ControlFlow::Continue(()),
+        }
+    }
+
+    async fn lose(mut self, reason: LossReason) -> Outcome {
+        self.context.events.counters().leases_lost.add(1);
+        self.context.events.emit(WorkerEvent::LeaseLost {
+            shard: self.shard.shard_id().clone(),
+            reason,
+        });
+        if let Some(processor) = self.processor.as_mut() {
+            let input = LeaseLostInput {
+                shard: self.shard.clone(),
+                reason,
+            };
+            let outcome = guarded(&self.context.calls, processor.lease_lost(input)).await;
+            self.report_unretried("lease_lost", outcome);
+        }
+        Outcome::Lost
+    }
+
+    /// Lets the processor flush, stores what is complete and releases the lease. The caller enforces the deadline.
+    async fn drain(mut self, deadline: Instant) -> Outcome {
+        if let Some(processor) = self.processor.as_mut() {
+            let input = ShutdownRequestedInput {
+                shard: self.shard.clone(),
+                grant: Grant::new(self.grant.clone()),
+                reason: ShutdownReason::WorkerStops,
+                deadline,
+                checkpointer: self.checkpointer.clone(),
+            };
+            let outcome = guarded(&self.context.calls, processor.shutdown_requested(input)).await;
+            self.report_unretried("shutdown_requested", outcome);
+        }
+        let mut schedule = self.schedule();
+        loop {
+            let checkpoint = self.progress.complete();
+            match self.grant.release(Some(checkpoint.clone())).await {
+                Ok(()) => {
+                    self.report_released(checkpoint);
+                    return Outcome::Drained;
+                }
+                Err(GrantError::Lost { reason, .. }) => return self.lose(reason).await,
+                Err(_) => {
+                    let wait = schedule
+                        .next()
+                        .unwrap_or(self.context.config.processor_backoff_max);
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    fn report_released(&self, checkpoint: Checkpoint) {
+        self.context.events.emit(WorkerEvent::LeaseReleased {
+            shard: self.shard.shard_id().clone(),
+            checkpoint,
+        });
+    }
+
+    fn report_unretried(&self, call: &'static str, outcome: Result<(), CallFailure>) {
+        if let Err(failure) = outcome {
+            self.context.events.counters().processor_failures.add(1);
+            tracing::warn!(shard = %self.shard.shard_id(), call, error = %failure, "the processor failed; the call is not repeated");
+        }
+    }
+
+    fn schedule(&self) -> RetrySchedule {
+        self.context
+            .processor_retry()
+            .schedule(self.context.runtime.rng(self.shard.shard_id().as_str()))
+    }
+}

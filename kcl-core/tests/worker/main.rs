@@ -1,0 +1,15 @@
+//! The whole worker over the two seams in memory, in virtual time.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod checkpoints;
+mod delivery;
+mod failures;
+mod fixture;
+mod shutdown;
