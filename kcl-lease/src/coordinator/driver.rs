@@ -82,6 +82,7 @@ pub(super) struct Driver {
     pub(super) not_before: BTreeMap<LeaseKey, Moment>,
     pub(super) reads_not_before: BTreeMap<Step, Moment>,
     pub(super) plan_wake: Option<Moment>,
+    pub(super) plan_not_before: Moment,
     pub(super) watched: BTreeSet<WorkerId>,
     pub(super) watch_due: Moment,
     pub(super) listing_asked: Option<Moment>,
@@ -136,6 +137,7 @@ impl Driver {
             not_before: BTreeMap::new(),
             reads_not_before: BTreeMap::new(),
             plan_wake: None,
+            plan_not_before: now,
             watched: BTreeSet::new(),
             watch_due: now,
             listing_asked: None,
@@ -291,7 +293,7 @@ impl Driver {
         let heartbeat = self.next_start_or_heartbeat();
         let scan = self.next_scan();
         let retry = self.retries.first().map(|(at, _)| *at);
-        let plan = self.plan_wake.filter(|_| self.may_take());
+        let plan = self.next_plan();
         let watch = (!self.watched.is_empty() && self.may_take()).then_some(self.watch_due);
         let streams = self.streams.retry_at();
         [heartbeat, scan, retry, plan, watch, streams]

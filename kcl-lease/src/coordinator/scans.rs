@@ -218,9 +218,14 @@ impl Driver {
     }
 
     pub(super) fn saw_row(&mut self, lease: Lease, consistency: Consistency, now: Moment) {
+        self.note_row(lease, consistency, now);
+        self.replan = true;
+    }
+
+    /// Takes in a row that changes nothing about what else to take.
+    pub(super) fn note_row(&mut self, lease: Lease, consistency: Consistency, now: Moment) {
         self.liveness.saw_row(&lease, now);
         self.view.saw_row(lease, consistency, now);
-        self.replan = true;
     }
 
     pub(super) fn saw_no_row(&mut self, key: &LeaseKey, now: Moment) {

@@ -1,5 +1,7 @@
 //! Carrying out the plan of what to take: reads, takes, accepts.
 
+use std::time::Duration;
+
 use super::calls::{Answer, CallError};
 use super::driver::{BACKGROUND_MAX, Driver, RETRY};
 use super::event::CoordinatorEvent;
@@ -12,6 +14,9 @@ use crate::take::{self, Judgement, Situation, Step};
 use crate::view::{OwnerCheck, OwnerFound};
 use crate::worker_item::WorkerItem;
 use crate::write::{self, Held, RowWrite};
+
+/// A plan looks at every row: with thousands of them it is not made anew for each single answer.
+const PLAN_PAUSE_PER_ROW: Duration = Duration::from_micros(10);
 
 impl Driver {
     fn situation(&self, now: Moment) -> Option<Situation<'_>> {
@@ -35,7 +40,7 @@ impl Driver {
             self.steps.clear();
             return;
         }
-        if self.replan || self.plan_wake.is_some_and(|at| at <= now) {
+        if self.next_plan().is_some_and(|at| at <= now) {
             self.make_plan(now);
         }
         while self.background < BACKGROUND_MAX {
@@ -46,12 +51,24 @@ impl Driver {
         }
     }
 
+    /// When to plan next.
+    pub(super) fn next_plan(&self) -> Option<Moment> {
+        let due = match self.replan {
+            true => Some(self.plan_not_before),
+            false => self.plan_wake,
+        };
+        due.map(|at| at.max(self.plan_not_before))
+            .filter(|_| self.may_take())
+    }
+
     fn make_plan(&mut self, now: Moment) {
         let Some(situation) = self.situation(now) else {
             return;
         };
         let plan = take::plan(&situation);
         self.replan = false;
+        let rows = u32::try_from(self.view.rows().len()).unwrap_or(u32::MAX);
+        self.plan_not_before = now.plus(PLAN_PAUSE_PER_ROW * rows);
         let wanted = self.rows_wanted.iter().cloned().map(Step::ReadRow);
         self.steps = wanted.chain(plan.steps).collect();
         self.plan_wake = plan.wake;
@@ -221,7 +238,6 @@ impl Driver {
         if current {
             self.busy.remove(&key);
         }
-        self.replan = true;
         match result {
             Ok(Written::Applied(item)) => match Lease::from_item(&item) {
                 Ok(Some(lease)) if current => self.grant(lease, sent, now),
@@ -231,10 +247,12 @@ impl Driver {
             Ok(Written::Refused(item)) => {
                 self.saw_item(&key, item.as_ref(), now);
                 self.not_before.insert(key, now.plus(RETRY / 5));
+                self.replan = true;
             }
             Err(error) => {
                 // Never again blindly: the row is read first, then its owner.
                 tracing::debug!(%key, reason = error.reason(), "a take was not answered");
+                self.replan = true;
                 self.view.doubt_row(&key);
                 self.not_before.insert(key, now.plus(RETRY));
             }
@@ -244,7 +262,7 @@ impl Driver {
     fn grant(&mut self, lease: Lease, sent: Moment, now: Moment) {
         let key = lease.key.clone();
         self.not_before.remove(&key);
-        self.saw_row(lease.clone(), Consistency::Strong, now);
+        self.note_row(lease.clone(), Consistency::Strong, now);
         if let Some(grant) = self.hold(lease, sent) {
             self.tell(CoordinatorEvent::Granted(grant));
         }

@@ -222,7 +222,7 @@ impl Driver {
             }
         };
         if let Some(Ok(Some(lease))) = item.as_ref().map(Lease::from_item) {
-            self.saw_row(lease, Consistency::Strong, now);
+            self.note_row(lease, Consistency::Strong, now);
         }
         self.end_sync();
     }

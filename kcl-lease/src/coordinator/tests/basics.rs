@@ -216,3 +216,13 @@ async fn bad_options_say_what_to_use() {
         assert!(started.is_err());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn five_thousand_shards_leave_time_for_heartbeats() {
+    let table = table();
+    let worker = Worker::running("w", &table, 5_000).await;
+    let rival = Worker::start("v", &table);
+    rival.open(&listing(5_000)).await;
+    assert_eq!(worker.held(), 5_000);
+    assert!(worker.grant(4_999).is_current());
+}

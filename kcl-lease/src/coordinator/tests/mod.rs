@@ -276,7 +276,7 @@ impl Worker {
     /// Takes events in until so many leases were granted; fails after a minute.
     pub(super) async fn wait_granted(&mut self, count: usize) {
         let waited = timeout(Duration::from_secs(60), async {
-            while self.held() < count {
+            while self.grants.len() < count || self.held() < count {
                 if let CoordinatorEvent::Granted(grant) = self.events.recv().await.unwrap() {
                     self.grants
                         .insert(grant.shard_id().as_str().to_owned(), grant);
