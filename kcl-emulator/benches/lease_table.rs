@@ -1,5 +1,7 @@
 //! What the emulated DynamoDB costs a lease table: one conditional update, one scan of 2,000 leases.
 
+#![expect(clippy::expect_used, reason = "a bench stops at the first error")]
+
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};

@@ -1,11 +1,12 @@
 //! The store under the emulated service. Only this file knows what it is made of.
 
 use dynoxide::storage_backend::ManualClock;
-use dynoxide::{Database, DynoxideError};
-use serde::Serialize;
+use dynoxide::{AttributeValue, Database, DynoxideError, Item};
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use super::answer::Answer;
 use super::errors;
 use crate::{ApiError, Timestamp};
 
@@ -20,6 +21,14 @@ pub(super) trait Store: std::fmt::Debug + Send {
         operation: &str,
         request: &Value,
     ) -> Result<Value, ApiError>;
+
+    /// Executes `Query` or `Scan`; the rows come as JSON.
+    fn read(
+        &mut self,
+        now: Timestamp,
+        operation: &str,
+        request: &Value,
+    ) -> Result<Answer, ApiError>;
 }
 
 /// Opens an empty store in memory. If it cannot be opened every call to it answers with that error.
@@ -36,6 +45,10 @@ struct Unavailable(ApiError);
 
 impl Store for Unavailable {
     fn execute(&mut self, _: Timestamp, _: &str, _: &Value) -> Result<Value, ApiError> {
+        Err(self.0.clone())
+    }
+
+    fn read(&mut self, _: Timestamp, _: &str, _: &Value) -> Result<Answer, ApiError> {
         Err(self.0.clone())
     }
 }
@@ -58,8 +71,7 @@ impl Store for Dynoxide {
         operation: &str,
         request: &Value,
     ) -> Result<Value, ApiError> {
-        self.clock
-            .set(u64::try_from(now.0.div_euclid(1000)).unwrap_or(0));
+        self.clock.set(seconds(now));
         let db = &self.database;
         match operation {
             "CreateTable" => run(operation, request, |r| db.create_table(r)),
@@ -85,23 +97,91 @@ impl Store for Dynoxide {
             _ => Err(errors::unknown_operation()),
         }
     }
+
+    fn read(
+        &mut self,
+        now: Timestamp,
+        operation: &str,
+        request: &Value,
+    ) -> Result<Answer, ApiError> {
+        self.clock.set(seconds(now));
+        if operation == "Query" {
+            let mut answer = perform(operation, request, |r| self.database.query(r))?;
+            let items = answer.items.take();
+            return with_rows(&answer, items.as_deref());
+        }
+        let mut answer = perform(operation, request, |r| self.database.scan(r))?;
+        let items = answer.items.take();
+        with_rows(&answer, items.as_deref())
+    }
 }
 
-/// Reads the typed request, runs it and writes the typed answer. Keys of maps come out sorted, so that
-/// the same calls give the same bytes.
-fn run<Request, Answer>(
+fn seconds(now: Timestamp) -> u64 {
+    u64::try_from(now.0.div_euclid(1000)).unwrap_or(0)
+}
+
+/// Reads the typed request and runs it.
+fn perform<Request: DeserializeOwned, Answer>(
     operation: &str,
     request: &Value,
     execute: impl FnOnce(Request) -> dynoxide::Result<Answer>,
-) -> Result<Value, ApiError>
-where
-    Request: DeserializeOwned,
-    Answer: Serialize,
-{
+) -> Result<Answer, ApiError> {
     let request =
         Request::deserialize(request).map_err(|e| unreadable(operation, &e.to_string()))?;
-    let answer = execute(request).map_err(|error| api_error(operation, error))?;
+    execute(request).map_err(|error| api_error(operation, error))
+}
+
+/// Performs an operation and writes its answer. Keys of maps come out sorted, so that the same calls
+/// give the same bytes.
+fn run<Request: DeserializeOwned, Answer: Serialize>(
+    operation: &str,
+    request: &Value,
+    execute: impl FnOnce(Request) -> dynoxide::Result<Answer>,
+) -> Result<Value, ApiError> {
+    let answer = perform(operation, request, execute)?;
     serde_json::to_value(&answer).map_err(|e| errors::internal(e.to_string()))
+}
+
+fn with_rows(answer: &impl Serialize, rows: Option<&[Item]>) -> Result<Answer, ApiError> {
+    let internal = |error: serde_json::Error| errors::internal(error.to_string());
+    let members = serde_json::to_value(answer).map_err(internal)?;
+    let Some(rows) = rows else {
+        return Ok(members.into());
+    };
+    let rows: Vec<SortedRow<'_>> = rows.iter().map(SortedRow).collect();
+    let rows = serde_json::to_string(&rows).map_err(internal)?;
+    Ok(Answer::with_items(members, rows))
+}
+
+/// A row, or a map in one, whose attributes are written in the order of their names.
+struct SortedRow<'a>(&'a Item);
+
+impl Serialize for SortedRow<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut attributes: Vec<(&String, SortedValue<'_>)> = Vec::with_capacity(self.0.len());
+        attributes.extend(
+            self.0
+                .iter()
+                .map(|(name, value)| (name, SortedValue(value))),
+        );
+        attributes.sort_unstable_by_key(|(name, _)| *name);
+        serializer.collect_map(attributes)
+    }
+}
+
+struct SortedValue<'a>(&'a AttributeValue);
+
+impl Serialize for SortedValue<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            AttributeValue::M(row) => serializer.collect_map([("M", SortedRow(row))]),
+            AttributeValue::L(list) => {
+                let list: Vec<SortedValue<'_>> = list.iter().map(SortedValue).collect();
+                serializer.collect_map([("L", list)])
+            }
+            value => value.serialize(serializer),
+        }
+    }
 }
 
 /// The operations whose request validation is answered in an envelope.

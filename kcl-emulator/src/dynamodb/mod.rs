@@ -3,6 +3,7 @@
 //! Rows, expressions and indexes are the store's (`backend`). Over it lie what depends on time or is a
 //! fault: states of tables and indexes, throttling, idempotency tokens, backups, stale reads.
 
+mod answer;
 mod backend;
 mod backups;
 mod capacity;
@@ -18,6 +19,7 @@ mod versions;
 use std::time::Duration;
 
 use crate::{ApiError, Caller, Timestamp};
+use answer::Answer;
 use backend::Store;
 use capacity::Capacity;
 use status::Tables;
@@ -151,9 +153,9 @@ impl DynamoDb {
         let request = request::read(body)?;
         let answer = match rows::side(operation) {
             Some(side) => self.rows(now, operation, side, request, view),
-            None => self.control(now, operation, request),
-        }?;
-        serde_json::to_vec(&answer).map_err(|error| errors::internal(error.to_string()))
+            None => self.control(now, operation, request).map(Answer::from),
+        };
+        answer?.into_bytes()
     }
 }
 

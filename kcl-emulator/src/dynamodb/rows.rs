@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::answer::Answer;
 use super::capacity::{self, Side};
 use super::request::{self, Object, text};
 use super::tokens::Tokens;
@@ -28,7 +29,7 @@ impl DynamoDb {
         side: Side,
         mut request: Object,
         view: ReadView,
-    ) -> Result<Value, ApiError> {
+    ) -> Result<Answer, ApiError> {
         self.check_tables(now, &request)?;
         let token = match operation {
             "TransactWriteItems" => Tokens::take(&mut request)?,
@@ -37,7 +38,7 @@ impl DynamoDb {
         if let Some(token) = &token {
             let asked = text(&request, "ReturnConsumedCapacity");
             if let Some(answer) = self.tokens.replay(now, token, asked)? {
-                return Ok(answer);
+                return Ok(answer.into());
             }
         }
         let metered = self
@@ -49,7 +50,14 @@ impl DynamoDb {
         };
         let asked = (metered || token.is_some()).then(|| capacity::ask(&mut request));
         let request = Value::Object(request);
-        let mut answer = match self.store.execute(now, operation, &request) {
+        let executed = match (operation, view) {
+            ("Query" | "Scan", ReadView::Current) => self.store.read(now, operation, &request),
+            _ => self
+                .store
+                .execute(now, operation, &request)
+                .map(Answer::from),
+        };
+        let mut answer = match executed {
             Ok(answer) => answer,
             Err(error) => {
                 self.charge_failure(now, &request, &error);
@@ -60,16 +68,17 @@ impl DynamoDb {
             return Ok(answer);
         };
         if metered {
-            self.capacity.charge(now, &self.tables, &answer, side);
+            self.capacity
+                .charge(now, &self.tables, &answer.members, side);
         }
         if let Some(token) = token {
-            self.tokens.remember(now, token, answer.clone());
+            self.tokens.remember(now, token, answer.members.clone());
         }
         if let Some(asked) = asked {
-            capacity::trim(&mut answer, asked.as_deref());
+            capacity::trim(&mut answer.members, asked.as_deref());
         }
         if let Some((member, left_out)) = left_out {
-            return_unprocessed(&mut answer, member, left_out);
+            return_unprocessed(&mut answer.members, member, left_out);
         }
         if side == Side::Write && self.versions.are_kept() {
             self.remember_rows(now, operation, &request);
@@ -82,7 +91,7 @@ impl DynamoDb {
                 operation,
                 &self.tables,
                 &request,
-                &mut answer,
+                &mut answer.members,
                 versions_back,
             );
         }

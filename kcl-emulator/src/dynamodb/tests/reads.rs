@@ -129,7 +129,14 @@ fn batches_write_and_read_many_rows() {
 fn answers_are_the_same_each_time() {
     let run = || {
         let mut rig = with_rows(20, 5);
-        rig.call("Scan", json!({"TableName": "Rows"})).to_string()
+        let nested: Value = (0..9)
+            .map(|n| (format!("k{n}"), json!({"BOOL": true})))
+            .collect();
+        rig.put(json!({"id": {"S": "nested"}, "l": {"L": [{"M": nested}]}}));
+        let request = json!({"TableName": "Rows"}).to_string();
+        let caller = Caller::new("test");
+        let answer = rig.db.call(rig.now, &caller, "Scan", request.as_bytes());
+        String::from_utf8(answer.unwrap()).unwrap()
     };
     assert_eq!(run(), run());
 }
