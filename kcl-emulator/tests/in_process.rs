@@ -7,6 +7,9 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
     ScalarAttributeType,
 };
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::ShardIteratorType;
+use kcl_emulator::faults::{Fault, Rule};
 use kcl_emulator::{Emulator, Service, Timestamp};
 
 async fn create_table(client: &aws_sdk_dynamodb::Client, name: &str) {
@@ -69,4 +72,74 @@ async fn the_clock_follows_virtual_time() {
     assert_eq!(emulator.clock().now(), Timestamp(5_000));
     tokio::time::sleep(Duration::from_secs(3_600)).await;
     assert_eq!(emulator.clock().now(), Timestamp(3_605_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn kinesis_answers_the_sdk_with_what_was_put() {
+    let emulator = Emulator::new();
+    emulator.create_stream("orders", 1).unwrap();
+    let client = aws_sdk_kinesis::Client::new(&emulator.sdk_config("worker-1"));
+    for number in 0..10 {
+        client
+            .put_record()
+            .stream_name("orders")
+            .partition_key(format!("key {number}"))
+            .data(Blob::new(vec![number; 3]))
+            .send()
+            .await
+            .unwrap();
+    }
+    let iterator = client
+        .get_shard_iterator()
+        .stream_name("orders")
+        .shard_id("shardId-000000000000")
+        .shard_iterator_type(ShardIteratorType::TrimHorizon)
+        .send()
+        .await
+        .unwrap();
+    let read = client
+        .get_records()
+        .shard_iterator(iterator.shard_iterator.unwrap())
+        .send()
+        .await
+        .unwrap();
+    let read: Vec<_> = read
+        .records
+        .iter()
+        .map(|record| {
+            (
+                record.sequence_number.clone(),
+                record.data.as_ref().to_vec(),
+            )
+        })
+        .collect();
+    let stored: Vec<_> = emulator
+        .records("orders")
+        .iter()
+        .map(|record| (record.sequence_number.to_string(), record.data.to_vec()))
+        .collect();
+    assert_eq!(read, stored);
+    assert_eq!(read.len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sdk_retries_in_virtual_time() {
+    let emulator = Emulator::new();
+    emulator.create_stream("orders", 1).unwrap();
+    let broken = Rule::new(Fault::InternalError).operation("ListStreams");
+    emulator.faults().add(broken.first(2));
+    let client = aws_sdk_kinesis::Client::new(&emulator.sdk_config("worker-1"));
+    let streams = client.list_streams().send().await.unwrap();
+    assert_eq!(streams.stream_names, ["orders"]);
+    assert_eq!(emulator.calls().of(Service::Kinesis, "ListStreams"), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_and_answer_take_the_latency() {
+    let latency = Duration::from_millis(30);
+    let emulator = Emulator::builder().latency(latency).build();
+    let client = aws_sdk_kinesis::Client::new(&emulator.sdk_config("worker-1"));
+    let start = tokio::time::Instant::now();
+    client.list_streams().send().await.unwrap();
+    assert_eq!(start.elapsed(), latency);
 }

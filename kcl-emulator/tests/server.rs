@@ -11,6 +11,7 @@ use std::process::Stdio;
 
 use common::{Server, Version, header, json, kinesis, send};
 use kcl_emulator::Emulator;
+use kcl_emulator::faults::{Fault, Rule};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -117,6 +118,43 @@ async fn a_port_in_use_is_one_clear_line() {
     assert!(
         stderr.contains("cannot listen") && stderr.contains("--port"),
         "{stderr}"
+    );
+}
+
+#[tokio::test]
+async fn faults_come_from_a_file() {
+    let path =
+        std::env::temp_dir().join(format!("kcl-emulator-faults-{}.json", std::process::id()));
+    let script = r#"{"rules": [{"operation": "ListStreams", "nth": 1,
+        "fault": {"action": "aws:fis:inject-api-unavailable-error"}}]}"#;
+    std::fs::write(&path, script).unwrap();
+    let (_child, address) = start(&["--port", "0", "--faults", path.to_str().unwrap()]).await;
+    std::fs::remove_file(&path).unwrap();
+    for status in [503, 200] {
+        let answer = send(&address, Version::Http1, kinesis("ListStreams", "{}")).await;
+        assert_eq!(answer.status(), status);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_breaks_the_connection() {
+    let server = Server::start(Emulator::new()).await;
+    server.emulator.faults().add(Rule::new(Fault::LoseAnswer));
+    for (version, name) in [(Version::Http1, "one"), (Version::Http2, "two")] {
+        let create = format!(r#"{{"StreamName":"{name}","ShardCount":1}}"#);
+        let lost = common::open(&server.address, version, kinesis("CreateStream", &create)).await;
+        assert!(lost.is_err(), "{version:?}");
+    }
+    server.emulator.faults().clear();
+    let streams = send(
+        &server.address,
+        Version::Http1,
+        kinesis("ListStreams", "{}"),
+    )
+    .await;
+    assert_eq!(
+        json(&streams)["StreamNames"],
+        serde_json::json!(["one", "two"])
     );
 }
 

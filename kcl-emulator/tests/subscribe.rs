@@ -16,6 +16,8 @@ use aws_sdk_kinesis::types::{
 };
 use kcl_emulator::Emulator;
 use kcl_emulator::faults::{Fault, Rule};
+use kcl_emulator::kinesis::SubscriptionPoll;
+use kcl_emulator::kinesis::api::SubscriptionId;
 use tokio::time::{Instant, sleep, timeout};
 
 const SHARD: &str = "shardId-000000000000";
@@ -180,22 +182,33 @@ async fn the_end_of_a_shard_comes_with_the_end_of_the_transition() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_ends_the_stream_as_the_service_names_it() {
+    let emulator = Emulator::new();
+    let (client, consumer) = fan_out(&emulator).await;
+    let mut output = subscribe(&client, &consumer).await;
+    next(&mut output).await.unwrap();
+    client
+        .deregister_stream_consumer()
+        .consumer_arn(&consumer)
+        .send()
+        .await
+        .unwrap();
+    let error = output.event_stream.recv().await.unwrap_err();
+    let error = error.into_service_error();
+    assert!(error.is_resource_not_found_exception(), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_subscription_is_closed() {
     let emulator = Emulator::new();
     let (client, consumer) = fan_out(&emulator).await;
-    drop(subscribe(&client, &consumer).await);
-    // The one that is open would refuse a second one for five seconds.
+    let mut output = subscribe(&client, &consumer).await;
+    next(&mut output).await.unwrap();
+    let poll = || emulator.poll_subscription(emulator.clock().now(), SubscriptionId(1));
+    assert!(matches!(poll(), SubscriptionPoll::Idle { .. }));
+    drop(output);
     sleep(Duration::from_millis(1)).await;
-    let position = StartingPosition::builder()
-        .r#type(ShardIteratorType::Latest)
-        .build();
-    let again = client
-        .subscribe_to_shard()
-        .consumer_arn(&consumer)
-        .shard_id(SHARD)
-        .starting_position(position.unwrap());
-    sleep(Duration::from_secs(6)).await;
-    again.send().await.unwrap();
+    assert_eq!(poll(), SubscriptionPoll::Ended);
 }
 
 #[tokio::test(start_paused = true)]
