@@ -429,6 +429,7 @@ fn a_request_more_shifts_decisions_only_within_its_second() {
     let second: Vec<_> = (0..40).map(|tick| others.plan(call, at(tick))).collect();
     assert_ne!(first[..20], second[..20]);
     assert_eq!(first[20..], second[20..]);
+    assert_ne!(first[..20], first[20..]);
 }
 
 #[test]

@@ -16,6 +16,12 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+/// Fails a test that would hang.
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    let patience = std::time::Duration::from_secs(20);
+    tokio::time::timeout(patience, future).await.unwrap()
+}
+
 fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kcl-emulator"));
     command
@@ -40,7 +46,7 @@ async fn start(arguments: &[&str]) -> (Child, String) {
 
 /// Runs the program to its end: exit code, stdout and stderr.
 async fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = program(arguments).output().await.unwrap();
+    let output = within(program(arguments).output()).await.unwrap();
     (
         output.status.code(),
         String::from_utf8(output.stdout).unwrap(),
@@ -67,7 +73,7 @@ async fn serves_until_a_signal_and_ends_with_success() {
         );
         signal(&child, name).await;
         assert_eq!(
-            child.wait().await.unwrap().code(),
+            within(child.wait()).await.unwrap().code(),
             Some(0),
             "after SIG{name}"
         );
@@ -105,7 +111,7 @@ async fn stops_although_a_subscription_is_open() {
     let subscription = subscription.await.unwrap();
     assert_eq!(subscription.status(), 200);
     signal(&child, "TERM").await;
-    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+    assert_eq!(within(child.wait()).await.unwrap().code(), Some(0));
 }
 
 #[tokio::test]
@@ -228,7 +234,7 @@ async fn a_body_beyond_the_limit_is_refused_unread() {
     let head = "POST / HTTP/1.1\r\nhost: e\r\ncontent-length: 99999999999\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = [0; 12];
-    stream.read_exact(&mut answer).await.unwrap();
+    within(stream.read_exact(&mut answer)).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 413");
 }
 
@@ -245,7 +251,7 @@ async fn a_chunked_body_beyond_the_limit_is_refused() {
         }
     }
     let mut answer = [0; 12];
-    stream.read_exact(&mut answer).await.unwrap();
+    within(stream.read_exact(&mut answer)).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 413");
 }
 
@@ -258,7 +264,7 @@ async fn garbage_closes_the_connection_and_nothing_else() {
         .await
         .unwrap();
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
+    within(stream.read_to_end(&mut answer)).await.unwrap();
     let answer = send(
         &server.address,
         Version::Http1,

@@ -383,6 +383,8 @@ async fn hostile_cbor_is_refused() {
     let long_text = b"\xa1\x6aStreamName\x7b\xff\xff\xff\xff\xff\xff\xff\xff".to_vec();
     let long_blob = b"\xa1\x64Data\x5b\x00\x00\x00\xff\xff\xff\xff\xff".to_vec();
     let tags = vec![0xc1; 100_000];
+    let mut deep_tags = b"\xa1\x6aStreamName".to_vec();
+    deep_tags.extend([0xc1; 100_000]);
     let trailing = b"\xa0\xa0".to_vec();
     let bodies = [
         deep,
@@ -391,6 +393,7 @@ async fn hostile_cbor_is_refused() {
         long_text,
         long_blob,
         tags,
+        deep_tags,
         trailing,
         vec![0xff],
         vec![0xbf],
