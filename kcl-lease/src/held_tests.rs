@@ -275,3 +275,19 @@ async fn a_failed_write_is_tried_again_with_growing_pauses_up_to_a_second() {
     }
     assert_eq!(last, 1_000);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_smaller_checkpoint_is_covered_by_a_larger_one_that_is_not_resolved() {
+    let mut scene = Scene::new();
+    let _larger = scene.want(9);
+    let (attempt, _) = scene.send(0).unwrap();
+    scene.unknown(attempt, 1_700);
+    let mut smaller = scene.want(5);
+    let (attempt, write) = scene.send(2_000).unwrap();
+    assert_eq!(write, write::checkpoint(&held_under(COUNTER), &at(9)));
+    scene.answer(attempt, Response::Applied, 2_010);
+    assert!(smaller.try_recv().unwrap().is_ok());
+    // What is stored already is answered at once.
+    assert!(scene.want(7).try_recv().unwrap().is_ok());
+    assert!(scene.send(2_020).is_none());
+}

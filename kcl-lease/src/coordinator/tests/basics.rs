@@ -226,3 +226,36 @@ async fn five_thousand_shards_leave_time_for_heartbeats() {
     assert_eq!(worker.held(), 5_000);
     assert!(worker.grant(4_999).is_current());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_worker_takes_nothing_more() {
+    let table = table();
+    let mut worker = Worker::start_with("w", &table, |options| options.max_leases = 1);
+    worker.open(&listing(2)).await;
+    worker.wait_granted(1).await;
+    worker.handle.shutdown();
+    let grant = worker.grants.values().next().unwrap().clone();
+    worker.path.rule(|seen| match seen.key.starts_with("w/") {
+        true => Act::Late(Duration::from_secs(60)),
+        false => Act::Pass,
+    });
+    grant.release(None).await.unwrap();
+    worker.listen(L).await;
+    assert_eq!(worker.grants.len(), 1);
+    for number in 0..2 {
+        assert_eq!(row(&table, number).unwrap().owner, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_given_away_is_left_to_others_for_a_while() {
+    let table = table();
+    let mut worker = Worker::running("w", &table, 1).await;
+    let first = worker.grant(0);
+    first.release(Some(at(4))).await.unwrap();
+    worker.listen(L - Duration::from_millis(100)).await;
+    assert_eq!(worker.held(), 0);
+    worker.wait_granted(1).await;
+    assert!(worker.grant(0).epoch() > first.epoch());
+    assert_eq!(*worker.grant(0).start(), at(4));
+}

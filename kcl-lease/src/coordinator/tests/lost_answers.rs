@@ -78,10 +78,23 @@ async fn a_take_whose_answer_is_lost_is_looked_up_before_anything_else() {
         let table = table();
         put_lease(&table, &lease_of(0));
         let mut worker = Worker::start("w", &table);
-        worker.path.rule(once("write", "shardId", act));
+        let mut lose = once("write", "shardId", act);
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&calls);
+        worker.path.rule(move |seen| {
+            if seen.key.starts_with("shardId") {
+                noted.lock().unwrap().push(seen.operation);
+            }
+            lose(seen)
+        });
         let begun = Instant::now();
-        worker.open(&listing(1)).await;
+        worker.open(&[]).await;
         worker.wait_granted(1).await;
+        assert_eq!(
+            calls.lock().unwrap()[..2],
+            ["write", "get"],
+            "never again blindly"
+        );
         assert!(
             begun.elapsed() < Duration::from_secs(3),
             "{act:?} {:?}",
@@ -154,15 +167,21 @@ async fn heartbeats_are_repeated_at_once_and_never_overlap() {
     let mut worker = Worker::running("w", &table, 1).await;
     let id = worker.handle.worker();
     // Every second heartbeat gets lost on its way back.
-    let mut count = 0;
+    let (mut count, mut lost_at) = (0, None);
     worker.path.rule(move |seen| {
         if seen.key != id.as_str() {
             return Act::Pass;
         }
+        let pause = lost_at.take().map(|at: Instant| at.elapsed());
+        assert!(
+            pause.is_none_or(|pause| pause >= L / 6),
+            "two at once: {pause:?}"
+        );
         count += 1;
         if count % 2 == 0 {
             Act::Pass
         } else {
+            lost_at = Some(Instant::now());
             Act::LoseAnswer
         }
     });
