@@ -91,7 +91,7 @@ fn store(
     throttle: bool,
 ) -> Result<Stored, ApiError> {
     let (created, encrypted) = (stream.created, stream.key_id.is_some());
-    let name = stream.name.clone();
+    let (name, horizon) = (stream.name.clone(), stream.horizon());
     let shard = stream
         .shard_for(entry.hash_key)
         .ok_or_else(|| error::no_such_stream(&name, account))?;
@@ -100,6 +100,8 @@ fn store(
         let message = error::rate_exceeded(shard.number, &name, account);
         return Err(ApiError::client(error::THROTTLED, message));
     }
+    // Without readers nobody else would ever forget what is past retention.
+    shard.trim(horizon.time);
     shard.log.push_back(StoredRecord {
         index: moment.index,
         arrived: moment.time,

@@ -279,6 +279,21 @@ fn k16_records_are_kept_for_the_retention_period() {
 }
 
 #[test]
+fn a_stream_without_readers_forgets_what_is_past_retention() {
+    let mut lab = Lab::stream(1);
+    lab.put("old", 0, b"1");
+    lab.pass(24 * HOUR + 1);
+    lab.put("new", 0, b"2");
+    let log = lab.engine.log("s");
+    assert_eq!(
+        log.iter()
+            .map(|record| &*record.partition_key)
+            .collect::<Vec<_>>(),
+        ["new"]
+    );
+}
+
+#[test]
 fn positions_that_are_none_are_refused() {
     let mut lab = Lab::stream(2);
     let number = lab.put("a", 0, b"1");
