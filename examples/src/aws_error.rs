@@ -41,16 +41,27 @@ where
     E: ProvideErrorMetadata + Error + 'static,
 {
     let Some(answer) = error.as_service_error() else {
-        return format!("{}; {}", causes(error), advice_without_answer(error));
+        return format!(
+            "{}; {}",
+            one_line(&causes(error)),
+            advice_without_answer(error)
+        );
     };
     let code = answer.code().unwrap_or("an error without a code");
-    let message = answer.message().unwrap_or_default();
-    let line = format!(
-        "{code}: {}",
-        message.split_whitespace().collect::<Vec<_>>().join(" ")
-    );
+    let line = format!("{code}: {}", one_line(answer.message().unwrap_or_default()));
     match advice(code) {
         Some(advice) => format!("{line}; {advice}"),
+        None => line,
+    }
+}
+
+/// Longest text of others that is repeated in a message.
+const MAX_CHARS: usize = 300;
+
+fn one_line(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MAX_CHARS) {
+        Some((cut, _)) => format!("{}...", line.get(..cut).unwrap_or_default()),
         None => line,
     }
 }

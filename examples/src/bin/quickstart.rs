@@ -1,2 +1,0 @@
-//! Placeholder of the walking skeleton.
-fn main() {}
