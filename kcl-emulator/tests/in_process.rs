@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
-    ScalarAttributeType,
+    ScalarAttributeType, TableStatus,
 };
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use kcl_emulator::faults::{Fault, Rule};
 use kcl_emulator::{Emulator, Service, Timestamp};
 
-async fn create_table(client: &aws_sdk_dynamodb::Client, name: &str) {
-    client
+/// Creates a table of leases; returns the state that the answer names.
+async fn create_table(client: &aws_sdk_dynamodb::Client, name: &str) -> Option<TableStatus> {
+    let created = client
         .create_table()
         .table_name(name)
         .billing_mode(BillingMode::PayPerRequest)
@@ -34,6 +35,7 @@ async fn create_table(client: &aws_sdk_dynamodb::Client, name: &str) {
         .send()
         .await
         .unwrap();
+    created.table_description?.table_status
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,4 +144,15 @@ async fn request_and_answer_take_the_latency() {
     let start = tokio::time::Instant::now();
     client.list_streams().send().await.unwrap();
     assert_eq!(start.elapsed(), latency);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_is_created_when_its_creation_is_answered() {
+    let emulator = Emulator::new();
+    let client = aws_sdk_dynamodb::Client::new(&emulator.sdk_config("worker-1"));
+    let answered = create_table(&client, "leases").await;
+    assert_eq!(answered, Some(TableStatus::Creating));
+    let described = client.describe_table().table_name("leases").send().await;
+    let described = described.unwrap().table.unwrap();
+    assert_eq!(described.table_status, Some(TableStatus::Active));
 }

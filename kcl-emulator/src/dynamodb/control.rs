@@ -48,7 +48,9 @@ impl DynamoDb {
             .execute(now, "CreateTable", &Value::Object(request))?;
         if let Some(description) = answer.get_mut("TableDescription") {
             self.tables.create(now, &name, description, &self.config);
-            self.tables.complete(now, &name, description, &self.config);
+            let before = just_before(now);
+            self.tables
+                .complete(before, &name, description, &self.config);
         }
         Ok(answer)
     }
@@ -114,7 +116,9 @@ impl DynamoDb {
         }
         table.note_description(&after);
         if let Some(description) = answer.get_mut("TableDescription") {
-            self.tables.complete(now, &name, description, &self.config);
+            let before = just_before(now);
+            self.tables
+                .complete(before, &name, description, &self.config);
         }
         Ok(answer)
     }
@@ -166,6 +170,12 @@ impl DynamoDb {
         }
         Ok(Value::Object(answer))
     }
+}
+
+/// The service answers while it still works: `CREATING` and `UPDATING` are what its answers say even
+/// where the work takes no time here.
+fn just_before(now: Timestamp) -> Timestamp {
+    now.plus(-1)
 }
 
 enum IndexChange {
