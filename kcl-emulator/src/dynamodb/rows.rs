@@ -35,67 +35,78 @@ impl DynamoDb {
             "TransactWriteItems" => Tokens::take(&mut request)?,
             _ => None,
         };
-        if let Some(token) = &token {
-            let asked = text(&request, "ReturnConsumedCapacity");
-            if let Some(answer) = self.tokens.replay(now, token, asked)? {
-                return Ok(answer.into());
-            }
-        }
-        let metered = self
-            .capacity
-            .applies(&self.tables, &request::tables(&request));
-        let left_out = match metered {
-            true => self.admit(now, operation, side, &mut request)?,
-            false => None,
+        let Some(token) = token else {
+            return self.metered(now, operation, side, request, view);
         };
-        let asked = (metered || token.is_some()).then(|| capacity::ask(&mut request));
-        let request = Value::Object(request);
-        let executed = match (operation, view) {
-            ("Query" | "Scan", ReadView::Current) => self.store.read(now, operation, &request),
-            _ => self
-                .store
-                .execute(now, operation, &request)
-                .map(Answer::from),
-        };
-        let mut answer = match executed {
-            Ok(answer) => answer,
-            Err(error) => {
-                self.charge_failure(now, &request, &error);
-                return Err(error);
-            }
-        };
-        let Value::Object(request) = request else {
-            return Ok(answer);
-        };
-        if metered {
-            self.capacity
-                .charge(now, &self.tables, &answer.members, side);
+        let asked = text(&request, "ReturnConsumedCapacity");
+        if let Some(answer) = self.tokens.replay(now, &token, asked)? {
+            return Ok(answer.into());
         }
-        if let Some(token) = token {
-            self.tokens.remember(now, token, answer.members.clone());
+        let asked = capacity::ask(&mut request);
+        let mut answer = self.metered(now, operation, side, request, view)?;
+        self.tokens.remember(now, token, answer.members.clone());
+        capacity::trim(&mut answer.members, asked.as_deref());
+        Ok(answer)
+    }
+
+    /// Answers within the capacity of the tables and charges them.
+    fn metered(
+        &mut self,
+        now: Timestamp,
+        operation: &str,
+        side: Side,
+        mut request: Object,
+        view: ReadView,
+    ) -> Result<Answer, ApiError> {
+        let tables = request::tables(&request);
+        if !self.capacity.applies(&self.tables, &tables) {
+            return self.perform(now, operation, side, request, view);
         }
-        if let Some(asked) = asked {
-            capacity::trim(&mut answer.members, asked.as_deref());
+        let left_out = self.admit(now, operation, side, &mut request)?;
+        let asked = capacity::ask(&mut request);
+        let table = text(&request, "TableName").map(str::to_owned);
+        let performed = self.perform(now, operation, side, request, view);
+        if let (Err(error), Some(table)) = (&performed, &table) {
+            self.charge_failure(now, table, error);
         }
+        let mut answer = performed?;
+        self.capacity
+            .charge(now, &self.tables, &answer.members, side);
+        capacity::trim(&mut answer.members, asked.as_deref());
         if let Some((member, left_out)) = left_out {
             return_unprocessed(&mut answer.members, member, left_out);
         }
-        if side == Side::Write && self.versions.are_kept() {
-            self.remember_rows(now, operation, &request);
-        }
-        if let ReadView::Stale { versions_back } = view
-            && matches!(operation, "GetItem" | "Query" | "Scan")
-            && !request::is_consistent(&request)
-        {
-            self.versions.make_stale(
-                operation,
-                &self.tables,
-                &request,
-                &mut answer.members,
-                versions_back,
-            );
-        }
         Ok(answer)
+    }
+
+    /// Has the store do it and keeps, or looks at, older versions.
+    fn perform(
+        &mut self,
+        now: Timestamp,
+        operation: &str,
+        side: Side,
+        request: Object,
+        view: ReadView,
+    ) -> Result<Answer, ApiError> {
+        let back = match view {
+            ReadView::Stale { versions_back } if !request::is_consistent(&request) => versions_back,
+            _ => 0,
+        };
+        let body = Value::Object(request);
+        if back == 0 && matches!(operation, "Query" | "Scan") {
+            return self.store.read(now, operation, &body);
+        }
+        let mut answer = self.store.execute(now, operation, &body)?;
+        if let Value::Object(request) = &body {
+            if side == Side::Write && self.versions.are_kept() {
+                self.remember_rows(now, operation, request);
+            }
+            if back > 0 && matches!(operation, "GetItem" | "Query" | "Scan") {
+                self.versions
+                    .make_stale(operation, &self.tables, request, &mut answer, back);
+            }
+        }
+        Ok(answer.into())
     }
 
     fn check_tables(&self, now: Timestamp, request: &Object) -> Result<(), ApiError> {
@@ -184,12 +195,8 @@ impl DynamoDb {
     }
 
     /// A write whose condition failed has consumed capacity all the same.
-    fn charge_failure(&mut self, now: Timestamp, request: &Value, error: &ApiError) {
-        let table = request.get("TableName").and_then(Value::as_str);
-        if let Some(table) = table
-            && self.capacity.enabled
-            && error.code == "ConditionalCheckFailedException"
-        {
+    fn charge_failure(&mut self, now: Timestamp, table: &str, error: &ApiError) {
+        if error.code == "ConditionalCheckFailedException" {
             self.capacity
                 .take(now, &self.tables, table, None, Side::Write, 1.0);
         }
