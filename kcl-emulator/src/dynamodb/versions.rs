@@ -96,10 +96,20 @@ impl Versions {
         {
             self.bytes -= oldest.bytes();
         }
-        // Entries whose version went by the bound of its row are dropped here, a few with each write.
-        while self.order.front().is_some_and(|entry| !self.holds(entry)) {
-            self.order.pop_front();
+        // Versions that went by the bound of their row leave their entry behind; now and then those are
+        // dropped, so that the order stays in proportion to what is kept.
+        if self.order.len() > 2 * self.kept() + 64 {
+            let order = std::mem::take(&mut self.order);
+            self.order = order
+                .into_iter()
+                .filter(|entry| self.holds(entry))
+                .collect();
         }
+    }
+
+    /// An upper bound of the number of versions kept.
+    fn kept(&self) -> usize {
+        self.bytes / OVERHEAD_BYTES
     }
 
     fn holds(&self, (serial, id): &(u64, RowId)) -> bool {
@@ -302,4 +312,25 @@ pub(super) fn key_of(names: &[String], row: &Value) -> Option<Object> {
 
 fn key_text(key: &Object) -> String {
     Value::Object(key.clone()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_written_for_ever_takes_no_more_memory() {
+        let mut versions = Versions::new(4, 1 << 20);
+        let key = |id: &str| Object::from_iter([("id".to_owned(), json!({ "S": id }))]);
+        versions.record("Rows", &key("written once"), Some(&json!({})));
+        for n in 0..10_000 {
+            versions.record("Rows", &key("written often"), Some(&json!({ "n": n })));
+        }
+        assert!(
+            versions.order.len() < 100,
+            "{} entries",
+            versions.order.len()
+        );
+        assert!(versions.bytes < 1000, "{} bytes", versions.bytes);
+    }
 }
