@@ -230,19 +230,25 @@ async fn five_thousand_shards_leave_time_for_heartbeats() {
 #[tokio::test(start_paused = true)]
 async fn a_draining_worker_takes_nothing_more() {
     let table = table();
-    let mut worker = Worker::start_with("w", &table, |options| options.max_leases = 1);
-    worker.open(&listing(2)).await;
-    worker.wait_granted(1).await;
+    let mut worker = Worker::start_with("w", &table, |options| options.max_leases = 2);
+    worker.open(&listing(3)).await;
+    worker.wait_granted(2).await;
     worker.handle.shutdown();
-    let grant = worker.grants.values().next().unwrap().clone();
-    worker.path.rule(|seen| match seen.key.starts_with("w/") {
-        true => Act::Late(Duration::from_secs(60)),
-        false => Act::Pass,
-    });
-    grant.release(None).await.unwrap();
-    worker.listen(L).await;
-    assert_eq!(worker.grants.len(), 1);
-    for number in 0..2 {
+    let free = (0..3).find(|n| row(&table, *n).unwrap().owner.is_none());
+    let free = row(&table, free.unwrap()).unwrap();
+    let grants: Vec<_> = worker.grants.values().cloned().collect();
+    grants[0].release(None).await.unwrap();
+    worker.listen(L * 3).await;
+    assert_eq!(worker.grants.len(), 2);
+    assert!(
+        grants[1].is_current(),
+        "it keeps what it holds until that is released"
+    );
+    grants[1].release(None).await.unwrap();
+    worker.handle.stopped().await;
+    let untouched = table.items()[free.key.as_str()].clone();
+    assert_eq!(Lease::from_item(&untouched).unwrap(), Some(free));
+    for number in 0..3 {
         assert_eq!(row(&table, number).unwrap().owner, None);
     }
 }

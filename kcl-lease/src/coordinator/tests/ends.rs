@@ -239,3 +239,24 @@ async fn a_child_waits_for_a_parent_without_row_that_is_still_listed() {
         .unwrap();
     worker.wait_granted(1).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_row_stays_when_a_consistent_read_says_otherwise_than_the_scan() {
+    let table = table();
+    let mut worker = Worker::running("w", &table, 1).await;
+    worker.grant(0).end_shard(split()).await.unwrap();
+    worker.wait_granted(2).await;
+    worker.grant(10).checkpoint(at(5)).await.unwrap();
+    worker.grant(11).checkpoint(at(6)).await.unwrap();
+    // Between the scan and the read one child is set back.
+    let shared = Arc::clone(&table);
+    worker.path.rule(move |seen| {
+        if seen.operation == "get" {
+            let start = [(attribute::CHECKPOINT, Value::text("TRIM_HORIZON"))];
+            change(&shared, id(10).as_str(), &start);
+        }
+        Act::Pass
+    });
+    worker.listen(L * 3).await;
+    assert!(row(&table, 0).is_some());
+}
