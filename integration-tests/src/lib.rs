@@ -1,1 +1,16 @@
-//! End-to-end tests of the framework on the bundled emulator.
+//! What the end-to-end tests share: a stage with an emulated account, and a record processor that writes everything down.
+//!
+//! The tests run the real AWS SDK over the emulator inside the process, in virtual time.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod log;
+mod probe;
+mod stage;
+
+pub use log::{Entry, Log, What};
+pub use probe::Probe;
+pub use stage::{APPLICATION, STREAM, Stage};
+
+/// The manual of testing, whose programs are compiled and run.
+#[doc = include_str!("../../docs/testing.md")]
+pub mod manual {}

@@ -1,0 +1,73 @@
+//! An application belongs to one stream: another one, or one that was created anew, is refused.
+
+use std::time::Duration;
+
+use integration_tests::{APPLICATION, Probe, STREAM, Stage};
+use kcl_core::{Runtime, Worker};
+use tokio::time::Instant;
+
+/// Runs a worker of the application on this stream, which must refuse to start; returns its error.
+async fn refused(stage: &Stage, stream: &str) -> String {
+    let probe = Probe::new("b", &stage.log);
+    let worker = Worker::builder(APPLICATION, stream, move |_| probe.clone())
+        .runtime(Runtime::virtual_time(1))
+        .build(&stage.emulator.sdk_config("b"))
+        .unwrap();
+    let began = Instant::now();
+    let error = worker.run().await.unwrap_err().to_string();
+    assert!(
+        began.elapsed() <= Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(!error.contains('\n'), "{error}");
+    error
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_stream_is_refused() {
+    let stage = Stage::new(1);
+    stage.put_numbered(0, 5).await;
+    stage.catch_up("a").await;
+    stage.emulator.create_stream("payments", 1).unwrap();
+    let error = refused(&stage, "payments").await;
+    assert!(
+        error.contains("payments") && error.contains(STREAM),
+        "{error}"
+    );
+    assert_eq!(stage.log.records(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_created_anew_is_refused() {
+    let stage = Stage::new(1);
+    stage.put_numbered(0, 5).await;
+    stage.catch_up("a").await;
+    stage
+        .kinesis
+        .delete_stream()
+        .stream_name(STREAM)
+        .send()
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    stage.emulator.create_stream(STREAM, 1).unwrap();
+    stage.put_numbered(5, 5).await;
+    let error = refused(&stage, STREAM).await;
+    assert!(error.contains(STREAM), "{error}");
+    assert_eq!(
+        stage.log.records(),
+        5,
+        "nothing of the new stream is delivered"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_does_not_exist_is_one_clear_line() {
+    let stage = Stage::new(1);
+    let error = refused(&stage, "nowhere").await;
+    assert!(
+        error.contains("nowhere") && error.contains("check the stream's name"),
+        "{error}"
+    );
+}
