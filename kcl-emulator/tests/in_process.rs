@@ -137,13 +137,14 @@ async fn the_sdk_retries_in_virtual_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn request_and_answer_take_the_latency() {
-    let latency = Duration::from_millis(30);
-    let emulator = Emulator::builder().latency(latency).build();
-    let client = aws_sdk_kinesis::Client::new(&emulator.sdk_config("worker-1"));
-    let start = tokio::time::Instant::now();
-    client.list_streams().send().await.unwrap();
-    assert_eq!(start.elapsed(), latency);
+async fn request_and_answer_take_the_latency_and_no_more() {
+    for latency in [Duration::ZERO, Duration::from_millis(30)] {
+        let emulator = Emulator::builder().latency(latency).build();
+        let client = aws_sdk_kinesis::Client::new(&emulator.sdk_config("worker-1"));
+        let start = tokio::time::Instant::now();
+        client.list_streams().send().await.unwrap();
+        assert_eq!(start.elapsed(), latency);
+    }
 }
 
 #[tokio::test(start_paused = true)]
