@@ -3,9 +3,10 @@
 use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use futures_util::FutureExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::processor::{BoxError, ProcessorResult};
 
@@ -27,13 +28,26 @@ impl std::fmt::Display for CallFailure {
     }
 }
 
-/// Runs `call` under one permit of `calls`.
+/// The right to call user code, one of as many as may run at a time.
+#[derive(Debug)]
+pub(crate) struct CallPermit(
+    #[expect(dead_code, reason = "held, never looked at")] OwnedSemaphorePermit,
+);
+
+/// Waits for the right to call user code. What must hold when the call begins is checked after this wait.
+pub(crate) async fn permit(calls: &Arc<Semaphore>) -> CallPermit {
+    match Arc::clone(calls).acquire_owned().await {
+        Ok(permit) => CallPermit(permit),
+        // The semaphore is never closed.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Runs `call` under its permit.
 pub(crate) async fn guarded(
-    calls: &Semaphore,
+    _permit: CallPermit,
     call: impl Future<Output = ProcessorResult> + Send,
 ) -> Result<(), CallFailure> {
-    // The semaphore is never closed, so there always is a permit in the end.
-    let _permit = calls.acquire().await;
     match AssertUnwindSafe(call).catch_unwind().await {
         Ok(result) => result.map_err(CallFailure::Error),
         Err(panic) => Err(CallFailure::Panic(panic_message(panic.as_ref()))),
@@ -60,13 +74,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_becomes_an_error_with_its_message() {
-        let calls = Semaphore::new(1);
-        let failure = guarded(&calls, async { panic!("no {}", "luck") })
+        let calls = Arc::new(Semaphore::new(1));
+        let failure = guarded(permit(&calls).await, async { panic!("no {}", "luck") })
             .await
             .unwrap_err();
         assert_eq!(failure.to_string(), "panicked: no luck");
         assert!(
-            guarded(&calls, async { Ok(()) }).await.is_ok(),
+            guarded(permit(&calls).await, async { Ok(()) })
+                .await
+                .is_ok(),
             "the permit came back"
         );
     }

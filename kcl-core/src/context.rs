@@ -20,7 +20,7 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) factory: ProcessorFactory,
     pub(crate) polling: Polling,
-    pub(crate) calls: Semaphore,
+    pub(crate) calls: Arc<Semaphore>,
     pub(crate) events: EventSink,
     pub(crate) board: Arc<ShardBoard>,
     pub(crate) stop: Stop,

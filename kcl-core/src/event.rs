@@ -1,6 +1,6 @@
 //! Typed events: what happens in a worker, for logs, metrics and tests.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kcl_checkpoint::{Checkpoint, SequenceNumber};
@@ -176,20 +176,34 @@ impl Events {
 /// Where events go: to all listeners, to the log and into the counters.
 #[derive(Debug, Clone)]
 pub(crate) struct EventSink {
-    sender: broadcast::Sender<WorkerEvent>,
+    /// Taken when the worker ends, so that listeners learn of it although handles live on.
+    sender: Arc<Mutex<Option<broadcast::Sender<WorkerEvent>>>>,
     counters: Arc<Counters>,
 }
 
 impl EventSink {
     pub(crate) fn new() -> Self {
         Self {
-            sender: broadcast::Sender::new(BACKLOG),
+            sender: Arc::new(Mutex::new(Some(broadcast::Sender::new(BACKLOG)))),
             counters: Arc::default(),
         }
     }
 
     pub(crate) fn subscribe(&self) -> Events {
-        Events(self.sender.subscribe())
+        match self.lock().as_ref() {
+            Some(sender) => Events(sender.subscribe()),
+            // The sender is dropped at once: the listener hears that the worker is gone.
+            None => Events(broadcast::Sender::new(1).subscribe()),
+        }
+    }
+
+    /// Tells every listener, after what it has not heard yet, that the worker is gone.
+    pub(crate) fn close(&self) {
+        self.lock().take();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<broadcast::Sender<WorkerEvent>>> {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn counters(&self) -> &Counters {
@@ -198,8 +212,12 @@ impl EventSink {
 
     pub(crate) fn emit(&self, event: WorkerEvent) {
         log(&event);
+        let sender = self.lock();
+        let Some(sender) = sender.as_ref() else {
+            return;
+        };
         // Nobody listening is fine.
-        let _listeners = self.sender.send(event);
+        let _listeners = sender.send(event);
     }
 }
 

@@ -47,7 +47,7 @@ impl WorkerHandle {
         }
     }
 
-    /// Waits until every shard that the worker could take is processed up to its tip.
+    /// Waits until every shard that the worker could take is processed up to its tip, or the worker has ended.
     ///
     /// # Cancellation
     /// Safe to drop at any time.
@@ -71,6 +71,8 @@ struct Board {
     shards: BTreeMap<ShardId, bool>,
     /// Children of shards that ended here and that are not held yet.
     expected: BTreeSet<ShardId>,
+    /// The worker has ended: nothing more comes.
+    over: bool,
 }
 
 impl ShardBoard {
@@ -79,6 +81,11 @@ impl ShardBoard {
             state: Mutex::default(),
             caught_up: watch::Sender::new(false),
         }
+    }
+
+    /// Notes that the worker has ended.
+    pub(crate) fn end(&self) {
+        self.change(|board| board.over = true);
     }
 
     pub(crate) fn settle(&self) {
@@ -130,9 +137,8 @@ impl ShardBoard {
     fn change(&self, change: impl FnOnce(&mut Board)) {
         let mut board = self.lock();
         change(&mut board);
-        let caught_up = board.settled
-            && board.expected.is_empty()
-            && board.shards.values().all(|at_tip| *at_tip);
+        let settled = board.settled && board.expected.is_empty();
+        let caught_up = board.over || (settled && board.shards.values().all(|at_tip| *at_tip));
         drop(board);
         self.caught_up
             .send_if_modified(|known| std::mem::replace(known, caught_up) != caught_up);

@@ -19,6 +19,9 @@ struct State {
     rules: Progress,
     /// What is complete.
     watermark: Watermark,
+    /// The end of the batch whose call runs or succeeded; `None` after a failed call, whose batch nobody may declare
+    /// complete as a whole.
+    claimable: Option<Position>,
 }
 
 impl State {
@@ -42,6 +45,7 @@ impl ShardProgress {
             state: Mutex::new(State {
                 rules: Progress::new(start),
                 watermark,
+                claimable: None,
             }),
             advanced: Notify::new(),
         }
@@ -50,6 +54,7 @@ impl ShardProgress {
     /// Notes that the records up to `last` are given to the processor now. The same again is a redelivery.
     pub(crate) fn deliver(&self, last: &Position) {
         let mut state = self.lock();
+        state.claimable = Some(last.clone());
         state.rules.deliver(last);
         if state
             .watermark
@@ -74,10 +79,15 @@ impl ShardProgress {
         Ok(())
     }
 
-    /// Notes that everything that was delivered is complete.
+    /// Notes that the call for the last batch failed: it is complete only as far as was declared record by record.
+    pub(crate) fn fail(&self) {
+        self.lock().claimable = None;
+    }
+
+    /// Notes that everything that was delivered is complete, unless its call failed.
     pub(crate) fn complete_all(&self) {
         let mut state = self.lock();
-        if let Some(delivered) = state.watermark.delivered().cloned() {
+        if let Some(delivered) = state.claimable.clone() {
             state.watermark.complete_through(&delivered);
             drop(state);
             self.advanced.notify_one();
@@ -148,6 +158,20 @@ mod tests {
         progress.complete_through(&at(8, 0)).unwrap();
         progress.complete_through(&at(7, 0)).unwrap();
         assert_eq!(progress.unstored(), Some(Checkpoint::At(at(8, 0))));
+    }
+
+    #[test]
+    fn a_batch_whose_call_failed_cannot_be_completed_as_a_whole() {
+        let progress = ShardProgress::new(Checkpoint::TrimHorizon);
+        progress.deliver(&at(9, 0));
+        progress.fail();
+        progress.complete_all();
+        assert_eq!(progress.unstored(), None);
+        progress.complete_through(&at(8, 0)).unwrap();
+        assert_eq!(progress.unstored(), Some(Checkpoint::At(at(8, 0))));
+        progress.deliver(&at(9, 0));
+        progress.complete_all();
+        assert_eq!(progress.unstored(), Some(Checkpoint::At(at(9, 0))));
     }
 
     #[test]

@@ -104,11 +104,6 @@ impl Deliveries {
         }
     }
 
-    /// Whether no batch is waiting.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.receiver.is_empty()
-    }
-
     async fn end(&mut self) -> PollEnd {
         match (&mut self.reader).await {
             Ok(end) => end,
@@ -139,7 +134,10 @@ impl RetrievalObserver for Observer {
                 shard: self.shard.clone(),
             });
         }
-        if report.kinesis_records == 0 && report.behind.is_none_or(|behind| behind.is_zero()) {
+        if report.kinesis_records == 0
+            && !report.at_end
+            && report.behind.is_none_or(|behind| behind.is_zero())
+        {
             self.at_tip.notify_one();
         }
     }

@@ -9,7 +9,7 @@ use kcl_lease::retry::RetrySchedule;
 use kcl_lease::{GrantError, ListedShard, LossReason, ShardId};
 use tokio::time::Instant;
 
-use crate::call::{CallFailure, guarded, guarded_factory};
+use crate::call::{CallFailure, CallPermit, guarded, guarded_factory, permit};
 use crate::checkpointer::Checkpointer;
 use crate::context::Context;
 use crate::event::WorkerEvent;
@@ -35,6 +35,8 @@ pub(crate) enum Outcome {
     Drained,
     /// The stream does not exist any more.
     StreamDeleted,
+    /// The reader failed, which is a bug of the framework or of the stream's source.
+    Failed(&'static str),
 }
 
 /// Why delivery stops. Every way of stopping is a value that bubbles up through `?`-like control flow.
@@ -43,6 +45,7 @@ enum Stopped {
     Lost(LossReason),
     Draining(Instant),
     StreamDeleted,
+    Failed(&'static str),
 }
 
 type Flow<T> = ControlFlow<Stopped, T>;
@@ -50,7 +53,6 @@ type Flow<T> = ControlFlow<Stopped, T>;
 /// Runs one shard until it ends, is lost or is drained.
 pub(crate) async fn run(context: Arc<Context>, grant: kcl_lease::Grant) -> Outcome {
     let shard = context.shard_info(&grant);
-    context.board.started(shard.shard_id());
     context.events.counters().leases_granted.add(1);
     context.events.emit(WorkerEvent::ShardStarted {
         shard: shard.shard_id().clone(),
@@ -67,6 +69,7 @@ pub(crate) async fn run(context: Arc<Context>, grant: kcl_lease::Grant) -> Outco
         progress,
         checkpointer,
         processor: None,
+        ending: None,
     }
     .run()
     .await
@@ -80,6 +83,8 @@ struct ShardTask {
     checkpointer: Checkpointer,
     /// None until it is initialized, and after a panic.
     processor: Option<Box<dyn RecordProcessor>>,
+    /// The children, once the processor knows that the shard ended.
+    ending: Option<Vec<ListedShard>>,
 }
 
 impl ShardTask {
@@ -102,6 +107,7 @@ impl ShardTask {
             Stopped::Lost(reason) => self.lose(reason).await,
             Stopped::Draining(deadline) => self.drain(deadline).await,
             Stopped::StreamDeleted => Outcome::StreamDeleted,
+            Stopped::Failed(what) => Outcome::Failed(what),
         }
     }
 
@@ -118,9 +124,6 @@ impl ShardTask {
                     if let Some(end) = delivery.end {
                         return self.finish(end.children).await;
                     }
-                    self.set_at_tip(
-                        delivery.behind == Some(Duration::ZERO) && deliveries.is_idle(),
-                    );
                 }
                 Next::AtTip => self.set_at_tip(true),
                 Next::Over(PollEnd::ShardGone(_)) => {
@@ -130,8 +133,7 @@ impl ShardTask {
                 Next::Over(PollEnd::StreamGone(_)) => {
                     return ControlFlow::Break(Stopped::StreamDeleted);
                 }
-                // The reader ends by itself in no other way; what is left is the runtime's end.
-                Next::Over(_) => std::future::pending().await,
+                Next::Over(_) => return ControlFlow::Break(Stopped::Failed("a shard's reader")),
             }
         }
     }
@@ -194,7 +196,7 @@ impl ShardTask {
         let mut attempt = 1;
         loop {
             self.ensure_processor().await?;
-            self.may_deliver().await?;
+            let permit = self.begin_call().await?;
             let range = delivery.after(&self.progress.complete());
             if range.is_empty() {
                 // Only withheld records or an aggregate without user records are left.
@@ -216,7 +218,7 @@ impl ShardTask {
             let Some(processor) = self.processor.as_mut() else {
                 continue;
             };
-            match guarded(&self.context.calls, processor.process_records(input)).await {
+            match guarded(permit, processor.process_records(input)).await {
                 Ok(()) => {
                     self.progress.complete_all();
                     self.context
@@ -227,12 +229,25 @@ impl ShardTask {
                     return ControlFlow::Continue(());
                 }
                 Err(failure) => {
+                    self.progress.fail();
                     self.after_failure("process_records", &failure, attempt, &mut schedule)
                         .await?;
                 }
             }
             attempt += 1;
         }
+    }
+
+    /// Waits until user code may be called, and checks last that the lease is surely held.
+    async fn begin_call(&mut self) -> Flow<CallPermit> {
+        let permit = tokio::select! {
+            biased;
+            reason = self.grant.lost() => return ControlFlow::Break(Stopped::Lost(reason)),
+            deadline = self.context.stop.begun() => return ControlFlow::Break(Stopped::Draining(deadline)),
+            permit = permit(&self.context.calls) => permit,
+        };
+        self.may_deliver().await?;
+        ControlFlow::Continue(permit)
     }
 
     /// Waits until the lease is surely held: after a lapse that is until it was granted again.
@@ -255,8 +270,8 @@ impl ShardTask {
         let mut schedule = self.schedule();
         let mut attempt = 1;
         while self.processor.is_none() {
-            self.may_deliver().await?;
-            match self.make_processor().await {
+            let permit = self.begin_call().await?;
+            match self.make_processor(permit).await {
                 Ok(processor) => self.processor = Some(processor),
                 Err(failure) => {
                     self.after_failure("initialize", &failure, attempt, &mut schedule)
@@ -268,14 +283,17 @@ impl ShardTask {
         ControlFlow::Continue(())
     }
 
-    async fn make_processor(&mut self) -> Result<Box<dyn RecordProcessor>, CallFailure> {
+    async fn make_processor(
+        &mut self,
+        permit: CallPermit,
+    ) -> Result<Box<dyn RecordProcessor>, CallFailure> {
         let mut processor = guarded_factory(|| (self.context.factory)(&self.shard))?;
         let input = InitializationInput {
             shard: self.shard.clone(),
             grant: Grant::new(self.grant.clone()),
             checkpoint: self.progress.complete(),
         };
-        guarded(&self.context.calls, processor.initialize(input)).await?;
+        guarded(permit, processor.initialize(input)).await?;
         Ok(processor)
     }
 
@@ -286,6 +304,7 @@ impl ShardTask {
             .map(|child| child.shard_id.clone())
             .collect();
         self.tell_shard_ended(&ids).await?;
+        self.ending = Some(children.clone());
         let mut schedule = self.schedule();
         loop {
             match self.grant.end_shard(children.clone()).await {
@@ -296,12 +315,35 @@ impl ShardTask {
                 Err(error) => self.after_refused_write(&error, &mut schedule).await?,
             }
         }
+        self.report_ended(ids.clone());
+        ControlFlow::Continue(ids)
+    }
+
+    /// Stores the end of a shard although the worker stops: the processor was told already, so there is no way back.
+    async fn finish_while_draining(mut self, children: Vec<ListedShard>) -> Outcome {
+        let mut schedule = self.schedule();
+        loop {
+            match self.grant.end_shard(children.clone()).await {
+                Ok(_) => break,
+                Err(GrantError::Lost { reason, .. }) => return self.lose(reason).await,
+                Err(_) => self.wait_before_retry(&mut schedule).await,
+            }
+        }
+        self.report_ended(children.into_iter().map(|child| child.shard_id).collect());
+        Outcome::Ended
+    }
+
+    fn report_ended(&self, children: Vec<ShardId>) {
         self.context.events.counters().shards_ended.add(1);
         self.context.events.emit(WorkerEvent::ShardEnded {
             shard: self.shard.shard_id().clone(),
-            children: ids.clone(),
+            children,
         });
-        ControlFlow::Continue(ids)
+    }
+
+    async fn wait_before_retry(&mut self, schedule: &mut RetrySchedule) {
+        let longest = self.context.config.processor_backoff_max;
+        tokio::time::sleep(schedule.next().unwrap_or(longest)).await;
     }
 
     async fn tell_shard_ended(&mut self, children: &[ShardId]) -> Flow<()> {
@@ -309,7 +351,7 @@ impl ShardTask {
         let mut attempt = 1;
         loop {
             self.ensure_processor().await?;
-            self.may_deliver().await?;
+            let permit = self.begin_call().await?;
             let input = ShardEndedInput {
                 shard: self.shard.clone(),
                 grant: Grant::new(self.grant.clone()),
@@ -318,7 +360,7 @@ impl ShardTask {
             let Some(processor) = self.processor.as_mut() else {
                 continue;
             };
-            match guarded(&self.context.calls, processor.shard_ended(input)).await {
+            match guarded(permit, processor.shard_ended(input)).await {
                 Ok(()) => return ControlFlow::Continue(()),
                 Err(failure) => {
                     self.after_failure("shard_ended", &failure, attempt, &mut schedule)
@@ -390,7 +432,8 @@ impl ShardTask {
                 shard: self.shard.clone(),
                 reason,
             };
-            let outcome = guarded(&self.context.calls, processor.lease_lost(input)).await;
+            let permit = permit(&self.context.calls).await;
+            let outcome = guarded(permit, processor.lease_lost(input)).await;
             self.report_unretried("lease_lost", outcome);
         }
         Outcome::Lost
@@ -398,6 +441,13 @@ impl ShardTask {
 
     /// Lets the processor flush, stores what is complete and releases the lease. The caller enforces the deadline.
     async fn drain(mut self, deadline: Instant) -> Outcome {
+        if let Some(children) = self.ending.take() {
+            return self.finish_while_draining(children).await;
+        }
+        let permit = permit(&self.context.calls).await;
+        if let Err(reason) = self.grant.deliverable().await {
+            return self.lose(reason).await;
+        }
         if let Some(processor) = self.processor.as_mut() {
             let input = ShutdownRequestedInput {
                 shard: self.shard.clone(),
@@ -406,7 +456,7 @@ impl ShardTask {
                 deadline,
                 checkpointer: self.checkpointer.clone(),
             };
-            let outcome = guarded(&self.context.calls, processor.shutdown_requested(input)).await;
+            let outcome = guarded(permit, processor.shutdown_requested(input)).await;
             self.report_unretried("shutdown_requested", outcome);
         }
         let mut schedule = self.schedule();
@@ -418,12 +468,7 @@ impl ShardTask {
                     return Outcome::Drained;
                 }
                 Err(GrantError::Lost { reason, .. }) => return self.lose(reason).await,
-                Err(_) => {
-                    let wait = schedule
-                        .next()
-                        .unwrap_or(self.context.config.processor_backoff_max);
-                    tokio::time::sleep(wait).await;
-                }
+                Err(_) => self.wait_before_retry(&mut schedule).await,
             }
         }
     }

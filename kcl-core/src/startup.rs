@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kcl_lease::retry::{RetryPolicy, retry};
 use kcl_lease::runtime::Runtime;
-use kcl_lease::{CoordinatorHandle, StreamIdentity, StreamStart};
+use kcl_lease::{CoordinatorError, CoordinatorHandle, StreamIdentity, StreamStart};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -19,6 +19,8 @@ use crate::stream::StreamRef;
 const LATEST_MARGIN: Duration = Duration::from_secs(1);
 /// How often a stream that is being created is looked at.
 const CREATING_POLL: Duration = Duration::from_millis(500);
+/// A reshard that a listing caught half-way is over soon.
+const LISTING_AGAIN: Duration = Duration::from_millis(500);
 
 /// The stream that the application belongs to.
 #[derive(Debug, Clone)]
@@ -53,19 +55,11 @@ pub(crate) async fn open(
     };
     let opened = coordinator.open_stream(proposed).await?;
     let start = opened.identity.start;
-    let filter = if opened.fresh {
-        initial_filter(&start)
-    } else {
-        ShardFilter::All
-    };
-    let listing = attempts
-        .repeat(|| source.list_shards(filter.clone()))
+    let created = attempts
+        .create_leases(source, coordinator, opened.fresh, &start)
         .await?;
-    let outcome = coordinator.sync_shards(listing, opened.fresh).await?;
-    if outcome.created > 0 {
-        events.emit(WorkerEvent::LeasesCreated {
-            count: outcome.created,
-        });
+    if created > 0 {
+        events.emit(WorkerEvent::LeasesCreated { count: created });
     }
     Ok(OpenStream {
         arn: opened.identity.stream_arn,
@@ -137,6 +131,35 @@ impl Attempts<'_> {
                     });
                 }
                 StreamStatus::Creating => tokio::time::sleep(CREATING_POLL).await,
+            }
+        }
+    }
+
+    /// Creates the leases that the shards need. A listing in the middle of a reshard, or one that was overtaken by
+    /// another worker's start, is taken again.
+    async fn create_leases(
+        &self,
+        source: &dyn ShardSource,
+        coordinator: &CoordinatorHandle,
+        fresh: bool,
+        start: &StreamStart,
+    ) -> Result<usize, WorkerError> {
+        let mut fresh = fresh;
+        loop {
+            let filter = if fresh {
+                initial_filter(start)
+            } else {
+                ShardFilter::All
+            };
+            let listing = self.repeat(|| source.list_shards(filter.clone())).await?;
+            match coordinator.sync_shards(listing, fresh).await {
+                Ok(outcome) => return Ok(outcome.created),
+                Err(error @ CoordinatorError::Listing(_)) if Instant::now() < self.deadline => {
+                    tracing::warn!(%error, "the shards are listed again");
+                    fresh &= error.allows_fresh_start();
+                    tokio::time::sleep(LISTING_AGAIN).await;
+                }
+                Err(error) => return Err(error.into()),
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The worker: wires coordination, reading and processing together and stops them in order.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,7 +9,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use kcl_lease::runtime::Runtime;
-use kcl_lease::{Coordinator, CoordinatorEvent, CoordinatorHandle, CoordinatorOptions, LeaseTable};
+use kcl_lease::{
+    Coordinator, CoordinatorEvent, CoordinatorHandle, CoordinatorOptions, LeaseTable, ShardId,
+};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -125,6 +128,7 @@ impl Worker {
             triggers,
         } = self;
         let runtime = parts.runtime.clone();
+        let _end_guard = EndOnDrop(handle.clone());
         let _triggers: Vec<AbortOnDropHandle<()>> = triggers
             .into_iter()
             .map(|trigger| {
@@ -135,26 +139,25 @@ impl Worker {
                 })
             })
             .collect();
-        let (coordinator, events) =
+        let (coordinator, mut events) =
             Coordinator::start(coordinator_options(&parts.config), runtime, parts.table)?;
         // Whatever way this function is left, coordination must not keep leases alive that nobody works on.
         let _stop_guard = StopOnDrop(coordinator.clone());
         let opened = tokio::select! {
             biased;
-            opened = startup::open(&parts.stream, &parts.config, parts.source.as_ref(), &coordinator, &handle.events, &parts.runtime) => opened?,
-            _deadline = handle.stop.begun() => {
-                stop_coordination(&coordinator, Instant::now() + FAREWELL).await;
-                return Ok(ShutdownReport { drained: 0, abandoned: 0 });
+            opened = startup::open(&parts.stream, &parts.config, parts.source.as_ref(), &coordinator, &handle.events, &parts.runtime) => opened.map_err(|error| why_coordination_ended(&mut events).unwrap_or(error))?,
+            deadline = handle.stop.begun() => {
+                return Ok(leave_before_start(&coordinator, &mut events, deadline).await);
             }
         };
         let context = Arc::new(Context {
             polling: polling(&parts.config, parts.source, parts.runtime.clone()),
-            calls: Semaphore::new(
+            calls: Arc::new(Semaphore::new(
                 parts
                     .config
                     .max_concurrent_calls
                     .min(Semaphore::MAX_PERMITS),
-            ),
+            )),
             config: parts.config,
             factory: parts.factory,
             events: handle.events,
@@ -169,6 +172,8 @@ impl Worker {
             context,
             coordinator,
             shards: FuturesUnordered::new(),
+            running: BTreeSet::new(),
+            held_back: BTreeMap::new(),
             opened,
             drained: 0,
         }
@@ -237,11 +242,25 @@ impl Drop for StopOnDrop {
     }
 }
 
+/// Ends what listeners of the worker wait for, whatever way the run ends.
+struct EndOnDrop(WorkerHandle);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.events.close();
+        self.0.board.end();
+    }
+}
+
 /// Starts a task for each granted lease and sees every task end.
 struct Supervisor {
     context: Arc<Context>,
     coordinator: CoordinatorHandle,
-    shards: FuturesUnordered<AbortOnDropHandle<Outcome>>,
+    shards: FuturesUnordered<AbortOnDropHandle<(ShardId, Outcome)>>,
+    /// The shards that have a task.
+    running: BTreeSet<ShardId>,
+    /// New grants of shards whose task under an earlier, lost grant has not ended: its call may still run.
+    held_back: BTreeMap<ShardId, kcl_lease::Grant>,
     opened: OpenStream,
     drained: usize,
 }
@@ -288,13 +307,26 @@ impl Supervisor {
         Ok(self.report().await)
     }
 
+    /// Starts the task of a granted shard; never two for one shard at a time.
+    fn start(&mut self, grant: kcl_lease::Grant) {
+        let shard = grant.shard_id().clone();
+        self.context.board.started(&shard);
+        if !self.running.insert(shard.clone()) {
+            self.held_back.insert(shard, grant);
+            return;
+        }
+        let task = shard_task::run(Arc::clone(&self.context), grant);
+        self.shards.push(
+            self.context
+                .runtime
+                .spawn(async move { (shard, task.await) }),
+        );
+    }
+
     fn on_event(&mut self, event: CoordinatorEvent) -> Result<(), WorkerError> {
         let emit = |event| self.context.events.emit(event);
         match event {
-            CoordinatorEvent::Granted(grant) => {
-                let task = shard_task::run(Arc::clone(&self.context), grant);
-                self.shards.push(self.context.runtime.spawn(task));
-            }
+            CoordinatorEvent::Granted(grant) => self.start(grant),
             CoordinatorEvent::Settled => self.context.board.settle(),
             CoordinatorEvent::Registered { worker } => emit(WorkerEvent::SessionStarted { worker }),
             CoordinatorEvent::RowUnreadable { key, error } => {
@@ -312,17 +344,22 @@ impl Supervisor {
 
     fn on_outcome(
         &mut self,
-        outcome: Result<Outcome, tokio::task::JoinError>,
+        outcome: Result<(ShardId, Outcome), tokio::task::JoinError>,
     ) -> Result<(), WorkerError> {
+        let (shard, outcome) = outcome.map_err(|error| WorkerError::Internal(error.to_string()))?;
+        self.running.remove(&shard);
         match outcome {
-            Ok(Outcome::Drained) => self.drained += 1,
-            Ok(Outcome::Ended | Outcome::Lost) => {}
-            Ok(Outcome::StreamDeleted) => {
+            Outcome::Drained => self.drained += 1,
+            Outcome::Ended | Outcome::Lost => {}
+            Outcome::StreamDeleted => {
                 return Err(WorkerError::StreamDeleted {
                     stream: self.opened.arn.clone(),
                 });
             }
-            Err(error) => return Err(WorkerError::Internal(error.to_string())),
+            Outcome::Failed(what) => return Err(WorkerError::Internal(what.to_owned())),
+        }
+        if let Some(grant) = self.held_back.remove(&shard) {
+            self.start(grant);
         }
         Ok(())
     }
@@ -341,6 +378,45 @@ impl Supervisor {
             abandoned,
         }
     }
+}
+
+/// Stops a worker that has not started to work: what it was granted meanwhile is given back.
+async fn leave_before_start(
+    coordinator: &CoordinatorHandle,
+    events: &mut mpsc::UnboundedReceiver<CoordinatorEvent>,
+    deadline: Instant,
+) -> ShutdownReport {
+    let mut report = ShutdownReport {
+        drained: 0,
+        abandoned: 0,
+    };
+    coordinator.shutdown();
+    while let Ok(Some(event)) = tokio::time::timeout_at(deadline, events.recv()).await {
+        match event {
+            CoordinatorEvent::Granted(grant) => {
+                match tokio::time::timeout_at(deadline, grant.release(None)).await {
+                    Ok(Ok(())) => report.drained += 1,
+                    _ => report.abandoned += 1,
+                }
+            }
+            CoordinatorEvent::Stopped | CoordinatorEvent::Fatal(_) => break,
+            _ => {}
+        }
+    }
+    stop_coordination(coordinator, Instant::now() + FAREWELL).await;
+    report
+}
+
+/// The reason, if coordination gave up: whoever asks it for something afterwards learns only that it is gone.
+fn why_coordination_ended(
+    events: &mut mpsc::UnboundedReceiver<CoordinatorEvent>,
+) -> Option<WorkerError> {
+    while let Ok(event) = events.try_recv() {
+        if let CoordinatorEvent::Fatal(error) = event {
+            return Some(error.into());
+        }
+    }
+    None
 }
 
 async fn until(deadline: Option<Instant>) {

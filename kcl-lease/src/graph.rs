@@ -33,6 +33,9 @@ pub enum ListingError {
     /// The hash keys of the shards leave holes: the stream is being resharded, or the listing is not complete.
     #[error("the listed shards do not cover all hash keys; list them again")]
     Incomplete,
+    /// The listing is for a fresh start, and leases exist by now.
+    #[error("leases were created meanwhile; list all shards")]
+    LeasesExist,
     /// A shard is open although its child is, too: the listing mixes two states of the stream.
     #[error("shard {child} is listed as open while its parent {parent} is open; list them again")]
     OpenParent {
@@ -218,7 +221,7 @@ impl<'a> Walk<'a> {
         } else if shard.open {
             self.create
                 .insert(&shard.shard_id, start_checkpoint(self.start));
-        } else if !matches!(self.start, StreamStart::Latest { .. }) {
+        } else {
             self.oldest.insert(&shard.shard_id);
         }
     }
@@ -229,7 +232,9 @@ impl<'a> Walk<'a> {
         if self.rows.contains_key(parent) || !needed {
             return;
         }
-        let from_configured = !continued || matches!(self.start, StreamStart::AtTimestamp { .. });
+        // LATEST is a stored moment here, so older shards are read from that moment like with AT_TIMESTAMP: one that was
+        // closed after it may hold records that nobody has read.
+        let from_configured = !continued || self.start != StreamStart::TrimHorizon;
         let checkpoint = match from_configured {
             true => start_checkpoint(self.start),
             false => Checkpoint::TrimHorizon,
@@ -299,9 +304,9 @@ pub(crate) fn readiness(
             ParentRow::Absent if first_of_line => {}
             ParentRow::Absent => match listed(parent) {
                 Some(false) => {}
-                Some(true) => return Readiness::Waits,
-                None if needs == Readiness::Ready => needs = Readiness::NeedsListing,
-                None => {}
+                // Still listed: its row may be on its way, or it passes out of retention. The next listing tells.
+                Some(true) | None if needs == Readiness::Ready => needs = Readiness::NeedsListing,
+                Some(true) | None => {}
             },
         }
     }

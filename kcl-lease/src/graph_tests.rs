@@ -77,7 +77,10 @@ fn the_java_librarys_worked_example() {
         ("5", Leased::Unfinished),
         ("7", Leased::Unfinished),
     ];
-    assert_eq!(missing(&example(), &rows, LATEST), expect(&[("6", Latest)]));
+    assert_eq!(
+        missing(&example(), &rows, LATEST),
+        expect(&[("0", Latest), ("1", Latest)])
+    );
     assert_eq!(
         missing(&example(), &rows, StreamStart::TrimHorizon),
         expect(&[("0", TrimHorizon), ("1", TrimHorizon)])
@@ -168,7 +171,7 @@ fn a_lease_is_ready_when_each_parent_is_done() {
             Checkpoint::TrimHorizon,
             Absent,
             Some(true),
-            Readiness::Waits,
+            Readiness::NeedsListing,
         ),
         (
             Checkpoint::TrimHorizon,

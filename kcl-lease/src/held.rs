@@ -168,7 +168,9 @@ impl HeldLease {
             let _ = reply.send(Ok(()));
             return;
         }
-        self.checkpoint.ask(checkpoint, reply);
+        // With a prepared checkpoint outstanding even a covered one is written, to end it; progress never moves back.
+        self.checkpoint
+            .ask(checkpoint.max(self.committed.clone()), reply);
     }
 
     pub(crate) fn want_prepare(&mut self, pending: PendingCheckpoint, reply: Reply<()>) {

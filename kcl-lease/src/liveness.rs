@@ -25,6 +25,8 @@ struct SeenWorker {
     heartbeat: u64,
     since: Moment,
     duration: Duration,
+    /// Whether the heartbeat moved since it was first seen.
+    moved: bool,
 }
 
 /// A row whose owner has no heartbeat: its counter shows that the owner lives.
@@ -54,6 +56,7 @@ impl Liveness {
                 heartbeat: item.heartbeat,
                 since: now,
                 duration: item.duration,
+                moved: known.is_some(),
             };
             self.workers.insert(item.id.clone(), seen);
         }
@@ -95,6 +98,11 @@ impl Liveness {
     /// The heartbeat that was last seen of a worker.
     pub(crate) fn heartbeat(&self, worker: &WorkerId) -> Option<u64> {
         self.workers.get(worker).map(|seen| seen.heartbeat)
+    }
+
+    /// Whether the worker's heartbeat was seen to move: it was alive then.
+    pub(crate) fn was_alive(&self, worker: &WorkerId) -> bool {
+        self.workers.get(worker).is_some_and(|seen| seen.moved)
     }
 
     /// When the worker counts as expired if its heartbeat stays as it is; `None` if it was never seen.

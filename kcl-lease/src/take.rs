@@ -55,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) wake: Option<Moment>,
     /// Some lease cannot be judged without a new listing of the stream's shards.
     pub(crate) listing_wanted: bool,
+    /// Some lease waits for something else than its owner's heartbeat, such as a Java owner's counter.
+    pub(crate) undecided: bool,
     /// Owners of leases that would be taken if they were dead, and who show heartbeats.
     pub(crate) watched: BTreeSet<WorkerId>,
 }
@@ -86,7 +88,10 @@ pub(crate) fn plan(situation: &Situation<'_>) -> Plan {
     for known in situation.view.rows().values() {
         match judge(situation, known) {
             Judgement::Leave => {}
-            Judgement::Wait(until) => wake_at(until),
+            Judgement::Wait(until) => {
+                plan.undecided = true;
+                wake_at(until);
+            }
             Judgement::Watch(owner, until) => {
                 wake_at(until);
                 plan.watched.insert(owner);

@@ -21,6 +21,8 @@ pub struct FetchReport {
     pub resident_bytes: u64,
     /// How far the answer's end lies behind the tip, if the service said so. Zero: the shard is caught up.
     pub behind: Option<Duration>,
+    /// Whether the shard is closed and this answer reached its end.
+    pub at_end: bool,
     /// How long the call took.
     pub took: Duration,
 }

@@ -84,6 +84,8 @@ pub(super) struct Driver {
     pub(super) plan_wake: Option<Moment>,
     pub(super) plan_not_before: Moment,
     pub(super) watched: BTreeSet<WorkerId>,
+    /// The last plan left leases undecided for another reason.
+    pub(super) undecided: bool,
     pub(super) watch_due: Moment,
     pub(super) listing_asked: Option<Moment>,
     pub(super) background: usize,
@@ -139,6 +141,7 @@ impl Driver {
             plan_wake: None,
             plan_not_before: now,
             watched: BTreeSet::new(),
+            undecided: false,
             watch_due: now,
             listing_asked: None,
             background: 0,
@@ -295,17 +298,23 @@ impl Driver {
         let retry = self.retries.first().map(|(at, _)| *at);
         let plan = self.next_plan();
         let watch = (!self.watched.is_empty() && self.may_take()).then_some(self.watch_due);
-        let streams = self.streams.retry_at();
+        let streams = self.running().and_then(|_| self.streams.retry_at());
         [heartbeat, scan, retry, plan, watch, streams]
             .into_iter()
             .flatten()
             .min()
     }
 
-    /// The first round of takes is over when nothing is left to do or on its way.
+    /// The first round of takes is over when nothing is left to do or on its way, and every other owner of a lease has
+    /// shown that it lives: the leases of one that was killed are still to come.
     fn settle(&mut self) {
         let idle = self.steps.is_empty() && self.background == 0 && !self.replan;
-        if !self.settled && idle && self.may_take() && self.streams.is_synced() {
+        let decided = !self.undecided
+            && self
+                .watched
+                .iter()
+                .all(|owner| self.liveness.was_alive(owner));
+        if !self.settled && idle && decided && self.may_take() && self.streams.is_synced() {
             self.settled = true;
             self.tell(CoordinatorEvent::Settled);
         }

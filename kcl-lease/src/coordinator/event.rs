@@ -24,7 +24,8 @@ pub enum CoordinatorEvent {
     },
     /// A lease was taken: work on it may begin.
     Granted(Grant),
-    /// The first round of takes is over: what can be had at the start was granted.
+    /// The first round of takes is over: what can be had at the start was granted, the leases of owners that turned out
+    /// to be dead included.
     Settled,
     /// An item of the table cannot be used. All others go on.
     RowUnreadable {
@@ -119,6 +120,12 @@ pub enum CoordinatorError {
 }
 
 impl CoordinatorError {
+    /// False if leases exist by now: what follows is a listing of all shards.
+    #[must_use]
+    pub fn allows_fresh_start(&self) -> bool {
+        !matches!(self, Self::Listing(crate::graph::ListingError::LeasesExist))
+    }
+
     /// True if the same call can succeed later without anybody's help.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

@@ -174,7 +174,7 @@ impl Driver {
         {
             self.look_at_row(child);
         }
-        if !plan.outcome().waiting.is_empty() {
+        if !plan.outcome().waiting.is_empty() || plan.children().is_empty() {
             self.ask_for_listing(now);
         }
     }

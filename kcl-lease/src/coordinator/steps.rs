@@ -76,6 +76,7 @@ impl Driver {
             self.watch_due = now.plus(self.options.watch_interval);
         }
         self.watched = plan.watched;
+        self.undecided = plan.undecided;
         if plan.listing_wanted {
             self.ask_for_listing(now);
         }
@@ -163,6 +164,12 @@ impl Driver {
         if let Ok(item) = result {
             self.rows_wanted.remove(key);
             self.saw_item(key, item.as_ref(), now);
+            if item.is_some() && self.view.row(key).is_none() {
+                // It cannot be read: reading it again before somebody mends it is of no use.
+                let later = now.plus(self.options.scan_interval);
+                self.reads_not_before
+                    .insert(Step::ReadRow(key.clone()), later);
+            }
         }
     }
 

@@ -151,13 +151,14 @@ impl Driver {
             return;
         };
         let plan = match request.fresh {
+            // Somebody else was first: his leases may be far ahead of where a fresh start would put them.
+            true if !self.view.rows().is_empty() => Err(graph::ListingError::LeasesExist),
             true => graph::fresh_leases(&request.listing, stored.start),
             false => graph::missing_leases(&request.listing, &self.view.leased(), stored.start),
         };
         match plan {
             Ok(leases) => {
                 self.view.saw_listing(&request.listing, now);
-                self.listing_asked = None;
                 self.replan = true;
                 self.streams.sync = Some(Sync {
                     waiting: leases.into(),

@@ -89,6 +89,8 @@ pub struct Poller {
     learned: Option<Learned>,
     /// Whether the iterator expired before it was ever used with success.
     expired_unused: bool,
+    /// How often in a row the service knew neither the shard nor its place in the listing.
+    missing: u32,
     /// The shard answered without a next iterator; children that it named.
     closed: Option<Vec<ListedShard>>,
 }
@@ -111,6 +113,7 @@ impl Poller {
             reached: read.skip_through.clone(),
             learned: None,
             expired_unused: false,
+            missing: 0,
             closed: None,
             polling,
             read,

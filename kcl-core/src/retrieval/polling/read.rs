@@ -93,6 +93,7 @@ impl Poller {
             self.member.learn(resident_bytes, kinesis_records);
         }
         self.expired_unused = false;
+        self.missing = 0;
         self.iterator = fetched.next;
         if self.iterator.is_none() {
             self.closed = Some(fetched.children);
@@ -109,6 +110,7 @@ impl Poller {
             payload_bytes: batch.payload_bytes(),
             resident_bytes,
             behind: fetched.behind,
+            at_end: self.iterator.is_none(),
             took: now.since(sent),
         });
         if !counts.is_zero() {

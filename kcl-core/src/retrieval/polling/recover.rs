@@ -5,6 +5,9 @@ use crate::retrieval::delivery::PollEnd;
 use crate::retrieval::error::{SourceError, SourceErrorKind};
 use crate::retrieval::source::ShardFilter;
 
+/// So often in a row, with growing pauses, a shard or stream must be missing before it counts as gone.
+const TIMES_MISSING: u32 = 4;
+
 impl Poller {
     /// Prepares the next attempt: a pause, a new iterator, a report. An error only when there is nothing left to read.
     pub(super) async fn recover(&mut self, error: SourceError) -> Result<(), PollEnd> {
@@ -47,14 +50,35 @@ impl Poller {
         self.iterator = None;
         match self.polling.source.list_shards(ShardFilter::All).await {
             Ok(shards) if shards.iter().all(|s| s.shard_id != self.read.shard) => {
-                return Err(PollEnd::ShardGone(error));
+                self.missed(error, PollEnd::ShardGone)
             }
-            Ok(_) => self.failed(&error),
+            Ok(_) => {
+                self.missing = 0;
+                self.failed(&error);
+                Ok(())
+            }
             Err(gone) if gone.kind() == SourceErrorKind::StreamNotFound => {
-                return Err(PollEnd::StreamGone(gone));
+                self.missed(gone, PollEnd::StreamGone)
             }
-            Err(other) => self.failed(&other),
+            Err(other) => {
+                self.failed(&other);
+                Ok(())
+            }
         }
+    }
+
+    /// What is missing is gone for good only if it is missing again and again: a listing may be behind for a moment,
+    /// and there is no way back from the end of a shard.
+    fn missed(
+        &mut self,
+        error: SourceError,
+        gone: impl FnOnce(SourceError) -> PollEnd,
+    ) -> Result<(), PollEnd> {
+        self.missing += 1;
+        if self.missing >= TIMES_MISSING {
+            return Err(gone(error));
+        }
+        self.failed(&error);
         Ok(())
     }
 }
