@@ -81,7 +81,7 @@ struct Stopping {
 #[async_trait]
 impl RecordProcessor for Stopping {
     async fn process_records(&mut self, input: ProcessRecordsInput) -> ProcessorResult {
-        self.first = input.iter().next().map(|record| record.position());
+        self.first = input.iter().next().map(kcl_core::RecordRef::position);
         Err("not done".into())
     }
 
