@@ -101,7 +101,12 @@ async fn no_credentials_and_no_region() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_that_are_missing() {
-    for action in ["kinesis:DescribeStreamSummary", "kinesis:ListShards"] {
+    for action in [
+        "kinesis:DescribeStreamSummary",
+        "kinesis:ListShards",
+        "dynamodb:CreateTable",
+        "dynamodb:PutItem",
+    ] {
         let account = Account::with_stream(1).await;
         account.emulator.faults().deny("a", action);
         let name = action.split(':').nth(1).unwrap();

@@ -10,8 +10,10 @@
 )]
 
 mod aggregates;
+mod caught_up;
 mod cold_start;
 mod costs;
+mod iam_policy;
 mod identity;
 mod latest;
 mod processor_failures;

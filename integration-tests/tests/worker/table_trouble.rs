@@ -108,3 +108,26 @@ async fn five_minutes_of_throttling_end_without_a_restart() {
     };
     stage.run("a", worker, script).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn rights_to_the_table_that_are_missing_are_one_clear_line() {
+    for action in ["dynamodb:CreateTable", "dynamodb:PutItem"] {
+        let stage = Stage::new(1);
+        stage.emulator.faults().deny("a", action);
+        let worker = stage
+            .worker("a")
+            .build(&stage.emulator.sdk_config("a"))
+            .unwrap();
+        let began = Instant::now();
+        let stopped = tokio::time::timeout(Duration::from_secs(600), worker.run()).await;
+        let error = stopped.unwrap().unwrap_err().to_string();
+        assert!(
+            error.contains(action.split(':').nth(1).unwrap()),
+            "{action}: {error}"
+        );
+        assert!(
+            !error.contains('\n') && began.elapsed() <= Duration::from_secs(5),
+            "{error}"
+        );
+    }
+}

@@ -58,7 +58,7 @@ struct Options {
 #[tokio::main]
 async fn main() {
     let options = Options::parse();
-    start_logging();
+    examples::logging::start("warn,kcl_core=info,kcl_lease=info");
     let code = match consume(options).await {
         Ok(report) => report.exit_code(),
         Err(error) => {
@@ -68,16 +68,6 @@ async fn main() {
     };
     // Not by returning: a processor that was cut off may still block a thread of the runtime.
     std::process::exit(i32::from(code));
-}
-
-fn start_logging() {
-    let default = "warn,kcl_core=info,kcl_lease=info";
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
 }
 
 async fn consume(options: Options) -> Result<ShutdownReport, Box<dyn std::error::Error>> {

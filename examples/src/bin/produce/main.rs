@@ -40,7 +40,7 @@ struct Options {
 #[tokio::main]
 async fn main() {
     let options = Options::parse();
-    start_logging();
+    examples::logging::start("warn");
     let complete = match run::run(&options).await {
         Ok(report) => {
             say(&report.to_string());
@@ -53,13 +53,4 @@ async fn main() {
     };
     // Not by returning: standard input may still block a thread of the runtime, and nothing is left to wait for.
     std::process::exit(i32::from(!complete))
-}
-
-fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
 }
