@@ -111,7 +111,12 @@ async fn five_minutes_of_throttling_end_without_a_restart() {
 
 #[tokio::test(start_paused = true)]
 async fn rights_to_the_table_that_are_missing_are_one_clear_line() {
-    for action in ["dynamodb:CreateTable", "dynamodb:PutItem", "dynamodb:Scan"] {
+    for action in [
+        "dynamodb:CreateTable",
+        "dynamodb:PutItem",
+        "dynamodb:UpdateItem",
+        "dynamodb:Scan",
+    ] {
         let stage = Stage::new(1);
         stage.emulator.faults().deny("a", action);
         let worker = stage

@@ -53,6 +53,11 @@ impl CallError {
         matches!(self, Self::Table(error) if *error.kind() == TableErrorKind::Throttled)
     }
 
+    /// Whether the worker lacks the right to make the call.
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(self, Self::Table(error) if matches!(error.kind(), TableErrorKind::AccessDenied { .. }))
+    }
+
     pub(super) fn reason(&self) -> String {
         match self {
             Self::TimedOut { operation } => format!("no answer to {operation} in time"),

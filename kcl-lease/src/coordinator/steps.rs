@@ -256,6 +256,8 @@ impl Driver {
                 self.not_before.insert(key, now.plus(RETRY / 5));
                 self.replan = true;
             }
+            // A worker that never had a lease and may not take any is no use: better it says so and stops.
+            Err(error) if self.grants == 0 && error.is_denied() => self.fail(error.into()),
             Err(error) => {
                 // Never again blindly: the row is read first, then its owner.
                 tracing::debug!(%key, reason = error.reason(), "a take was not answered");
