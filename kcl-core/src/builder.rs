@@ -101,8 +101,9 @@ impl WorkerBuilder {
     /// Bytes of answers that the worker holds at most, in all shards together. Default: 256 MiB; at least 16 MiB, so that
     /// the largest answer of the service fits beside what is being processed.
     ///
-    /// What counts is resident: an answer counts until the last slice of it that a processor keeps is dropped. One
-    /// answer of the service (up to 10 MiB) may overshoot the budget.
+    /// What counts is resident: an answer counts until the last slice of it that a processor keeps is dropped.
+    /// When records suddenly grow, each read that is under way may overshoot the budget by its own answer (up to 10 MiB);
+    /// no new one begins until use is back under it.
     pub fn memory_budget(mut self, bytes: usize) -> Self {
         self.config.memory_budget = bytes;
         self
