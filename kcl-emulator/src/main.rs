@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use kcl_emulator::Emulator;
 use kcl_emulator::faults::FaultScript;
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use options::{Options, StreamToCreate};
 
@@ -30,10 +32,12 @@ fn main() -> ExitCode {
 
 /// Logs go to stderr as `RUST_LOG` says, warnings and errors by default: stdout has the ready line.
 fn start_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+    let chosen = std::env::var("RUST_LOG").ok();
+    let chosen = chosen.and_then(|text| text.parse::<Targets>().ok());
+    let output = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry()
+        .with(output)
+        .with(chosen.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN)))
         .init();
 }
 
