@@ -107,7 +107,7 @@ impl Checkpointer {
                 }
                 Err(CheckpointError::LeaseLost) => return,
                 Err(error) => {
-                    let retry_in = schedule.next().unwrap_or(interval);
+                    let retry_in = schedule.next_or_cap();
                     self.0.events.emit(WorkerEvent::CheckpointFailed {
                         shard: self.0.grant.shard_id().clone(),
                         error: error.to_string(),

@@ -176,12 +176,7 @@ impl ShardTask {
                 }
                 Err(error) => {
                     tracing::warn!(shard = %me, %error, "listing the children of an expired shard failed");
-                    self.pause(
-                        schedule
-                            .next()
-                            .unwrap_or(self.context.config.processor_backoff_max),
-                    )
-                    .await?;
+                    self.pause(schedule.next_or_cap()).await?;
                 }
             }
         }
@@ -320,13 +315,13 @@ impl ShardTask {
     }
 
     /// Stores the end of a shard although the worker stops: the processor was told already, so there is no way back.
-    async fn finish_while_draining(mut self, children: Vec<ListedShard>) -> Outcome {
+    async fn finish_while_draining(self, children: Vec<ListedShard>) -> Outcome {
         let mut schedule = self.schedule();
         loop {
             match self.grant.end_shard(children.clone()).await {
                 Ok(_) => break,
                 Err(GrantError::Lost { reason, .. }) => return self.lose(reason).await,
-                Err(_) => self.wait_before_retry(&mut schedule).await,
+                Err(_) => Self::wait_before_retry(&mut schedule).await,
             }
         }
         self.report_ended(children.into_iter().map(|child| child.shard_id).collect());
@@ -341,9 +336,8 @@ impl ShardTask {
         });
     }
 
-    async fn wait_before_retry(&mut self, schedule: &mut RetrySchedule) {
-        let longest = self.context.config.processor_backoff_max;
-        tokio::time::sleep(schedule.next().unwrap_or(longest)).await;
+    async fn wait_before_retry(schedule: &mut RetrySchedule) {
+        tokio::time::sleep(schedule.next_or_cap()).await;
     }
 
     async fn tell_shard_ended(&mut self, children: &[ShardId]) -> Flow<()> {
@@ -382,9 +376,7 @@ impl ShardTask {
         if matches!(failure, CallFailure::Panic(_)) {
             self.processor = None;
         }
-        let retry_in = schedule
-            .next()
-            .unwrap_or(self.context.config.processor_backoff_max);
+        let retry_in = schedule.next_or_cap();
         self.context.events.counters().processor_failures.add(1);
         self.context.events.emit(WorkerEvent::ProcessorFailed {
             shard: self.shard.shard_id().clone(),
@@ -401,9 +393,7 @@ impl ShardTask {
         error: &GrantError,
         schedule: &mut RetrySchedule,
     ) -> Flow<()> {
-        let retry_in = schedule
-            .next()
-            .unwrap_or(self.context.config.processor_backoff_max);
+        let retry_in = schedule.next_or_cap();
         self.context.events.emit(WorkerEvent::CheckpointFailed {
             shard: self.shard.shard_id().clone(),
             error: error.to_string(),
@@ -468,7 +458,7 @@ impl ShardTask {
                     return Outcome::Drained;
                 }
                 Err(GrantError::Lost { reason, .. }) => return self.lose(reason).await,
-                Err(_) => self.wait_before_retry(&mut schedule).await,
+                Err(_) => Self::wait_before_retry(&mut schedule).await,
             }
         }
     }

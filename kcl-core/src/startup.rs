@@ -220,6 +220,6 @@ pub(crate) async fn keep_listing(
             }
         }
         // Never more than a few listings a second, whatever asks for them.
-        tokio::time::sleep(waits.next().unwrap_or(Duration::from_secs(10))).await;
+        tokio::time::sleep(waits.next_or_cap()).await;
     }
 }

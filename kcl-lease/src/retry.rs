@@ -59,6 +59,12 @@ pub struct RetrySchedule {
 }
 
 impl RetrySchedule {
+    /// The next wait; the policy's longest once it has given up. For whoever goes on for as long as it takes.
+    #[must_use]
+    pub fn next_or_cap(&mut self) -> Duration {
+        self.next().unwrap_or(self.policy.cap)
+    }
+
     /// Begins anew, as after a success.
     pub fn reset(&mut self) {
         self.retries = 0;
