@@ -10,6 +10,11 @@ pub mod dynamodb;
 mod grant;
 mod graph;
 mod held;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the driver's use of inboxes builds on it")
+)]
+mod hint;
 pub mod item;
 mod key;
 mod leader_item;
