@@ -7,6 +7,7 @@ mod coordinator;
 mod digest;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
+mod gate;
 mod grant;
 mod graph;
 mod held;
@@ -22,6 +23,8 @@ mod lease;
 mod listed_shard;
 mod liveness;
 mod memory;
+#[doc(hidden)]
+pub mod mutant;
 pub mod retry;
 mod row;
 mod row_reader;

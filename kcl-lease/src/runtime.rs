@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime};
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use crate::gate::Gate;
+
 /// Wall time at the start of a run on virtual time: 2026-01-01T00:00:00Z.
 const VIRTUAL_EPOCH: Duration = Duration::from_secs(1_767_225_600);
 
@@ -43,8 +45,30 @@ pub struct Runtime {
 enum Mode {
     /// Coordination has its own thread; moments come from the boot-time clock.
     Production,
-    /// All on the current thread; moments come from tokio's clock, counted from here.
-    Virtual(tokio::time::Instant),
+    /// All on the current thread; moments come from tokio's clock.
+    Virtual(Virtual),
+}
+
+/// What belongs to one simulated process.
+#[derive(Debug, Clone)]
+struct Virtual {
+    /// Moments count from here.
+    start: tokio::time::Instant,
+    gate: Option<Gate>,
+    /// By how many millionths the process's clock is fast.
+    drift: i32,
+}
+
+impl Virtual {
+    /// Time since the start as the process's own clock shows it.
+    fn elapsed(&self) -> Duration {
+        let elapsed = self.start.elapsed();
+        let error = elapsed / 1_000_000 * self.drift.unsigned_abs();
+        match self.drift < 0 {
+            true => elapsed.saturating_sub(error),
+            false => elapsed.saturating_add(error),
+        }
+    }
 }
 
 impl Runtime {
@@ -69,9 +93,32 @@ impl Runtime {
     #[must_use]
     pub fn virtual_time(seed: u64) -> Self {
         Self {
-            mode: Mode::Virtual(tokio::time::Instant::now()),
+            mode: Mode::Virtual(Virtual {
+                start: tokio::time::Instant::now(),
+                gate: None,
+                drift: 0,
+            }),
             seed,
         }
+    }
+
+    /// Puts every task that this runtime starts behind `gate`. Without effect in production.
+    #[must_use]
+    pub fn behind(mut self, gate: Gate) -> Self {
+        if let Mode::Virtual(process) = &mut self.mode {
+            process.gate = Some(gate);
+        }
+        self
+    }
+
+    /// Lets this runtime's clock be fast by so many millionths, or slow if negative. Without effect in production.
+    /// What is waited for takes as long as ever, only what the clock shows is wrong.
+    #[must_use]
+    pub fn with_drift(mut self, millionths: i32) -> Self {
+        if let Mode::Virtual(process) = &mut self.mode {
+            process.drift = millionths;
+        }
+        self
     }
 
     /// Now, for judging deadlines and ages.
@@ -82,7 +129,7 @@ impl Runtime {
     pub fn now(&self) -> Moment {
         match &self.mode {
             Mode::Production => Moment(boot_time()),
-            Mode::Virtual(start) => Moment(start.elapsed()),
+            Mode::Virtual(process) => Moment(process.elapsed()),
         }
     }
 
@@ -95,7 +142,7 @@ impl Runtime {
                 reason = "the one place where wall time is read"
             )]
             Mode::Production => SystemTime::now(),
-            Mode::Virtual(start) => SystemTime::UNIX_EPOCH + VIRTUAL_EPOCH + start.elapsed(),
+            Mode::Virtual(process) => SystemTime::UNIX_EPOCH + VIRTUAL_EPOCH + process.elapsed(),
         }
     }
 
@@ -116,7 +163,20 @@ impl Runtime {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        AbortOnDropHandle::new(spawn(task))
+        let handle = match self.gate() {
+            Some(gate) => {
+                let guarded = gate.guard(task);
+                spawn(async move {
+                    match guarded.await {
+                        Some(output) => output,
+                        // Whoever waits for the output is killed, too, and drops the handle.
+                        None => std::future::pending().await,
+                    }
+                })
+            }
+            None => spawn(task),
+        };
+        AbortOnDropHandle::new(handle)
     }
 
     /// Runs `task` where user code cannot starve it: in production on a thread and runtime of its own, else on the
@@ -137,9 +197,19 @@ impl Runtime {
                     .name(name.to_owned())
                     .spawn(move || runtime.block_on(task))?;
             }
-            Mode::Virtual(_) => drop(spawn(task)),
+            Mode::Virtual(Virtual { gate: None, .. }) => drop(spawn(task)),
+            Mode::Virtual(Virtual {
+                gate: Some(gate), ..
+            }) => drop(spawn(gate.guard(task))),
         }
         Ok(())
+    }
+
+    fn gate(&self) -> Option<&Gate> {
+        match &self.mode {
+            Mode::Production => None,
+            Mode::Virtual(process) => process.gate.as_ref(),
+        }
     }
 }
 
@@ -161,4 +231,21 @@ fn boot_time() -> Duration {
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or(0);
     Duration::new(seconds, nanoseconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_drifts_is_fast_or_slow_by_its_share() {
+        for (drift, millis) in [(0, 100_000), (10_000, 101_000), (-10_000, 99_000)] {
+            let runtime = Runtime::virtual_time(0).with_drift(drift);
+            let (began, wall) = (runtime.now(), runtime.wall_time());
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            let passed = Duration::from_millis(millis);
+            assert_eq!(runtime.now().since(began), passed);
+            assert_eq!(runtime.wall_time().duration_since(wall).unwrap(), passed);
+        }
+    }
 }

@@ -1,0 +1,139 @@
+//! Rules that a test can switch off, one at a time, to see whether anything notices.
+//!
+//! Without the feature `mutants` every question is answered with a constant `false` and the compiler removes it. With it
+//! the answer belongs to the current thread, so that tests on several threads do not disturb one another: simulation and
+//! model use one thread per run.
+
+macro_rules! mutants {
+    ($($name:ident, $kind:ident, $text:literal;)*) => {
+        /// A rule that can be switched off.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Mutant {
+            $(#[doc = $text] $name,)*
+        }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name on a command line.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            /// What is wrong with it on.
+            #[must_use]
+            pub fn description(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// Which kind of promise it breaks.
+            #[must_use]
+            pub fn kind(self) -> Kind {
+                match self { $(Self::$name => Kind::$kind,)* }
+            }
+        }
+    };
+}
+
+/// Which kind of promise a mutant breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Something wrong is done.
+    Safety,
+    /// Something right is done late or never.
+    Liveness,
+    /// Another rule covers for it in a fleet without foreign workers; kept for the second line of defence.
+    Redundant,
+}
+
+mutants! {
+    CheckpointUnconditional, Safety, "A holder's writes have no condition.";
+    CheckpointWithoutCounter, Safety, "A holder's writes are conditioned on the owner only.";
+    CheckpointWithoutOwner, Redundant, "A holder's writes are conditioned on the counter only.";
+    TakeWithoutCounter, Safety, "A take is conditioned on the owner only.";
+    TakeWithoutOwner, Redundant, "A take is conditioned on the counter only.";
+    ReleaseWithoutCounter, Safety, "A release or hand-over is conditioned on the owner only.";
+    ReleaseWithoutCheckpoint, Safety, "A release or hand-over does not store the final checkpoint.";
+    NewRowCounterZero, Redundant, "The counter of a new row starts at 0.";
+    DeleteWorkerUnconditional, Liveness, "A worker's item is deleted whatever its heartbeat.";
+    DeleteFinishedUnconditional, Safety, "A row is deleted whether or not it is finished.";
+    DeleteFinishedEarly, Safety, "The row of a finished shard is deleted before its children moved on.";
+    NeverDeleteFinished, Liveness, "The rows of finished shards stay.";
+    NeverDeleteWorkers, Liveness, "The items of dead workers stay.";
+
+    RecoverOnOwnerOnly, Safety, "A failed condition counts as a lost answer whenever the row names me.";
+    NeverRecover, Liveness, "A lost answer is taken for a lost lease.";
+    RecoveredConfirmsNow, Safety, "A recovered answer confirms from the last call's send time.";
+    UnresolvedReleaseDelivers, Safety, "A lease whose release was not answered is delivered on.";
+
+    DeadlineIgnored, Safety, "A holder delivers after its own deadline.";
+    DeadlineFromAnswer, Safety, "The deadline counts from the answer to a heartbeat.";
+    DeadlineFromLastAttempt, Safety, "The deadline of a recovered heartbeat counts from its last attempt.";
+    LapseUnnoticed, Safety, "A heartbeat answered after the deadline extends it silently.";
+    NoRegrant, Safety, "After a lapse leases are used without a re-grant.";
+    GrantAcrossLapse, Safety, "A grant asked for before a lapse is used after it.";
+
+    NoMargin, Safety, "An owner counts as expired after the lease duration alone.";
+    ExpireEarly, Safety, "An owner counts as expired after half the lease duration.";
+    OutageCounts, Liveness, "Ages count through an outage of the table.";
+    ExpiredOnEventualRead, Safety, "The owner's heartbeat before a take is read eventually consistent.";
+    TakeWithoutOwnerCheck, Safety, "The owner's heartbeat is not read again before a take.";
+    RowAfterHeartbeat, Safety, "The row may be read after the owner's heartbeat.";
+    StartWithoutAccept, Safety, "A worker that a row names starts without the accept write.";
+    NeverTakeExpired, Liveness, "The leases of dead workers are not taken.";
+    NeverAccept, Liveness, "Leases whose rows name the worker are not accepted.";
+
+    MergeChildEarly, Safety, "A merge's child gets its row although the other parent has none.";
+    AbsentParentIsDone, Safety, "A parent without a row counts as finished.";
+    ChildBeforeParents, Safety, "A child starts before its parents ended.";
+    ShardEndBeforeChildren, Safety, "SHARD_END is stored before the children's rows.";
+    NoRepairOfChildren, Redundant, "Missing rows of children are not made from a listing.";
+
+    CheckpointAhead, Safety, "The checkpoint covers what is being processed.";
+    SkipFailedBatch, Safety, "A batch that the processor refused is skipped.";
+    EndShardEarly, Safety, "A shard counts as ended when its last record was read.";
+    SkipAfterExpiredIterator, Safety, "After an expired iterator one record too many is passed over.";
+    StartAtTrimHorizon, Safety, "A granted shard is read from its oldest record.";
+    DeliverAfterLoss, Safety, "A task whose lease was lost delivers on.";
+    NewTaskBesideOld, Safety, "A new grant's task starts beside the old one of the same shard.";
+}
+
+#[cfg(not(feature = "mutants"))]
+mod switch {
+    use super::Mutant;
+
+    /// Whether this rule is switched off: never, in a build without the feature `mutants`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is(_mutant: Mutant) -> bool {
+        false
+    }
+}
+
+#[cfg(feature = "mutants")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Mutant;
+
+    thread_local! {
+        static ACTIVE: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    /// Whether this rule is switched off on the current thread.
+    #[must_use]
+    pub fn is(mutant: Mutant) -> bool {
+        ACTIVE.get() == Some(mutant)
+    }
+
+    /// Switches a rule off on the current thread, and every other one on.
+    pub fn set(mutant: Option<Mutant>) {
+        ACTIVE.set(mutant);
+    }
+}
+
+pub use switch::*;
