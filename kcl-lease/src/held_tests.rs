@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::*;
@@ -5,7 +7,7 @@ use crate::item::Item;
 use crate::lease::Lease;
 use crate::runtime::Runtime;
 use crate::test_support::{at, lease, lease_item};
-use crate::write::{Change, Edit};
+use crate::write::{self, Change, Edit, RowWrite};
 
 const ME: &str = "w/1";
 const COUNTER: u64 = 7;

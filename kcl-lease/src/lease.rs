@@ -36,7 +36,7 @@ pub struct Lease {
 }
 
 /// The first phase of a two-phase checkpoint: what the application is about to commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PendingCheckpoint {
     /// The checkpoint that will be committed.
     pub checkpoint: Checkpoint,

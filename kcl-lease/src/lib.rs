@@ -11,6 +11,7 @@ mod gate;
 mod grant;
 mod graph;
 mod held;
+mod held_core;
 #[cfg_attr(
     not(test),
     expect(dead_code, reason = "the driver's use of inboxes builds on it")

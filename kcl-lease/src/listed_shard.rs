@@ -3,7 +3,7 @@
 use crate::key::{HashKeyRange, ShardId};
 
 /// A shard as the stream's listing shows it, or as its parent's last answer names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ListedShard {
     /// The shard's name.
     pub shard_id: ShardId,

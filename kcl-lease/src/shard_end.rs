@@ -20,13 +20,13 @@ use crate::write::{self, Held, RowWrite};
 const CHILDREN_MAX: usize = 10;
 
 /// The end of one shard, as far as it is known what the table holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ShardEnd {
     parent: LeaseKey,
     children: Vec<Child>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Child {
     shard: ListedShard,
     key: LeaseKey,
@@ -35,14 +35,14 @@ struct Child {
 }
 
 /// The other parent of a merge's child.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Other {
     key: LeaseKey,
     has_row: bool,
 }
 
 /// One write of the transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Part {
     /// Finishes the parent.
     Parent,

@@ -68,7 +68,7 @@ pub enum Edit {
 }
 
 /// What a holder knows of its lease row: the condition of all its writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Held {
     /// The row.
     pub key: LeaseKey,

@@ -1,0 +1,425 @@
+//! One held lease as plain values: what its holder wants written, what is on its way, what an answer changes.
+//!
+//! At most one write per lease is on its way. A call that was not answered is *unresolved*: it is repeated, or another
+//! write is sent under the same counter; of all writes under one counter at most one is applied.
+//!
+//! Nothing here waits, and nobody is told: values that can be compared and hashed, so that a model of the protocol can
+//! search all that may happen to them. [`HeldLease`](crate::held::HeldLease) adds who waits for what.
+
+use std::time::Duration;
+
+use kcl_checkpoint::Checkpoint;
+
+use crate::answer::{Mine, Verdict, judge};
+use crate::grant::{GrantError, LossReason};
+use crate::item::Item;
+use crate::lease::PendingCheckpoint;
+use crate::runtime::Moment;
+use crate::session::Validity;
+use crate::shard_end::{Part, Reaction, ShardEnd};
+use crate::table::Refusal;
+use crate::write::{self, Held, RowWrite};
+
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LONGEST: Duration = Duration::from_secs(1);
+
+/// What is known of a lease that this worker holds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct HeldCore {
+    held: Held,
+    committed: Checkpoint,
+    pending: Option<PendingCheckpoint>,
+    confirmed: Moment,
+    flight: Option<Flight>,
+    unresolved: Option<Unresolved>,
+    checkpoint: Option<Checkpoint>,
+    prepare: Option<PendingCheckpoint>,
+    ending: Option<Ending>,
+    failures: u32,
+    retry_at: Option<Moment>,
+}
+
+/// The write that is on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Flight {
+    attempt: u64,
+    intent: Intent,
+    sent: Moment,
+    parts: Vec<Part>,
+}
+
+/// Writes under the current counter that were sent and not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Unresolved {
+    /// When the earliest of them was sent.
+    since: Moment,
+    /// A release is among them.
+    release: bool,
+}
+
+/// How the holder wants to end its grant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Ending {
+    Release(Option<Checkpoint>),
+    Shard(ShardEnd),
+}
+
+/// What the next write is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Intent {
+    Regrant,
+    Checkpoint(Checkpoint),
+    Prepare(PendingCheckpoint),
+    Release(Option<Checkpoint>),
+    EndShard,
+}
+
+/// A call to make for a held lease.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) attempt: u64,
+    pub(crate) request: Request,
+}
+
+#[derive(Debug)]
+pub(crate) enum Request {
+    Write(RowWrite),
+    Transact(Vec<RowWrite>),
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) enum Response {
+    Applied,
+    Refused(Option<Item>),
+    TransactionRefused(Vec<Refusal>),
+    Failed {
+        error: GrantError,
+        may_be_applied: bool,
+    },
+}
+
+/// What an answer changes.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// Nothing: the call was abandoned before, or is corrected and sent again.
+    Open,
+    /// The lease is held under a new counter, by a write that was sent at `confirmed`.
+    Confirmed { confirmed: Moment },
+    /// The write is tried again later.
+    Delayed(GrantError),
+    /// The lease was released.
+    Released,
+    /// The shard is finished.
+    Ended(ShardEnd),
+    /// The lease is lost.
+    Lost(LossReason),
+}
+
+impl HeldCore {
+    /// A lease that was granted as `held` by a write that was sent at `confirmed`.
+    pub(crate) fn new(
+        held: Held,
+        committed: Checkpoint,
+        pending: Option<PendingCheckpoint>,
+        confirmed: Moment,
+    ) -> Self {
+        Self {
+            held,
+            committed,
+            pending,
+            confirmed,
+            flight: None,
+            unresolved: None,
+            checkpoint: None,
+            prepare: None,
+            ending: None,
+            failures: 0,
+            retry_at: None,
+        }
+    }
+
+    pub(crate) fn held(&self) -> &Held {
+        &self.held
+    }
+
+    pub(crate) fn committed(&self) -> &Checkpoint {
+        &self.committed
+    }
+
+    /// When the next write should be tried after a failure.
+    pub(crate) fn retry_at(&self) -> Option<Moment> {
+        self.retry_at.filter(|_| self.flight.is_none())
+    }
+
+    /// Whether everything up to this checkpoint is stored, and no prepared one is outstanding.
+    pub(crate) fn is_stored(&self, checkpoint: &Checkpoint) -> bool {
+        *checkpoint <= self.committed && self.pending.is_none()
+    }
+
+    /// Whether this is the prepared checkpoint that is stored.
+    pub(crate) fn is_prepared(&self, pending: &PendingCheckpoint) -> bool {
+        self.pending.as_ref() == Some(pending)
+    }
+
+    // --- requests of the holder ---------------------------------------------------------------------------------
+
+    /// Asks for progress to be stored. Returns the checkpoint that has to be stored for that, `None` if it is already.
+    pub(crate) fn want_checkpoint(&mut self, checkpoint: Checkpoint) -> Option<Checkpoint> {
+        if self.is_stored(&checkpoint) {
+            return None;
+        }
+        // With a prepared checkpoint outstanding even a covered one is written, to end it; progress never moves back.
+        let wanted = checkpoint.max(self.committed.clone());
+        // A larger value replaces the one that is wanted; a smaller one is covered by it.
+        if self.checkpoint.as_ref().is_none_or(|known| *known < wanted) {
+            self.checkpoint = Some(wanted.clone());
+        }
+        Some(wanted)
+    }
+
+    pub(crate) fn want_prepare(&mut self, pending: PendingCheckpoint) {
+        self.prepare = Some(pending);
+    }
+
+    /// Asks for a release. Returns whether that is how the grant will end: the end of the shard is the better release.
+    pub(crate) fn want_release(&mut self, asked: Option<Checkpoint>) -> bool {
+        match &mut self.ending {
+            Some(Ending::Release(checkpoint)) => *checkpoint = asked.max(checkpoint.take()),
+            Some(Ending::Shard(_)) => return false,
+            None => self.ending = Some(Ending::Release(asked)),
+        }
+        true
+    }
+
+    /// Asks for the end of the shard. Returns whether that is how the grant will end.
+    pub(crate) fn want_end(&mut self, plan: ShardEnd) -> bool {
+        match &self.ending {
+            Some(Ending::Shard(_)) => {}
+            Some(Ending::Release(_)) => return false,
+            None => self.ending = Some(Ending::Shard(plan)),
+        }
+        true
+    }
+
+    // --- writes -------------------------------------------------------------------------------------------------
+
+    /// The next call, if one should be made now. `row_counter` starts rows of children.
+    pub(crate) fn next_call(
+        &mut self,
+        validity: Validity,
+        now: Moment,
+        attempt: u64,
+        row_counter: u64,
+    ) -> Option<Call> {
+        if self.flight.is_some() || self.retry_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        let intent = self.next_intent(validity, now)?;
+        let mut parts = Vec::new();
+        let request = match (&intent, &self.ending) {
+            (Intent::EndShard, Some(Ending::Shard(plan))) => {
+                let (sent_parts, writes) = plan.writes(&self.held, row_counter).into_iter().unzip();
+                parts = sent_parts;
+                Request::Transact(writes)
+            }
+            (Intent::EndShard, _) => return None,
+            (Intent::Regrant, _) => Request::Write(write::regrant(&self.held)),
+            (Intent::Checkpoint(to), _) => Request::Write(write::checkpoint(&self.held, to)),
+            (Intent::Prepare(pending), _) => Request::Write(write::prepare(&self.held, pending)),
+            (Intent::Release(to), _) => Request::Write(write::release(&self.held, to.as_ref())),
+        };
+        self.retry_at = None;
+        self.flight = Some(Flight {
+            attempt,
+            intent,
+            sent: now,
+            parts,
+        });
+        Some(Call { attempt, request })
+    }
+
+    fn next_intent(&self, validity: Validity, now: Moment) -> Option<Intent> {
+        let valid = now < validity.deadline;
+        let lapsed = self.confirmed < validity.chain_start;
+        match &self.ending {
+            Some(Ending::Release(checkpoint)) => {
+                let unresolved = self.unresolved.is_some_and(|u| u.release);
+                // Giving a lease away is for its holder only: after a lapse the row has to confirm that first. A release
+                // that may be applied already is resolved by sending it again.
+                return match (unresolved, valid, lapsed) {
+                    (true, _, _) | (false, true, false) => {
+                        Some(Intent::Release(self.final_checkpoint(checkpoint.as_ref())))
+                    }
+                    (false, true, true) => Some(Intent::Regrant),
+                    (false, false, _) => None,
+                };
+            }
+            Some(Ending::Shard(_)) => return Some(Intent::EndShard),
+            None => {}
+        }
+        // A checkpoint needs no time to be safe, and serves as the re-grant.
+        if let Some(checkpoint) = &self.checkpoint {
+            Some(Intent::Checkpoint(checkpoint.clone()))
+        } else if let Some(pending) = &self.prepare {
+            Some(Intent::Prepare(pending.clone()))
+        } else if lapsed && valid {
+            Some(Intent::Regrant)
+        } else {
+            None
+        }
+    }
+
+    /// The checkpoint of a release: the largest that was asked for, none if the row has it.
+    fn final_checkpoint(&self, asked: Option<&Checkpoint>) -> Option<Checkpoint> {
+        let wanted = asked.max(self.checkpoint.as_ref())?;
+        (*wanted > self.committed).then(|| wanted.clone())
+    }
+
+    // --- answers ------------------------------------------------------------------------------------------------
+
+    /// Takes the answer to a call in; an answer to a call that is not on its way any more says nothing.
+    pub(crate) fn answered(&mut self, attempt: u64, response: Response, now: Moment) -> Turn {
+        let Some(flight) = self.flight.take_if(|flight| flight.attempt == attempt) else {
+            return Turn::Open;
+        };
+        match response {
+            Response::Applied => self.applied(flight),
+            Response::Refused(found) => self.refused(&flight, found.as_ref()),
+            Response::TransactionRefused(refusals) => {
+                self.transaction_refused(&flight, refusals, now)
+            }
+            Response::Failed {
+                error,
+                may_be_applied,
+            } => {
+                if may_be_applied {
+                    self.note_unresolved(&flight);
+                }
+                self.delayed(error, now)
+            }
+        }
+    }
+
+    fn applied(&mut self, flight: Flight) -> Turn {
+        let counter = self.held.counter.saturating_add(1);
+        match flight.intent {
+            Intent::Release(to) => {
+                self.held.counter = counter;
+                self.committed = to.unwrap_or_else(|| self.committed.clone());
+                return self.released();
+            }
+            Intent::EndShard => {
+                self.held.counter = counter;
+                return self.ended();
+            }
+            Intent::Regrant => {}
+            Intent::Checkpoint(to) => {
+                self.committed = to;
+                self.pending = None;
+            }
+            Intent::Prepare(pending) => self.pending = Some(pending),
+        }
+        self.goes_on(counter, flight.sent)
+    }
+
+    fn refused(&mut self, flight: &Flight, found: Option<&Item>) -> Turn {
+        let release_unresolved = matches!(flight.intent, Intent::Release(_))
+            || self.unresolved.is_some_and(|u| u.release);
+        let held = &self.held;
+        match judge(found, &held.owner, held.counter, release_unresolved) {
+            Verdict::Mine(mine) => self.recovered(flight, *mine),
+            Verdict::Released => {
+                self.held.counter = self.held.counter.saturating_add(1);
+                self.released()
+            }
+            Verdict::Lost(reason) => Turn::Lost(reason),
+        }
+    }
+
+    /// One of our writes was applied, it is not known when: only the send time of the earliest one counts.
+    fn recovered(&mut self, flight: &Flight, mine: Mine) -> Turn {
+        let earliest = self.unresolved.map_or(flight.sent, |u| u.since);
+        self.committed = mine.checkpoint;
+        self.pending = mine.pending;
+        let ends = matches!(self.ending, Some(Ending::Shard(_)));
+        if ends && self.committed == Checkpoint::ShardEnd {
+            self.held.counter = mine.counter;
+            return self.ended();
+        }
+        self.goes_on(mine.counter, earliest)
+    }
+
+    fn transaction_refused(
+        &mut self,
+        flight: &Flight,
+        refusals: Vec<Refusal>,
+        now: Moment,
+    ) -> Turn {
+        let Some(Ending::Shard(plan)) = &mut self.ending else {
+            return Turn::Open;
+        };
+        match plan.refused(&flight.parts, refusals) {
+            // This attempt changed nothing, but an earlier one may still arrive.
+            Reaction::Again => Turn::Open,
+            Reaction::ParentChanged(found) => self.refused(flight, found.as_ref()),
+            Reaction::Later => {
+                let key = self.held.key.clone();
+                self.delayed(GrantError::Throttled { key }, now)
+            }
+        }
+    }
+
+    /// The lease is held under a new counter: nothing that was sent before can be applied any more.
+    fn goes_on(&mut self, counter: u64, confirmed: Moment) -> Turn {
+        self.held.counter = counter;
+        self.unresolved = None;
+        self.failures = 0;
+        self.retry_at = None;
+        self.confirmed = self.confirmed.max(confirmed);
+        self.settle();
+        Turn::Confirmed { confirmed }
+    }
+
+    /// Wants nothing any more that is stored by now.
+    fn settle(&mut self) {
+        if self.checkpoint.as_ref().is_some_and(|c| self.is_stored(c)) {
+            self.checkpoint = None;
+        }
+        if self.prepare.as_ref().is_some_and(|p| self.is_prepared(p)) {
+            self.prepare = None;
+        }
+    }
+
+    fn note_unresolved(&mut self, flight: &Flight) {
+        let release = matches!(flight.intent, Intent::Release(_));
+        let unresolved = self.unresolved.get_or_insert(Unresolved {
+            since: flight.sent,
+            release,
+        });
+        unresolved.release |= release;
+    }
+
+    fn delayed(&mut self, error: GrantError, now: Moment) -> Turn {
+        let wait = RETRY_FIRST.saturating_mul(2_u32.saturating_pow(self.failures));
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(now.plus(wait.min(RETRY_LONGEST)));
+        Turn::Delayed(error)
+    }
+
+    // --- ends ---------------------------------------------------------------------------------------------------
+
+    fn released(&mut self) -> Turn {
+        self.ending = None;
+        Turn::Released
+    }
+
+    fn ended(&mut self) -> Turn {
+        let Some(Ending::Shard(plan)) = self.ending.take_if(|e| matches!(e, Ending::Shard(_)))
+        else {
+            return Turn::Open;
+        };
+        self.committed = Checkpoint::ShardEnd;
+        Turn::Ended(plan)
+    }
+}
