@@ -8,7 +8,16 @@ pub(crate) fn of(texts: &[&str]) -> u64 {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
     }
-    // FNV's high bits hardly depend on the last bytes, which is where shard names differ.
+    mix(hash)
+}
+
+/// The hash of two hashes in this order.
+pub(crate) fn pair(first: u64, second: u64) -> u64 {
+    mix(mix(first) ^ second)
+}
+
+/// FNV's high bits hardly depend on the last bytes, which is where shard names differ.
+fn mix(mut hash: u64) -> u64 {
     hash ^= hash >> 32;
     hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     hash ^ (hash >> 29)
@@ -16,12 +25,13 @@ pub(crate) fn of(texts: &[&str]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::of;
+    use super::{of, pair};
 
     #[test]
     fn the_hash_never_changes_and_keeps_borders() {
         assert_eq!(of(&["shardId-000000000000"]), 2_149_639_965_452_876_435);
         assert_ne!(of(&["a", "b"]), of(&["ab"]));
         assert_ne!(of(&["a"]), of(&["b"]));
+        assert_ne!(pair(1, 2), pair(2, 1));
     }
 }

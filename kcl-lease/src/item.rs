@@ -117,6 +117,8 @@ pub mod attribute {
     pub const HELD_COUNT: &str = "heldCount";
     /// A digest over the keys of the leases that the worker holds.
     pub const HELD_DIGEST: &str = "heldDigest";
+    /// How many leases the worker holds at most; absent for any number.
+    pub const MAX_LEASES: &str = "maxLeases";
     /// Hints for the worker, a set of texts.
     pub const INBOX: &str = "inbox";
     /// The version of the protocol between workers.

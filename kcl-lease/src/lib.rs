@@ -26,6 +26,11 @@ mod liveness;
 mod memory;
 #[doc(hidden)]
 pub mod mutant;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the driver that leads builds on it")
+)]
+mod planner;
 pub mod retry;
 mod row;
 mod row_reader;

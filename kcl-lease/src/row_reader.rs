@@ -6,7 +6,7 @@ use crate::item::{Item, Value, attribute};
 
 /// Longer texts in keys, owners and sets are refused; DynamoDB allows hash keys of 2,048 bytes.
 const MAX_TEXT: usize = 2_048;
-/// Larger sets are refused. A shard has at most two parents and two children, an inbox at most some hundred hints.
+/// Larger sets are refused. A shard has at most two parents and two children.
 const MAX_SET: usize = 4_096;
 /// The Java library's counters are signed 64-bit numbers; leaving the upper half free also means that adding one is safe.
 const MAX_NUMBER: u64 = i64::MAX as u64;
@@ -144,17 +144,26 @@ impl<'a> RowReader<'a> {
 
     /// A set of texts; absent means empty.
     pub(crate) fn texts(&self, attribute: &'static str) -> Result<&'a BTreeSet<String>, RowError> {
+        let texts = self.any_texts(attribute)?;
+        if texts.len() > MAX_SET {
+            let problem = format!("has {} entries, more than {MAX_SET}", texts.len());
+            return Err(self.error(attribute, problem));
+        }
+        if texts.iter().any(|text| text.len() > MAX_TEXT) {
+            let problem = format!("has an entry of more than {MAX_TEXT} bytes");
+            return Err(self.error(attribute, problem));
+        }
+        Ok(texts)
+    }
+
+    /// A set of any texts; absent means empty.
+    pub(crate) fn any_texts(
+        &self,
+        attribute: &'static str,
+    ) -> Result<&'a BTreeSet<String>, RowError> {
         static NONE: BTreeSet<String> = BTreeSet::new();
         match self.0.get(attribute) {
             None => Ok(&NONE),
-            Some(Value::Ss(texts)) if texts.len() > MAX_SET => {
-                let problem = format!("has {} entries, more than {MAX_SET}", texts.len());
-                Err(self.error(attribute, problem))
-            }
-            Some(Value::Ss(texts)) if texts.iter().any(|t| t.len() > MAX_TEXT) => {
-                let problem = format!("has an entry of more than {MAX_TEXT} bytes");
-                Err(self.error(attribute, problem))
-            }
             Some(Value::Ss(texts)) => Ok(texts),
             Some(other) => Err(self.wrong_type(attribute, "SS", other)),
         }

@@ -28,7 +28,9 @@ pub struct WorkerItem {
     pub held_count: u64,
     /// A digest over the keys of these leases.
     pub held_digest: u64,
-    /// Hints for it that it did not consume yet.
+    /// How many leases it holds at most; `None` for any number.
+    pub max_leases: Option<u64>,
+    /// Hints for it that it did not consume yet. Anybody may have put anything there.
     pub inbox: BTreeSet<String>,
     /// The version of the protocol that it speaks.
     pub protocol: u64,
@@ -45,6 +47,7 @@ impl WorkerItem {
             duration,
             held_count: 0,
             held_digest: 0,
+            max_leases: None,
             inbox: BTreeSet::new(),
             protocol: PROTOCOL_VERSION,
         }
@@ -70,7 +73,9 @@ impl WorkerItem {
             duration,
             held_count: row.optional_number(attribute::HELD_COUNT)?.unwrap_or(0),
             held_digest: row.optional_digest(attribute::HELD_DIGEST)?.unwrap_or(0),
-            inbox: row.texts(attribute::INBOX)?.clone(),
+            max_leases: row.optional_number(attribute::MAX_LEASES)?,
+            // Whatever its size: texts that are no hints are taken out like hints.
+            inbox: row.any_texts(attribute::INBOX)?.clone(),
             protocol: row.optional_number(attribute::PROTOCOL)?.unwrap_or(1),
         }))
     }
@@ -101,6 +106,9 @@ impl WorkerItem {
             ),
             (attribute::PROTOCOL.to_owned(), Value::number(self.protocol)),
         ]);
+        if let Some(max_leases) = self.max_leases {
+            item.insert(attribute::MAX_LEASES.to_owned(), Value::number(max_leases));
+        }
         if !self.inbox.is_empty() {
             item.insert(attribute::INBOX.to_owned(), Value::Ss(self.inbox.clone()));
         }

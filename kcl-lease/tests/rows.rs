@@ -291,7 +291,8 @@ fn a_worker_item_survives_storage() {
     let id = WorkerId::generate("host", &mut fastrand::Rng::with_seed(1)).unwrap();
     let mut worker = WorkerItem::new(id, Duration::from_secs(10));
     worker.held_digest = u64::MAX;
-    worker.inbox = BTreeSet::from(["take|x".to_owned()]);
+    worker.max_leases = Some(100);
+    worker.inbox = BTreeSet::from(["take|x".to_owned(), "x".repeat(10_000)]);
     let stored = worker.to_item();
     assert_eq!(stored["entityType"], s("SESSION_WORKER"));
     assert_eq!(stored["heartbeat"], n(0));

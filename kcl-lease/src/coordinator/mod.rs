@@ -63,6 +63,12 @@ impl Default for CoordinatorOptions {
 }
 
 impl CoordinatorOptions {
+    /// As the worker's item says it: `None` for any number, which is also what no reader would accept.
+    fn published_max_leases(&self) -> Option<u64> {
+        let limit = u64::try_from(self.max_leases).ok();
+        limit.filter(|limit| i64::try_from(*limit).is_ok())
+    }
+
     fn validate(&self) -> Result<(), CoordinatorError> {
         let invalid = |option, reason| Err(CoordinatorError::InvalidOption { option, reason });
         if self.lease_duration < Duration::from_millis(100) {

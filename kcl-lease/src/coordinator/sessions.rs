@@ -173,6 +173,7 @@ impl Driver {
     /// Repeats a failed step of the start when its time has come.
     pub(super) fn drive_start(&mut self, now: Moment) {
         let duration = self.options.lease_duration;
+        let max_leases = self.options.published_max_leases();
         match &mut self.phase {
             Phase::Preparing { on_its_way, retry }
                 if !*on_its_way && retry.is_none_or(|retry| retry.at <= now) =>
@@ -186,7 +187,10 @@ impl Driver {
                 }
                 registering.on_its_way = true;
                 registering.first_sent.get_or_insert(now);
-                let item = WorkerItem::new(registering.id.clone(), duration);
+                let item = WorkerItem {
+                    max_leases,
+                    ..WorkerItem::new(registering.id.clone(), duration)
+                };
                 self.calls.write(write::register(&item), Answer::Registered);
             }
             _ => {}

@@ -1,0 +1,239 @@
+//! Who should hold which lease: from a snapshot of the fleet to moves.
+//!
+//! Balanced within one lease, as far as the workers' limits allow, with as few moves as possible. Leases and workers that
+//! are alike are told apart by hashes, so that two workers that plan from about the same snapshot agree about most leases.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::digest;
+use crate::key::{LeaseKey, WorkerId};
+
+/// The fleet as far as the plan depends on it. A move that is on its way is entered as done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Snapshot {
+    /// Each lease that can be worked on (not finished, its parents are), and its owner.
+    pub(crate) leases: BTreeMap<LeaseKey, Option<WorkerId>>,
+    /// Each owner that lives, and who else could own leases. An owner that is not here is gone.
+    pub(crate) workers: BTreeMap<WorkerId, Room>,
+}
+
+/// What a worker can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// At most so many leases.
+    pub(crate) max_leases: usize,
+    /// It takes part. Otherwise (draining, a Java worker, a version that this one does not know) it gets nothing, and what
+    /// it holds stays until it gives it away itself.
+    pub(crate) takes: bool,
+}
+
+/// One lease that should have another owner.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Move {
+    pub(crate) key: LeaseKey,
+    /// The living owner that has to hand the lease over; `None` if it has to be taken.
+    pub(crate) from: Option<WorkerId>,
+    pub(crate) to: WorkerId,
+}
+
+/// The moves that balance the fleet: leases that nobody alive owns first, then those of workers that hold too many.
+pub(crate) fn balance(snapshot: &Snapshot) -> Vec<Move> {
+    let abandoned =
+        |owner: Option<&WorkerId>| owner.is_none_or(|o| !snapshot.workers.contains_key(o));
+    let fleet = Fleet::of(snapshot, abandoned, None);
+    let held: usize = fleet.takers.iter().map(|taker| taker.held.len()).sum();
+    let targets = fleet.pour(held + fleet.free.len(), false, 0);
+    let mut wanted = fleet.wanted(&targets);
+    let mut moves = fleet.place(&fleet.free, &mut wanted);
+    let mut surplus = fleet.surplus(&targets);
+    surplus.sort_unstable();
+    for (hash, key, from) in surplus {
+        let Some(to) = fleet.choose(hash, &mut wanted) else {
+            break;
+        };
+        moves.push(Move {
+            key: key.clone(),
+            from: Some(from.clone()),
+            to: to.clone(),
+        });
+    }
+    moves
+}
+
+/// Where the leases of a worker that stops should go. Leases for which nobody has room are left out.
+pub(crate) fn drain(snapshot: &Snapshot, me: &WorkerId) -> BTreeMap<LeaseKey, WorkerId> {
+    let fleet = Fleet::of(snapshot, |owner| owner == Some(me), Some(me));
+    let held: usize = fleet.takers.iter().map(|taker| taker.held.len()).sum();
+    // Workers that stop at the same time should not all begin with the same one.
+    let salt = digest::of(&[me.as_str()]);
+    let targets = fleet.pour(held + fleet.free.len(), true, salt);
+    let moves = fleet.place(&fleet.free, &mut fleet.wanted(&targets));
+    moves.into_iter().map(|m| (m.key, m.to)).collect()
+}
+
+/// How many more leases a worker may take on its own, such as the children of a shard that it finished, so that the fleet
+/// stays balanced within one.
+pub(crate) fn spare(snapshot: &Snapshot, me: &WorkerId) -> usize {
+    let fleet = Fleet::of(snapshot, |_| false, None);
+    let Some(mine) = fleet.takers.iter().find(|taker| taker.id == me) else {
+        return 0;
+    };
+    let others = fleet.takers.iter().filter(|taker| taker.id != me);
+    let lowest = others
+        .filter(|taker| taker.held.len() < taker.max)
+        .map(|taker| taker.held.len())
+        .min();
+    let most = lowest.map_or(mine.max, |lowest| mine.max.min(lowest.saturating_add(1)));
+    most.saturating_sub(mine.held.len())
+}
+
+/// A worker that takes part.
+struct Taker<'a> {
+    id: &'a WorkerId,
+    hash: u64,
+    max: usize,
+    held: Vec<&'a LeaseKey>,
+}
+
+/// The workers that take part, and the leases that are to be placed.
+struct Fleet<'a> {
+    takers: Vec<Taker<'a>>,
+    free: Vec<&'a LeaseKey>,
+}
+
+impl<'a> Fleet<'a> {
+    fn of(
+        snapshot: &'a Snapshot,
+        is_free: impl Fn(Option<&WorkerId>) -> bool,
+        without: Option<&WorkerId>,
+    ) -> Self {
+        let takes = |(id, room): &(&WorkerId, &Room)| room.takes && without != Some(*id);
+        let takers: Vec<_> = snapshot
+            .workers
+            .iter()
+            .filter(takes)
+            .map(|(id, room)| Taker {
+                id,
+                hash: digest::of(&[id.as_str()]),
+                max: room.max_leases,
+                held: Vec::new(),
+            })
+            .collect();
+        let mut fleet = Self {
+            takers,
+            free: Vec::new(),
+        };
+        for (key, owner) in &snapshot.leases {
+            let owner = owner.as_ref();
+            if is_free(owner) {
+                fleet.free.push(key);
+            } else if let Some(owner) = owner {
+                let found = fleet.takers.binary_search_by(|taker| taker.id.cmp(owner));
+                let taker = found.ok().and_then(|index| fleet.takers.get_mut(index));
+                if let Some(taker) = taker {
+                    taker.held.push(key);
+                }
+            }
+        }
+        fleet
+    }
+
+    /// How many of `amount` leases each taker should hold: like water that is poured over them, each with a ceiling, and
+    /// with what it holds as the floor if nobody `keeps` less than that. Of two on the same level, the one that already
+    /// holds more gets the odd lease.
+    fn pour(&self, amount: usize, keeps: bool, salt: u64) -> Vec<usize> {
+        let limits = |taker: &Taker<'_>| {
+            let floor = if keeps { taker.held.len() } else { 0 };
+            (floor, taker.max.min(amount).max(floor))
+        };
+        let at_level = |level: usize| {
+            self.takers.iter().map(move |taker| {
+                let (floor, ceiling) = limits(taker);
+                level.clamp(floor, ceiling)
+            })
+        };
+        // The highest level that `amount` reaches.
+        let (mut level, mut above) = (0, amount + 1);
+        while level + 1 < above {
+            let middle = level + (above - level) / 2;
+            match at_level(middle).sum::<usize>() <= amount {
+                true => level = middle,
+                false => above = middle,
+            }
+        }
+        let mut targets: Vec<usize> = at_level(level).collect();
+        let rest = amount.saturating_sub(targets.iter().sum());
+        let mut odd: Vec<_> = self
+            .takers
+            .iter()
+            .zip(&mut targets)
+            .filter(|(taker, _)| {
+                let (floor, ceiling) = limits(taker);
+                floor <= level && level < ceiling
+            })
+            .collect();
+        odd.sort_by_key(|(taker, _)| {
+            let holds_it = taker.held.len() > level;
+            (Reverse(holds_it), digest::pair(taker.hash, salt), taker.id)
+        });
+        for (_, target) in odd.into_iter().take(rest) {
+            *target += 1;
+        }
+        targets
+    }
+
+    /// How many leases each taker lacks.
+    fn wanted(&self, targets: &[usize]) -> Vec<usize> {
+        self.takers
+            .iter()
+            .zip(targets)
+            .map(|(taker, target)| target.saturating_sub(taker.held.len()))
+            .collect()
+    }
+
+    /// The leases that takers hold in excess of their targets, each with its hash and holder.
+    fn surplus(&self, targets: &[usize]) -> Vec<(u64, &'a LeaseKey, &'a WorkerId)> {
+        let mut surplus = Vec::new();
+        for (taker, target) in self.takers.iter().zip(targets) {
+            let excess = taker.held.len().saturating_sub(*target);
+            if excess == 0 {
+                continue;
+            }
+            let hashed = |key: &&'a LeaseKey| (digest::of(&[key.as_str()]), *key, taker.id);
+            let mut held: Vec<_> = taker.held.iter().map(hashed).collect();
+            held.sort_unstable();
+            surplus.extend(held.into_iter().take(excess));
+        }
+        surplus
+    }
+
+    /// Places leases that nobody holds, as far as they are wanted.
+    fn place(&self, keys: &[&LeaseKey], wanted: &mut [usize]) -> Vec<Move> {
+        let place = |key: &&LeaseKey| {
+            let to = self.choose(digest::of(&[key.as_str()]), wanted)?;
+            Some(Move {
+                key: (*key).clone(),
+                from: None,
+                to: to.clone(),
+            })
+        };
+        keys.iter().map_while(place).collect()
+    }
+
+    /// The taker for one more lease: of those that want one, the one that ranks highest for this lease.
+    fn choose(&self, key_hash: u64, wanted: &mut [usize]) -> Option<&'a WorkerId> {
+        let (taker, wanted) = self
+            .takers
+            .iter()
+            .zip(wanted)
+            .filter(|(_, wanted)| **wanted > 0)
+            .max_by_key(|(taker, _)| (digest::pair(taker.hash, key_hash), taker.id))?;
+        *wanted -= 1;
+        Some(taker.id)
+    }
+}
+
+#[cfg(test)]
+#[path = "planner_tests.rs"]
+mod tests;
