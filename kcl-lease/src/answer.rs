@@ -10,6 +10,7 @@ use crate::grant::LossReason;
 use crate::item::Item;
 use crate::key::WorkerId;
 use crate::lease::{Lease, PendingCheckpoint};
+use crate::mutant::{self, Mutant};
 
 /// What a holder learns from the row that made its write fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub(crate) fn judge(
         return Verdict::Lost(LossReason::RowUnreadable);
     };
     let one_bump = Some(row.counter) == counter.checked_add(1);
+    let one_bump = (one_bump || mutant::is(Mutant::RecoverOnOwnerOnly))
+        && !mutant::is(Mutant::NeverRecover);
     match row.owner {
         Some(owner) if owner == *me && one_bump => Verdict::Mine(Box::new(Mine {
             counter: row.counter,

@@ -9,6 +9,7 @@ use kcl_checkpoint::Checkpoint;
 use crate::key::{LeaseKey, ShardId};
 use crate::lease::{Lease, NewLease};
 use crate::listed_shard::ListedShard;
+use crate::mutant::{self, Mutant};
 use crate::stream_item::StreamStart;
 
 /// A shard's parents, each once.
@@ -285,7 +286,7 @@ pub(crate) fn readiness(
     parent_row: impl Fn(&LeaseKey) -> ParentRow,
     listed: impl Fn(&ShardId) -> Option<bool>,
 ) -> Readiness {
-    if !lease.checkpoint.is_start() {
+    if !lease.checkpoint.is_start() || mutant::is(Mutant::ChildBeforeParents) {
         return Readiness::Ready;
     }
     // Children made at a shard's end start at TRIM_HORIZON, so these two are the first of their line: a parent without
@@ -301,7 +302,7 @@ pub(crate) fn readiness(
             ParentRow::Finished => {}
             ParentRow::Unfinished => return Readiness::Waits,
             ParentRow::Unknown => needs = Readiness::NeedsRow(key),
-            ParentRow::Absent if first_of_line => {}
+            ParentRow::Absent if first_of_line || mutant::is(Mutant::AbsentParentIsDone) => {}
             ParentRow::Absent => match listed(parent) {
                 Some(false) => {}
                 // Still listed: its row may be on its way, or it passes out of retention. The next listing tells.
@@ -332,7 +333,12 @@ pub(crate) fn is_deletable<'a>(
         .parents
         .iter()
         .all(|parent| row(&lease.key.relative(parent)).is_none());
-    lease.is_finished() && followed && parents_gone
+    if mutant::is(Mutant::NeverDeleteFinished) {
+        return false;
+    }
+    lease.is_finished()
+        && (followed || mutant::is(Mutant::DeleteFinishedEarly))
+        && parents_gone
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::key::{LeaseKey, WorkerId};
 use crate::lease::Lease;
+use crate::mutant::{self, Mutant};
 use crate::runtime::Moment;
 use crate::worker_item::WorkerItem;
 
@@ -112,8 +113,18 @@ impl Liveness {
         undisturbed_since: Moment,
     ) -> Option<Moment> {
         let seen = self.workers.get(worker)?;
-        let since = seen.since.max(undisturbed_since);
-        Some(since.plus(self.duration.max(seen.duration) + self.margin))
+        let since = match mutant::is(Mutant::OutageCounts) {
+            true => seen.since,
+            false => seen.since.max(undisturbed_since),
+        };
+        let duration = self.duration.max(seen.duration);
+        Some(since.plus(if mutant::is(Mutant::ExpireEarly) {
+            duration / 2
+        } else if mutant::is(Mutant::NoMargin) {
+            duration
+        } else {
+            duration + self.margin
+        }))
     }
 
     /// When the row's owner counts as expired if the row stays as it is; `None` if the row is not watched.
@@ -127,6 +138,7 @@ impl Liveness {
     pub(crate) fn long_dead(&self, now: Moment, undisturbed_since: Moment) -> Vec<(WorkerId, u64)> {
         self.workers
             .iter()
+            .filter(|_| !mutant::is(Mutant::NeverDeleteWorkers))
             .filter(|(_, seen)| {
                 let age = now.since(seen.since.max(undisturbed_since));
                 age >= self.duration.max(seen.duration) * 10 + self.margin

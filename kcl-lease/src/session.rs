@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::key::WorkerId;
+use crate::mutant::{self, Mutant};
 use crate::runtime::Moment;
 
 /// Waits between attempts at the same heartbeat. All stay below 0.2 s, so that a session that comes back after an outage
@@ -28,7 +29,8 @@ pub(crate) struct Validity {
 impl Validity {
     /// Whether a grant whose last confirmation was asked for at `confirmed` may be used.
     pub(crate) fn allows(&self, confirmed: Moment, now: Moment) -> bool {
-        now < self.deadline && confirmed >= self.chain_start
+        (now < self.deadline || mutant::is(Mutant::DeadlineIgnored))
+            && (confirmed >= self.chain_start || mutant::is(Mutant::NoRegrant))
     }
 }
 
@@ -128,7 +130,10 @@ impl Session {
 
     /// The call that was sent at `sent` was applied.
     pub(crate) fn heartbeat_applied(&mut self, sent: Moment, now: Moment) -> Beat {
-        self.beat(sent, now)
+        match mutant::is(Mutant::DeadlineFromAnswer) {
+            true => self.beat(now, now),
+            false => self.beat(sent, now),
+        }
     }
 
     /// The call's condition failed; `found` is the heartbeat of the item as it is.
@@ -137,14 +142,19 @@ impl Session {
     /// one: the deadline does too.
     pub(crate) fn heartbeat_refused(&mut self, found: Option<u64>, now: Moment) -> Beat {
         match (found, self.first_sent) {
-            (Some(found), Some(first)) if found == self.heartbeat + 1 => self.beat(first, now),
+            (Some(found), Some(first)) if found == self.heartbeat + 1 => {
+                match mutant::is(Mutant::DeadlineFromLastAttempt) {
+                    true => self.beat(self.last_sent, now),
+                    false => self.beat(first, now),
+                }
+            }
             _ => Beat::Over,
         }
     }
 
     fn beat(&mut self, sent: Moment, now: Moment) -> Beat {
         // Judged against the old deadline, when the answer is handled: what happened meanwhile cannot be taken back.
-        let lapsed = now >= self.validity.deadline;
+        let lapsed = now >= self.validity.deadline && !mutant::is(Mutant::LapseUnnoticed);
         if lapsed {
             self.validity.chain_start = now;
         }

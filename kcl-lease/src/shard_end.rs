@@ -13,6 +13,7 @@ use crate::item::Item;
 use crate::key::{LeaseKey, ShardId};
 use crate::lease::NewLease;
 use crate::listed_shard::ListedShard;
+use crate::mutant::{self, Mutant};
 use crate::table::Refusal;
 use crate::write::{self, Held, RowWrite};
 
@@ -219,6 +220,9 @@ impl ShardEnd {
 
 impl Child {
     fn is_made(&self) -> bool {
+        if mutant::is(Mutant::MergeChildEarly) {
+            return true;
+        }
         self.merged_with.as_ref().is_none_or(|other| other.has_row)
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::graph::Readiness;
 use crate::key::{LeaseKey, WorkerId};
 use crate::liveness::Liveness;
+use crate::mutant::{self, Mutant};
 use crate::runtime::Moment;
 use crate::table::Consistency;
 use crate::view::{KnownRow, OwnerFound, View};
@@ -145,6 +146,7 @@ pub(crate) fn judge(situation: &Situation<'_>, known: &KnownRow) -> Judgement {
     }
     match &lease.owner {
         None => Judgement::Do(Step::Take(lease.key.clone())),
+        Some(_) if mine && mutant::is(Mutant::NeverAccept) => Judgement::Leave,
         Some(_) if mine => Judgement::Do(Step::Accept(lease.key.clone())),
         Some(owner) if owner.is_session() => judge_owner(situation, known, owner),
         Some(_) => judge_foreign(situation, known),
@@ -153,9 +155,13 @@ pub(crate) fn judge(situation: &Situation<'_>, known: &KnownRow) -> Judgement {
 
 /// The owner has a heartbeat, if it lives.
 fn judge_owner(situation: &Situation<'_>, known: &KnownRow, owner: &WorkerId) -> Judgement {
+    if mutant::is(Mutant::NeverTakeExpired) {
+        return Judgement::Leave;
+    }
     let take = Judgement::Do(Step::Take(known.lease.key.clone()));
     let check = situation.view.owner(owner).filter(|check| {
-        check.sent >= known.read_at && situation.now.since(check.sent) <= situation.check_ages_after
+        (check.sent >= known.read_at || mutant::is(Mutant::RowAfterHeartbeat))
+            && situation.now.since(check.sent) <= situation.check_ages_after
     });
     let found = check.map(|check| check.found);
     // Registration comes before every other write of a session, so an owner without an item is gone.
@@ -167,6 +173,9 @@ fn judge_owner(situation: &Situation<'_>, known: &KnownRow, owner: &WorkerId) ->
         .worker_expires(owner, situation.undisturbed_since);
     if let Some(expires) = expires.filter(|expires| situation.now < *expires) {
         return Judgement::Watch(owner.clone(), expires);
+    }
+    if mutant::is(Mutant::TakeWithoutOwnerCheck) && situation.liveness.heartbeat(owner).is_some() {
+        return take;
     }
     match (check, found) {
         (None, _) | (_, None) => Judgement::Do(Step::CheckOwner(owner.clone())),

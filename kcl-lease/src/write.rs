@@ -11,6 +11,7 @@ use crate::item::{Item, Value, attribute, entity};
 use crate::key::{LeaseKey, ShardId, WorkerId};
 use crate::leader_item::{HeartbeatAge, LEADER_KEY};
 use crate::lease::{NewLease, PendingCheckpoint, new_lease_item};
+use crate::mutant::{self, Mutant};
 use crate::stream_item::StreamItem;
 use crate::worker_item::WorkerItem;
 
@@ -205,7 +206,10 @@ pub fn heartbeat(
 pub fn delete_worker(worker: &WorkerId, heartbeat: u64) -> RowWrite {
     RowWrite {
         key: worker.as_str().to_owned(),
-        condition: vec![heartbeat_is(heartbeat)],
+        condition: match mutant::is(Mutant::DeleteWorkerUnconditional) {
+            true => Vec::new(),
+            false => vec![heartbeat_is(heartbeat)],
+        },
         change: Change::Delete,
     }
 }
@@ -271,13 +275,19 @@ pub fn put_stream(stream: &StreamItem) -> RowWrite {
 /// Creates a lease row, unless there is one. `counter` is the epoch milliseconds.
 #[must_use]
 pub fn create_lease(lease: &NewLease, counter: u64) -> RowWrite {
+    let counter = match mutant::is(Mutant::NewRowCounterZero) {
+        true => 0,
+        false => counter,
+    };
     put_if_absent(lease.key.as_str(), new_lease_item(lease, counter))
 }
 
 /// Write 3: takes a lease from the owner that was seen under the counter that was seen.
 #[must_use]
 pub fn take_owned(seen: &Held, me: &WorkerId) -> RowWrite {
-    update(seen.key.as_str(), held_by(seen), taken_by(me, seen.counter))
+    let condition = without(held_by(seen), Mutant::TakeWithoutCounter, attribute::COUNTER);
+    let condition = without(condition, Mutant::TakeWithoutOwner, attribute::OWNER);
+    update(seen.key.as_str(), condition, taken_by(me, seen.counter))
 }
 
 /// Write 4: takes a lease that nobody owned under the counter that was seen.
@@ -307,10 +317,10 @@ pub fn regrant(held: &Held) -> RowWrite {
 #[must_use]
 pub fn hand_over(held: &Held, to: &WorkerId, checkpoint: Option<&Checkpoint>) -> RowWrite {
     let mut edits = taken_by(to, held.counter);
-    if let Some(checkpoint) = checkpoint {
+    if let Some(checkpoint) = final_progress(checkpoint) {
         edits.extend(progress(checkpoint));
     }
-    update(held.key.as_str(), held_by(held), edits)
+    update(held.key.as_str(), given_away(held), edits)
 }
 
 /// Write 9: leaves the lease without owner. `checkpoint` is the final progress, `None` if the row already has it.
@@ -322,10 +332,10 @@ pub fn release(held: &Held, checkpoint: Option<&Checkpoint>) -> RowWrite {
         Edit::Remove(attribute::CHECKPOINT_OWNER),
         Edit::AddNumber(attribute::OWNER_SWITCHES, 1),
     ];
-    if let Some(checkpoint) = checkpoint {
+    if let Some(checkpoint) = final_progress(checkpoint) {
         edits.extend(progress(checkpoint));
     }
-    update(held.key.as_str(), held_by(held), edits)
+    update(held.key.as_str(), given_away(held), edits)
 }
 
 // --- leases: progress -----------------------------------------------------------------------------------------------
@@ -338,7 +348,14 @@ pub fn checkpoint(held: &Held, checkpoint: &Checkpoint) -> RowWrite {
         Edit::Set(attribute::OWNER_SWITCHES, Value::number(0)),
     ];
     edits.extend(progress(checkpoint));
-    update(held.key.as_str(), held_by(held), edits)
+    let condition = held_by(held);
+    let condition = without(condition, Mutant::CheckpointWithoutCounter, attribute::COUNTER);
+    let condition = without(condition, Mutant::CheckpointWithoutOwner, attribute::OWNER);
+    let condition = match mutant::is(Mutant::CheckpointUnconditional) {
+        true => vec![Term::Present(attribute::KEY)],
+        false => condition,
+    };
+    update(held.key.as_str(), condition, edits)
 }
 
 /// The first phase of a two-phase checkpoint: stores what is about to be committed, the checkpoint stays.
@@ -388,10 +405,14 @@ pub fn delete_finished(key: &LeaseKey, counter: u64) -> RowWrite {
     let finished = Value::text(Checkpoint::ShardEnd.text());
     RowWrite {
         key: key.as_str().to_owned(),
-        condition: vec![
-            Term::Equals(attribute::CHECKPOINT, finished),
-            counter_is(counter),
-        ],
+        condition: without(
+            vec![
+                Term::Equals(attribute::CHECKPOINT, finished),
+                counter_is(counter),
+            ],
+            Mutant::DeleteFinishedUnconditional,
+            attribute::CHECKPOINT,
+        ),
         change: Change::Delete,
     }
 }
@@ -436,6 +457,24 @@ fn held_by(held: &Held) -> Vec<Term> {
         counter_is(held.counter),
         Term::Equals(attribute::OWNER, owner),
     ]
+}
+
+/// The condition of giving a lease away.
+fn given_away(held: &Held) -> Vec<Term> {
+    let condition = held_by(held);
+    without(condition, Mutant::ReleaseWithoutCounter, attribute::COUNTER)
+}
+
+fn final_progress(checkpoint: Option<&Checkpoint>) -> Option<&Checkpoint> {
+    checkpoint.filter(|_| !mutant::is(Mutant::ReleaseWithoutCheckpoint))
+}
+
+/// The condition without what it says of `attribute`, if that rule is switched off.
+fn without(mut condition: Vec<Term>, rule: Mutant, attribute: Attribute) -> Vec<Term> {
+    if mutant::is(rule) {
+        condition.retain(|term| !matches!(term, Term::Equals(name, _) if *name == attribute));
+    }
+    condition
 }
 
 fn next_counter(counter: u64) -> Edit {
