@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kcl_checkpoint::Checkpoint;
+use kcl_lease::mutant::{self, Mutant};
 use kcl_lease::retry::RetrySchedule;
 use kcl_lease::{GrantError, ListedShard, LossReason, ShardId};
 use tokio::time::Instant;
@@ -120,6 +121,11 @@ impl ShardTask {
             match self.next(&mut deliveries).await? {
                 Next::Delivery(delivery) => {
                     self.set_at_tip(false);
+                    if let Some(end) = &delivery.end
+                        && mutant::is(Mutant::EndShardEarly)
+                    {
+                        return self.finish(end.children.clone()).await;
+                    }
                     self.deliver(&delivery).await?;
                     if let Some(end) = delivery.end {
                         return self.finish(end.children).await;
@@ -200,6 +206,9 @@ impl ShardTask {
                 return ControlFlow::Continue(());
             }
             self.progress.deliver(&last);
+            if mutant::is(Mutant::CheckpointAhead) {
+                self.progress.complete_all();
+            }
             let count = range.len();
             let input = ProcessRecordsInput {
                 shard: self.shard.clone(),
@@ -223,6 +232,10 @@ impl ShardTask {
                         .add(count as u64);
                     return ControlFlow::Continue(());
                 }
+                Err(_) if mutant::is(Mutant::SkipFailedBatch) => {
+                    self.progress.complete_all();
+                    return ControlFlow::Continue(());
+                }
                 Err(failure) => {
                     self.progress.fail();
                     self.after_failure("process_records", &failure, attempt, &mut schedule)
@@ -241,7 +254,9 @@ impl ShardTask {
             deadline = self.context.stop.begun() => return ControlFlow::Break(Stopped::Draining(deadline)),
             permit = permit(&self.context.calls) => permit,
         };
-        self.may_deliver().await?;
+        if !mutant::is(Mutant::DeliverWithoutCheck) {
+            self.may_deliver().await?;
+        }
         ControlFlow::Continue(permit)
     }
 

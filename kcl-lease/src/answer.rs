@@ -46,8 +46,8 @@ pub(crate) fn judge(
         return Verdict::Lost(LossReason::RowUnreadable);
     };
     let one_bump = Some(row.counter) == counter.checked_add(1);
-    let one_bump = (one_bump || mutant::is(Mutant::RecoverOnOwnerOnly))
-        && !mutant::is(Mutant::NeverRecover);
+    let one_bump =
+        (one_bump || mutant::is(Mutant::RecoverOnOwnerOnly)) && !mutant::is(Mutant::NeverRecover);
     match row.owner {
         Some(owner) if owner == *me && one_bump => Verdict::Mine(Box::new(Mine {
             counter: row.counter,

@@ -336,9 +336,7 @@ pub(crate) fn is_deletable<'a>(
     if mutant::is(Mutant::NeverDeleteFinished) {
         return false;
     }
-    lease.is_finished()
-        && (followed || mutant::is(Mutant::DeleteFinishedEarly))
-        && parents_gone
+    lease.is_finished() && (followed || mutant::is(Mutant::DeleteFinishedEarly)) && parents_gone
 }
 
 #[cfg(test)]

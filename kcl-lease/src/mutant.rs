@@ -68,7 +68,6 @@ mutants! {
     RecoverOnOwnerOnly, Safety, "A failed condition counts as a lost answer whenever the row names me.";
     NeverRecover, Liveness, "A lost answer is taken for a lost lease.";
     RecoveredConfirmsNow, Safety, "A recovered answer confirms from the last call's send time.";
-    UnresolvedReleaseDelivers, Safety, "A lease whose release was not answered is delivered on.";
 
     DeadlineIgnored, Safety, "A holder delivers after its own deadline.";
     DeadlineFromAnswer, Safety, "The deadline counts from the answer to a heartbeat.";
@@ -90,15 +89,13 @@ mutants! {
     MergeChildEarly, Safety, "A merge's child gets its row although the other parent has none.";
     AbsentParentIsDone, Safety, "A parent without a row counts as finished.";
     ChildBeforeParents, Safety, "A child starts before its parents ended.";
-    ShardEndBeforeChildren, Safety, "SHARD_END is stored before the children's rows.";
-    NoRepairOfChildren, Redundant, "Missing rows of children are not made from a listing.";
+    ShardEndBeforeChildren, Safety, "SHARD_END is stored without the children's rows.";
 
     CheckpointAhead, Safety, "The checkpoint covers what is being processed.";
     SkipFailedBatch, Safety, "A batch that the processor refused is skipped.";
     EndShardEarly, Safety, "A shard counts as ended when its last record was read.";
     SkipAfterExpiredIterator, Safety, "After an expired iterator one record too many is passed over.";
-    StartAtTrimHorizon, Safety, "A granted shard is read from its oldest record.";
-    DeliverAfterLoss, Safety, "A task whose lease was lost delivers on.";
+    DeliverWithoutCheck, Safety, "Records are delivered without a look at the lease.";
     NewTaskBesideOld, Safety, "A new grant's task starts beside the old one of the same shard.";
 }
 

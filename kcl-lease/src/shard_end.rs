@@ -132,10 +132,14 @@ impl ShardEnd {
             .map(|c| c.shard.shard_id.clone())
             .collect();
         let mut writes = vec![(Part::Parent, write::shard_end(held, &ids))];
+        if mutant::is(Mutant::ShardEndBeforeChildren) {
+            return writes;
+        }
         let mut checked = BTreeSet::new();
         for (number, child) in self.children.iter().enumerate() {
             if let Some(other) = child.merged_with.as_ref().filter(|_| !child.has_row)
                 && checked.insert(&other.key)
+                && !mutant::is(Mutant::MergeChildEarly)
             {
                 let check = match other.has_row {
                     true => write::check_exists(&other.key),

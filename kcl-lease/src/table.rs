@@ -61,9 +61,9 @@ pub enum Consistency {
     Strong,
 }
 
-/// Where the next page of a scan begins.
+/// Where the next page of a scan begins: the key of the item before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScanToken(pub(crate) Item);
+pub struct ScanToken(pub Item);
 
 /// One page of a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -285,7 +285,11 @@ pub fn create_lease(lease: &NewLease, counter: u64) -> RowWrite {
 /// Write 3: takes a lease from the owner that was seen under the counter that was seen.
 #[must_use]
 pub fn take_owned(seen: &Held, me: &WorkerId) -> RowWrite {
-    let condition = without(held_by(seen), Mutant::TakeWithoutCounter, attribute::COUNTER);
+    let condition = without(
+        held_by(seen),
+        Mutant::TakeWithoutCounter,
+        attribute::COUNTER,
+    );
     let condition = without(condition, Mutant::TakeWithoutOwner, attribute::OWNER);
     update(seen.key.as_str(), condition, taken_by(me, seen.counter))
 }
@@ -349,7 +353,11 @@ pub fn checkpoint(held: &Held, checkpoint: &Checkpoint) -> RowWrite {
     ];
     edits.extend(progress(checkpoint));
     let condition = held_by(held);
-    let condition = without(condition, Mutant::CheckpointWithoutCounter, attribute::COUNTER);
+    let condition = without(
+        condition,
+        Mutant::CheckpointWithoutCounter,
+        attribute::COUNTER,
+    );
     let condition = without(condition, Mutant::CheckpointWithoutOwner, attribute::OWNER);
     let condition = match mutant::is(Mutant::CheckpointUnconditional) {
         true => vec![Term::Present(attribute::KEY)],

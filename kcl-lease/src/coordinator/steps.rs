@@ -8,6 +8,7 @@ use super::event::CoordinatorEvent;
 use crate::item::Item;
 use crate::key::{LeaseKey, WorkerId};
 use crate::lease::Lease;
+use crate::mutant::{self, Mutant};
 use crate::runtime::Moment;
 use crate::table::{Consistency, Written};
 use crate::take::{self, Judgement, Situation, Step};
@@ -94,9 +95,13 @@ impl Driver {
                 let Some(known) = self.view.row(&key) else {
                     return;
                 };
-                if take::judge(&situation, known) != Judgement::Do(step) {
+                if take::judge(&situation, known) != Judgement::Do(step.clone()) {
                     self.replan = true;
                     return;
+                }
+                if mutant::is(Mutant::StartWithoutAccept) && matches!(step, Step::Accept(_)) {
+                    let lease = known.lease.clone();
+                    return self.grant(lease, now, now);
                 }
                 let write = take_write(&known.lease, situation.me);
                 let session = situation.me.clone();
@@ -126,8 +131,12 @@ impl Driver {
         match step {
             Step::CheckOwner(worker) => {
                 let key = worker.as_str().to_owned();
+                let consistency = match mutant::is(Mutant::ExpiredOnEventualRead) {
+                    true => Consistency::Eventual,
+                    false => Consistency::Strong,
+                };
                 self.calls
-                    .get(key, Consistency::Strong, move |result| Answer::Owner {
+                    .get(key, consistency, move |result| Answer::Owner {
                         worker,
                         sent: now,
                         result,

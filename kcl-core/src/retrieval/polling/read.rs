@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kcl_lease::mutant::{self, Mutant};
 use kcl_lease::runtime::Moment;
 
 use super::Poller;
@@ -45,6 +46,9 @@ impl Poller {
 
     async fn new_iterator(&mut self) -> Result<ShardIterator, SourceError> {
         let from = match &self.fetched_through {
+            Some(_) if mutant::is(Mutant::SkipAfterExpiredIterator) => {
+                StartPosition::AtTimestamp(self.polling.runtime.wall_time())
+            }
             Some(last) => StartPosition::AfterSequenceNumber(last.clone()),
             None => self.read.start.clone(),
         };
