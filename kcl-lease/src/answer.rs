@@ -10,14 +10,13 @@ use crate::grant::LossReason;
 use crate::item::Item;
 use crate::key::WorkerId;
 use crate::lease::{Lease, PendingCheckpoint};
-use crate::mutant::{self, Mutant};
 
 /// What a holder learns from the row that made its write fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// One of the holder's own writes was applied: the lease is still its.
     Mine(Box<Mine>),
-    /// The holder's own release was applied.
+    /// The holder's own release or hand-over was applied.
     Released,
     /// The lease is not the holder's any more.
     Lost(LossReason),
@@ -31,13 +30,24 @@ pub(crate) struct Mine {
     pub(crate) pending: Option<PendingCheckpoint>,
 }
 
-/// Judges the row `found` that made a write under `counter` by `me` fail. `release_unresolved` says that a release was
-/// sent under this counter and that its outcome is not known.
+/// What the holder sent under the counter whose outcome it does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Given<'a> {
+    /// Nothing that ends its grant.
+    No,
+    /// A release.
+    Up,
+    /// A hand-over to this worker.
+    To(&'a WorkerId),
+}
+
+/// Judges the row `found` that made a write under `counter` by `me` fail. `given` says whether a release or hand-over
+/// was sent under this counter.
 pub(crate) fn judge(
     found: Option<&Item>,
     me: &WorkerId,
     counter: u64,
-    release_unresolved: bool,
+    given: Given<'_>,
 ) -> Verdict {
     let Some(item) = found else {
         return Verdict::Lost(LossReason::RowMissing);
@@ -46,15 +56,14 @@ pub(crate) fn judge(
         return Verdict::Lost(LossReason::RowUnreadable);
     };
     let one_bump = Some(row.counter) == counter.checked_add(1);
-    let one_bump =
-        (one_bump || mutant::is(Mutant::RecoverOnOwnerOnly)) && !mutant::is(Mutant::NeverRecover);
     match row.owner {
+        Some(owner) if one_bump && given == Given::To(&owner) => Verdict::Released,
         Some(owner) if owner == *me && one_bump => Verdict::Mine(Box::new(Mine {
             counter: row.counter,
             checkpoint: row.checkpoint,
             pending: row.pending,
         })),
-        None if one_bump && release_unresolved => Verdict::Released,
+        None if one_bump && given == Given::Up => Verdict::Released,
         _ => Verdict::Lost(LossReason::Taken),
     }
 }
@@ -84,7 +93,7 @@ mod tests {
             (Some("w/2"), 8, false),
             (None, 8, false),
         ] {
-            let verdict = judge(Some(&row(owner, counter)), &me, 7, false);
+            let verdict = judge(Some(&row(owner, counter)), &me, 7, Given::No);
             match mine {
                 true => assert!(matches!(verdict, Verdict::Mine(mine) if mine.counter == 8)),
                 false => assert_eq!(verdict, lost, "{owner:?} {counter}"),
@@ -95,30 +104,49 @@ mod tests {
     #[test]
     fn a_row_without_owner_is_released_only_if_a_release_was_sent() {
         let me = WorkerId::from("w/1");
-        assert_eq!(judge(Some(&row(None, 8)), &me, 7, true), Verdict::Released);
-        for (counter, sent) in [(8, false), (9, true), (7, true)] {
+        assert_eq!(judge(Some(&row(None, 8)), &me, 7, Given::Up), Verdict::Released);
+        let other = WorkerId::from("w/2");
+        for (counter, given) in [
+            (8, Given::No),
+            (8, Given::To(&other)),
+            (9, Given::Up),
+            (7, Given::Up),
+        ] {
             assert_eq!(
-                judge(Some(&row(None, counter)), &me, 7, sent),
+                judge(Some(&row(None, counter)), &me, 7, given),
                 Verdict::Lost(LossReason::Taken)
             );
         }
     }
 
     #[test]
+    fn a_row_of_the_next_owner_is_handed_over_only_if_that_was_sent_and_nothing_else_happened() {
+        let (me, next) = (WorkerId::from("w/1"), WorkerId::from("w/2"));
+        let judge = |owner, counter, given| judge(Some(&row(Some(owner), counter)), &me, 7, given);
+        assert_eq!(judge("w/2", 8, Given::To(&next)), Verdict::Released);
+        let lost = Verdict::Lost(LossReason::Taken);
+        assert_eq!(judge("w/2", 8, Given::No), lost);
+        assert_eq!(judge("w/2", 8, Given::Up), lost);
+        assert_eq!(judge("w/3", 8, Given::To(&next)), lost);
+        // Accepted already, or taken away and back: the holder cannot tell.
+        assert_eq!(judge("w/2", 9, Given::To(&next)), lost);
+    }
+
+    #[test]
     fn a_missing_or_unreadable_row_is_lost() {
         let me = WorkerId::from("w/1");
         assert_eq!(
-            judge(None, &me, 7, true),
+            judge(None, &me, 7, Given::Up),
             Verdict::Lost(LossReason::RowMissing)
         );
         let mut broken = row(Some("w/1"), 8);
         broken.insert(attribute::COUNTER.to_owned(), Value::text("8"));
         assert_eq!(
-            judge(Some(&broken), &me, 7, true),
+            judge(Some(&broken), &me, 7, Given::Up),
             Verdict::Lost(LossReason::RowUnreadable)
         );
         assert_eq!(
-            judge(Some(&row(Some("w/1"), 0)), &me, u64::MAX, true),
+            judge(Some(&row(Some("w/1"), 0)), &me, u64::MAX, Given::Up),
             Verdict::Lost(LossReason::Taken)
         );
     }

@@ -32,8 +32,8 @@ pub enum LossReason {
         "the worker's session ended because its item in the lease table was deleted or replaced"
     )]
     SessionOver,
-    /// The holder released the lease.
-    #[error("the holder released the lease")]
+    /// The holder released the lease or handed it over.
+    #[error("the holder released the lease or handed it over")]
     Released,
     /// The holder finished the shard.
     #[error("the holder finished the shard")]
@@ -136,7 +136,18 @@ struct GrantState {
     confirmed: Moment,
     epoch: u64,
     releasing: bool,
+    recall: Option<Recall>,
     loss: Option<LossReason>,
+}
+
+/// Why a holder is asked to give its lease away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Recall {
+    /// The worker stops.
+    WorkerStops,
+    /// Another worker has fewer leases.
+    Rebalance,
 }
 
 /// Where the answer to a holder's request goes.
@@ -230,6 +241,27 @@ impl Grant {
         }
     }
 
+    /// Waits until the holder should stop, store what is complete and [release](Self::release) the lease. Until then it
+    /// may go on. Never resolves if the grant ends in another way.
+    ///
+    /// # Cancellation
+    /// Safe to drop at any time.
+    pub async fn recalled(&self) -> Recall {
+        let mut state = self.0.state.subscribe();
+        let recalled = state.wait_for(|state| state.recall.is_some()).await;
+        match recalled.ok().and_then(|state| state.recall) {
+            Some(recall) => recall,
+            // The sender is in `self`, so this cannot happen; waiting for ever is the harmless answer.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Why the holder was asked to give the lease away, if it was.
+    #[must_use]
+    pub fn recall(&self) -> Option<Recall> {
+        self.0.state.borrow().recall
+    }
+
     /// Waits until records may be given to the processor: at once while the grant is current, else until it was granted
     /// again after a lapse.
     ///
@@ -290,7 +322,8 @@ impl Grant {
             .await
     }
 
-    /// Stores the final progress and leaves the lease to whoever wants it. The grant is not current from now on.
+    /// Stores the final progress and gives the lease away: after a [recall](Self::recalled) to the worker that was chosen
+    /// to go on, else to whoever wants it. The grant is not current from now on.
     ///
     /// # Errors
     /// As [`checkpoint`](Self::checkpoint). While the error [is retryable](GrantError::is_retryable), calling again
@@ -373,6 +406,7 @@ impl GrantShared {
             confirmed,
             epoch: lease.counter,
             releasing: false,
+            recall: None,
             loss: None,
         };
         Self {
@@ -403,6 +437,13 @@ impl GrantShared {
                 state.epoch = counter;
             }
             state.confirmed = state.confirmed.max(confirmed);
+        });
+    }
+
+    /// Asks the holder to give the lease away.
+    pub(crate) fn recall(&self, reason: Recall) {
+        self.state.send_modify(|state| {
+            state.recall.get_or_insert(reason);
         });
     }
 

@@ -38,8 +38,8 @@ struct Waiting {
 pub(crate) enum Fate {
     /// It is still held.
     Held,
-    /// It was released; the row is as the lease says.
-    Released,
+    /// It was released, or handed over to `to`; the row is as the lease says.
+    Released { to: Option<WorkerId> },
     /// The shard is finished.
     Ended(ShardEnd),
     /// It is lost.
@@ -90,10 +90,16 @@ impl HeldLease {
         self.waiting.prepare.push((pending, reply));
     }
 
-    pub(crate) fn want_release(&mut self, asked: Option<Checkpoint>, reply: Option<Reply<()>>) {
+    /// The holder gives the lease away: to `to`, or to whoever takes it.
+    pub(crate) fn want_release(
+        &mut self,
+        asked: Option<Checkpoint>,
+        to: Option<WorkerId>,
+        reply: Option<Reply<()>>,
+    ) {
         self.shared.begin_release();
         // Whoever is not told of a release learns that the grant is over.
-        if self.core.want_release(asked) {
+        if self.core.want_release(asked, to) {
             self.waiting.release.extend(reply);
         }
     }
@@ -137,10 +143,10 @@ impl HeldLease {
                 self.waiting.answer_all(&error);
                 Fate::Held
             }
-            Turn::Released => {
+            Turn::Released { to } => {
                 accept(&mut self.waiting.release, &());
                 self.end(LossReason::Released);
-                Fate::Released
+                Fate::Released { to }
             }
             Turn::Ended(plan) => {
                 accept(&mut self.waiting.end, &plan.outcome());

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use kcl_checkpoint::Checkpoint;
 
-use crate::answer::{Mine, Verdict, judge};
+use crate::answer::{Given, Mine, Verdict, judge};
 use crate::grant::{GrantError, LossReason};
 use crate::item::Item;
+use crate::key::WorkerId;
 use crate::lease::PendingCheckpoint;
-use crate::mutant::{self, Mutant};
 use crate::runtime::Moment;
 use crate::session::Validity;
 use crate::shard_end::{Part, Reaction, ShardEnd};
@@ -61,7 +61,11 @@ struct Unresolved {
 /// How the holder wants to end its grant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Ending {
-    Release(Option<Checkpoint>),
+    Release {
+        checkpoint: Option<Checkpoint>,
+        /// The next owner; none if the lease is left to whoever takes it.
+        to: Option<WorkerId>,
+    },
     Shard(ShardEnd),
 }
 
@@ -109,8 +113,8 @@ pub(crate) enum Turn {
     Confirmed { confirmed: Moment },
     /// The write is tried again later.
     Delayed(GrantError),
-    /// The lease was released.
-    Released,
+    /// The lease was released, or handed over to `to`.
+    Released { to: Option<WorkerId> },
     /// The shard is finished.
     Ended(ShardEnd),
     /// The lease is lost.
@@ -183,21 +187,35 @@ impl HeldCore {
         self.prepare = Some(pending);
     }
 
-    /// Asks for a release. Returns whether that is how the grant will end: the end of the shard is the better release.
-    pub(crate) fn want_release(&mut self, asked: Option<Checkpoint>) -> bool {
+    /// Asks for a release, or for a hand-over to `to`. Returns whether that is how the grant will end: the end of the shard
+    /// is the better release. The first request decides about the next owner, so that an unanswered write has one only.
+    pub(crate) fn want_release(&mut self, asked: Option<Checkpoint>, to: Option<WorkerId>) -> bool {
         match &mut self.ending {
-            Some(Ending::Release(checkpoint)) => *checkpoint = asked.max(checkpoint.take()),
+            Some(Ending::Release { checkpoint, .. }) => *checkpoint = asked.max(checkpoint.take()),
             Some(Ending::Shard(_)) => return false,
-            None => self.ending = Some(Ending::Release(asked)),
+            None => {
+                self.ending = Some(Ending::Release {
+                    checkpoint: asked,
+                    to,
+                });
+            }
         }
         true
+    }
+
+    /// The worker to which the lease is handed over.
+    pub(crate) fn next_owner(&self) -> Option<&WorkerId> {
+        match &self.ending {
+            Some(Ending::Release { to, .. }) => to.as_ref(),
+            _ => None,
+        }
     }
 
     /// Asks for the end of the shard. Returns whether that is how the grant will end.
     pub(crate) fn want_end(&mut self, plan: ShardEnd) -> bool {
         match &self.ending {
             Some(Ending::Shard(_)) => {}
-            Some(Ending::Release(_)) => return false,
+            Some(Ending::Release { .. }) => return false,
             None => self.ending = Some(Ending::Shard(plan)),
         }
         true
@@ -228,7 +246,10 @@ impl HeldCore {
             (Intent::Regrant, _) => Request::Write(write::regrant(&self.held)),
             (Intent::Checkpoint(to), _) => Request::Write(write::checkpoint(&self.held, to)),
             (Intent::Prepare(pending), _) => Request::Write(write::prepare(&self.held, pending)),
-            (Intent::Release(to), _) => Request::Write(write::release(&self.held, to.as_ref())),
+            (Intent::Release(at), _) => Request::Write(match self.next_owner() {
+                Some(to) => write::hand_over(&self.held, to, at.as_ref()),
+                None => write::release(&self.held, at.as_ref()),
+            }),
         };
         self.retry_at = None;
         self.flight = Some(Flight {
@@ -244,7 +265,7 @@ impl HeldCore {
         let valid = now < validity.deadline;
         let lapsed = self.confirmed < validity.chain_start;
         match &self.ending {
-            Some(Ending::Release(checkpoint)) => {
+            Some(Ending::Release { checkpoint, .. }) => {
                 let unresolved = self.unresolved.is_some_and(|u| u.release);
                 // Giving a lease away is for its holder only: after a lapse the row has to confirm that first. A release
                 // that may be applied already is resolved by sending it again.
@@ -325,10 +346,15 @@ impl HeldCore {
     }
 
     fn refused(&mut self, flight: &Flight, found: Option<&Item>) -> Turn {
-        let release_unresolved = matches!(flight.intent, Intent::Release(_))
+        let released = matches!(flight.intent, Intent::Release(_))
             || self.unresolved.is_some_and(|u| u.release);
+        let given = match (released, self.next_owner()) {
+            (false, _) => Given::No,
+            (true, None) => Given::Up,
+            (true, Some(to)) => Given::To(to),
+        };
         let held = &self.held;
-        match judge(found, &held.owner, held.counter, release_unresolved) {
+        match judge(found, &held.owner, held.counter, given) {
             Verdict::Mine(mine) => self.recovered(flight, *mine),
             Verdict::Released => {
                 self.held.counter = self.held.counter.saturating_add(1);
@@ -340,10 +366,7 @@ impl HeldCore {
 
     /// One of our writes was applied, it is not known when: only the send time of the earliest one counts.
     fn recovered(&mut self, flight: &Flight, mine: Mine) -> Turn {
-        let earliest = match (self.unresolved, mutant::is(Mutant::RecoveredConfirmsNow)) {
-            (Some(unresolved), false) => unresolved.since,
-            _ => flight.sent,
-        };
+        let earliest = self.unresolved.map_or(flight.sent, |u| u.since);
         self.committed = mine.checkpoint;
         self.pending = mine.pending;
         let ends = matches!(self.ending, Some(Ending::Shard(_)));
@@ -414,8 +437,10 @@ impl HeldCore {
     // --- ends ---------------------------------------------------------------------------------------------------
 
     fn released(&mut self) -> Turn {
-        self.ending = None;
-        Turn::Released
+        match self.ending.take() {
+            Some(Ending::Release { to, .. }) => Turn::Released { to },
+            _ => Turn::Released { to: None },
+        }
     }
 
     fn ended(&mut self) -> Turn {

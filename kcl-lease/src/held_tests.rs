@@ -207,7 +207,7 @@ async fn a_recovered_re_grant_counts_from_the_earliest_unresolved_write() {
 #[tokio::test(start_paused = true)]
 async fn a_release_after_a_lapse_waits_for_the_re_grant() {
     let mut scene = Scene::new();
-    scene.held.want_release(Some(at(8)), None);
+    scene.held.want_release(Some(at(8)), None, None);
     assert!(scene.send(10_000).is_none(), "the session is not valid");
     scene.lapse(12_000);
     let (attempt, write) = scene.send(12_001).unwrap();
@@ -220,7 +220,7 @@ async fn a_release_after_a_lapse_waits_for_the_re_grant() {
     );
     assert!(matches!(
         scene.answer(attempt, Response::Applied, 12_020),
-        Fate::Released
+        Fate::Released { .. }
     ));
 }
 
@@ -228,7 +228,7 @@ async fn a_release_after_a_lapse_waits_for_the_re_grant() {
 async fn an_unanswered_release_is_sent_again_and_found_applied() {
     let mut scene = Scene::new();
     let _asked = scene.want(8);
-    scene.held.want_release(None, None);
+    scene.held.want_release(None, None, None);
     let (attempt, write) = scene.send(0).unwrap();
     // The release carries the checkpoint that was wanted.
     assert_eq!(write, write::release(&held_under(COUNTER), Some(&at(8))));
@@ -241,8 +241,31 @@ async fn an_unanswered_release_is_sent_again_and_found_applied() {
     let found = Response::Refused(row(None, COUNTER + 1, at(8)));
     assert!(matches!(
         scene.answer(attempt, found, 12_010),
-        Fate::Released
+        Fate::Released { .. }
     ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unanswered_hand_over_is_sent_again_to_the_same_worker_and_found_applied() {
+    let next = WorkerId::from("w/next");
+    let mut scene = Scene::new();
+    scene.held.want_release(Some(at(8)), Some(next.clone()), None);
+    // Who asks later waits for the same hand-over.
+    scene.held.want_release(Some(at(9)), None, None);
+    let (attempt, write) = scene.send(0).unwrap();
+    assert_eq!(
+        write,
+        write::hand_over(&held_under(COUNTER), &next, Some(&at(9)))
+    );
+    scene.unknown(attempt, 1_700);
+    let (attempt, write) = scene.send(2_700).unwrap();
+    assert_eq!(
+        write,
+        write::hand_over(&held_under(COUNTER), &next, Some(&at(9)))
+    );
+    let found = Response::Refused(row(Some("w/next"), COUNTER + 1, at(9)));
+    let fate = scene.answer(attempt, found, 2_710);
+    assert!(matches!(fate, Fate::Released { to: Some(to) } if to == next));
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,11 +26,6 @@ mod liveness;
 mod memory;
 #[doc(hidden)]
 pub mod mutant;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the driver that leads builds on it")
-)]
-mod planner;
 pub mod retry;
 mod row;
 mod row_reader;
@@ -50,7 +45,7 @@ pub use coordinator::{
     Coordinator, CoordinatorError, CoordinatorEvent, CoordinatorHandle, CoordinatorOptions,
     OpenedStream, StreamIdentity, SyncOutcome,
 };
-pub use grant::{Grant, GrantError, LossReason, ShardEndOutcome};
+pub use grant::{Grant, GrantError, LossReason, Recall, ShardEndOutcome};
 pub use graph::ListingError;
 pub use key::{
     HashKeyRange, InvalidHashKeyRange, InvalidWorkerName, LeaseKey, MAX_WORKER_NAME, ShardId,

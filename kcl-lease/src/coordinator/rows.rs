@@ -9,7 +9,6 @@ use crate::grant::{Grant, GrantError, GrantRequest, GrantShared, LossReason};
 use crate::held::{Fate, HeldLease, Request, Response};
 use crate::key::LeaseKey;
 use crate::lease::Lease;
-use crate::mutant::{self, Mutant};
 use crate::runtime::Moment;
 use crate::shard_end::ShardEnd;
 use crate::table::{Consistency, Transacted, Written};
@@ -17,10 +16,6 @@ use crate::table::{Consistency, Transacted, Written};
 impl Driver {
     /// Holds a lease that was just granted. `None` if it is given back at once because the worker is stopping.
     pub(super) fn hold(&mut self, lease: Lease, sent: Moment) -> Option<Grant> {
-        let sent = match mutant::is(Mutant::GrantAcrossLapse) {
-            true => self.runtime.now(),
-            false => sent,
-        };
         let running = self.running()?;
         let me = running.session.id.clone();
         let validity = running.validity.subscribe();
@@ -37,7 +32,7 @@ impl Driver {
         ));
         let mut held = HeldLease::new(Arc::clone(&shared), me, sent);
         if self.draining {
-            held.want_release(None, None);
+            held.want_release(None, None, None);
         }
         self.busy.insert(key.clone());
         self.held.insert(key.clone(), held);
@@ -58,7 +53,7 @@ impl Driver {
         match request {
             GrantRequest::Checkpoint(checkpoint, reply) => held.want_checkpoint(checkpoint, reply),
             GrantRequest::Prepare(pending, reply) => held.want_prepare(pending, reply),
-            GrantRequest::Release(checkpoint, reply) => held.want_release(checkpoint, Some(reply)),
+            GrantRequest::Release(checkpoint, reply) => held.want_release(checkpoint, None, Some(reply)),
             GrantRequest::EndShard(children, reply) => {
                 match ShardEnd::new(key, children, |other| view.has_row(other)) {
                     Ok(plan) => held.want_end(plan, reply),
@@ -131,7 +126,7 @@ impl Driver {
             Fate::Held => {
                 self.dirty.insert(key.clone());
             }
-            Fate::Released => self.on_released(key, now),
+            Fate::Released { .. } => self.on_released(key, now),
             Fate::Ended(plan) => self.on_ended(key, &plan, now),
             Fate::Lost(reason) => self.on_lost(key, reason),
         }
