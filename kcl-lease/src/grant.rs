@@ -15,7 +15,7 @@ use crate::runtime::{Moment, Runtime};
 use crate::session::Validity;
 
 /// Why a grant is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum LossReason {
     /// Another worker owns the lease, or its row was changed by somebody else.
@@ -131,8 +131,9 @@ pub(crate) struct GrantShared {
     commands: mpsc::UnboundedSender<Command>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct GrantState {
+/// Whether the grant may be used, and under which token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct GrantState {
     confirmed: Moment,
     epoch: u64,
     releasing: bool,
@@ -140,8 +141,39 @@ struct GrantState {
     loss: Option<LossReason>,
 }
 
+impl GrantState {
+    /// A lease that was granted under `counter` by a write that was sent at `confirmed`.
+    pub(crate) fn new(counter: u64, confirmed: Moment) -> Self {
+        Self {
+            confirmed,
+            epoch: counter,
+            releasing: false,
+            recall: None,
+            loss: None,
+        }
+    }
+
+    /// Notes that the lease is held under `counter`, confirmed by a write that was sent at `confirmed`. A grant that had
+    /// lapsed goes on under a new token.
+    pub(crate) fn confirm(&mut self, confirmed: Moment, counter: u64, chain_start: Moment) {
+        if self.confirmed < chain_start && confirmed >= chain_start {
+            self.epoch = counter;
+        }
+        self.confirmed = self.confirmed.max(confirmed);
+    }
+
+    pub(crate) fn begin_release(&mut self) {
+        self.releasing = true;
+    }
+
+    /// Whether records may be given to the processor.
+    pub(crate) fn is_current(&self, validity: Validity, now: Moment) -> bool {
+        self.loss.is_none() && !self.releasing && validity.allows(self.confirmed, now)
+    }
+}
+
 /// Why a holder is asked to give its lease away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Recall {
     /// The worker stops.
@@ -402,13 +434,7 @@ impl GrantShared {
         validity: watch::Receiver<Validity>,
         commands: mpsc::UnboundedSender<Command>,
     ) -> Self {
-        let state = GrantState {
-            confirmed,
-            epoch: lease.counter,
-            releasing: false,
-            recall: None,
-            loss: None,
-        };
+        let state = GrantState::new(lease.counter, confirmed);
         Self {
             key: lease.key.clone(),
             shard: lease.key.shard(),
@@ -429,15 +455,10 @@ impl GrantShared {
         &self.lease
     }
 
-    /// Notes that the lease is held under `counter`, confirmed by a write that was sent at `confirmed`. A grant that had
-    /// lapsed goes on under a new token.
+    /// As [`GrantState::confirm`].
     pub(crate) fn confirm(&self, confirmed: Moment, counter: u64, chain_start: Moment) {
-        self.state.send_modify(|state| {
-            if state.confirmed < chain_start && confirmed >= chain_start {
-                state.epoch = counter;
-            }
-            state.confirmed = state.confirmed.max(confirmed);
-        });
+        self.state
+            .send_modify(|state| state.confirm(confirmed, counter, chain_start));
     }
 
     /// Asks the holder to give the lease away.
@@ -448,7 +469,7 @@ impl GrantShared {
     }
 
     pub(crate) fn begin_release(&self) {
-        self.state.send_modify(|state| state.releasing = true);
+        self.state.send_modify(GrantState::begin_release);
     }
 
     pub(crate) fn end(&self, reason: LossReason) {
@@ -460,10 +481,7 @@ impl GrantShared {
     fn is_current(&self) -> bool {
         let state = *self.state.borrow();
         let validity = *self.validity.borrow();
-        state.loss.is_none()
-            && !state.releasing
-            && validity.allows(state.confirmed, self.runtime.now())
-            && !self.is_orphaned()
+        state.is_current(validity, self.runtime.now()) && !self.is_orphaned()
     }
 
     /// Coordination is gone: its end of the channel is dropped.

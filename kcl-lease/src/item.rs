@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub type Item = BTreeMap<String, Value>;
 
 /// The value of an attribute, one variant for each DynamoDB type.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Value {
     /// Text.
     S(String),

@@ -1,6 +1,7 @@
 //! Shard leases: the DynamoDB table, worker sessions, and the graph of shards.
 
 mod answer;
+mod apply;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod coordinator;

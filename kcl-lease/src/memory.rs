@@ -1,18 +1,19 @@
 //! The lease table in memory, for tests of everything above it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::apply::{Effect, apply};
 use crate::item::{Item, Value, attribute};
 use crate::table::{
     Consistency, LeaseTable, Prepared, Refusal, ScanPage, ScanToken, TableError, TableErrorKind,
     Transacted, Written,
 };
-use crate::write::{Change, Edit, RowWrite, Term, validate_transaction};
+use crate::write::{Change, RowWrite, validate_transaction};
 
 const TABLE: &str = "in memory";
 /// Small, so that tests meet more than one page.
@@ -147,12 +148,13 @@ fn write_one(
         return Err(invalid("a check is for transactions only"));
     }
     let found = items.get(&write.key);
-    if !holds(&write.condition, found) {
-        return Ok(Written::Refused(found.cloned()));
+    match apply(&write, found).map_err(invalid)? {
+        Effect::Refused => Ok(Written::Refused(found.cloned())),
+        Effect::Applied(after) => {
+            store(items, write.key, after.clone());
+            Ok(Written::Applied(after.unwrap_or_default()))
+        }
     }
-    let after = change(&write, found).map_err(invalid)?;
-    store(items, write.key, after.clone());
-    Ok(Written::Applied(after.unwrap_or_default()))
 }
 
 fn write_all(
@@ -164,12 +166,12 @@ fn write_all(
     let mut changed = Vec::new();
     for write in writes {
         let found = items.get(&write.key);
-        if holds(&write.condition, found) {
-            let after = change(&write, found).map_err(invalid)?;
-            changed.push((write.key, after));
-            refusals.push(Refusal::None);
-        } else {
-            refusals.push(Refusal::Condition(found.cloned()));
+        match apply(&write, found).map_err(invalid)? {
+            Effect::Applied(after) => {
+                changed.push((write.key, after));
+                refusals.push(Refusal::None);
+            }
+            Effect::Refused => refusals.push(Refusal::Condition(found.cloned())),
         }
     }
     if refusals.iter().any(|refusal| *refusal != Refusal::None) {
@@ -192,67 +194,6 @@ fn invalid(reason: impl Into<String>) -> TableErrorKind {
     TableErrorKind::Invalid {
         reason: reason.into(),
     }
-}
-
-fn holds(condition: &[Term], item: Option<&Item>) -> bool {
-    let value = |name: &str| item.and_then(|item| item.get(name));
-    condition.iter().all(|term| match term {
-        Term::Absent(name) => value(name).is_none(),
-        Term::Present(name) => value(name).is_some(),
-        Term::Equals(name, wanted) => value(name) == Some(wanted),
-    })
-}
-
-/// The item after the write; `None` if there is none.
-fn change(write: &RowWrite, found: Option<&Item>) -> Result<Option<Item>, String> {
-    Ok(match &write.change {
-        Change::Put(item) => Some(item.clone()),
-        Change::Delete => None,
-        Change::Check => found.cloned(),
-        Change::Update(edits) => {
-            let mut item = found.cloned().unwrap_or_default();
-            item.insert(attribute::KEY.to_owned(), Value::text(write.key.as_str()));
-            for edit in edits {
-                apply(edit, &mut item)?;
-            }
-            Some(item)
-        }
-    })
-}
-
-fn apply(edit: &Edit, item: &mut Item) -> Result<(), String> {
-    let name = edit.attribute();
-    let found = item.remove(name);
-    let after = match (edit, found) {
-        (Edit::Set(_, value), _) => Some(value.clone()),
-        (Edit::Remove(_), _) => None,
-        (Edit::AddNumber(_, add), found) => Some(add_number(name, *add, found)?),
-        (Edit::AddToSet(_, texts), None) => Some(Value::Ss(texts.clone())),
-        (Edit::AddToSet(_, texts), Some(Value::Ss(found))) => Some(Value::Ss(&found | texts)),
-        (Edit::DeleteFromSet(..), None) => None,
-        (Edit::DeleteFromSet(_, texts), Some(Value::Ss(found))) => {
-            let left: BTreeSet<String> = &found - texts;
-            (!left.is_empty()).then_some(Value::Ss(left))
-        }
-        (Edit::AddToSet(..) | Edit::DeleteFromSet(..), Some(_)) => {
-            return Err(format!("{name} is no set of texts"));
-        }
-    };
-    if let Some(after) = after {
-        item.insert(name.to_owned(), after);
-    }
-    Ok(())
-}
-
-fn add_number(name: &str, add: u64, found: Option<Value>) -> Result<Value, String> {
-    let no_number = || format!("{name} is no whole number");
-    let found: i128 = match found {
-        None => 0,
-        Some(Value::N(text)) => text.parse().map_err(|_| no_number())?,
-        Some(_) => return Err(no_number()),
-    };
-    let sum = found.checked_add(i128::from(add)).ok_or_else(no_number)?;
-    Ok(Value::N(sum.to_string()))
 }
 
 #[cfg(test)]

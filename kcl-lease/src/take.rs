@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use crate::graph::Readiness;
 use crate::key::{LeaseKey, WorkerId};
+use crate::lease::Lease;
 use crate::liveness::Liveness;
 use crate::mutant::{self, Mutant};
 use crate::runtime::Moment;
 use crate::table::Consistency;
 use crate::view::{KnownRow, OwnerFound, View};
+use crate::write::{self, Held, RowWrite};
 
 /// Everything that the decision depends on.
 #[derive(Debug, Clone, Copy)]
@@ -208,6 +210,22 @@ fn judge_foreign(situation: &Situation<'_>, known: &KnownRow) -> Judgement {
     match looked {
         true => Judgement::Do(Step::Take(key.clone())),
         false => Judgement::Do(Step::ReadRow(key.clone())),
+    }
+}
+
+/// The write that takes or accepts a lease as it was read.
+pub(crate) fn take_write(lease: &Lease, me: &WorkerId) -> RowWrite {
+    let Some(owner) = &lease.owner else {
+        return write::take_unowned(&lease.key, lease.counter, me);
+    };
+    let seen = Held {
+        key: lease.key.clone(),
+        counter: lease.counter,
+        owner: owner.clone(),
+    };
+    match owner == me {
+        true => write::accept(&seen),
+        false => write::take_owned(&seen, me),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::worker_item::WorkerItem;
 pub type Attribute = &'static str;
 
 /// One conditional write to one item.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RowWrite {
     /// The item's key.
     pub key: String,
@@ -30,7 +30,7 @@ pub struct RowWrite {
 }
 
 /// One part of a condition.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Term {
     /// The attribute is absent. Of the key: the item does not exist.
     Absent(Attribute),
@@ -41,7 +41,7 @@ pub enum Term {
 }
 
 /// What a write does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Change {
     /// Stores the whole item.
     Put(Item),
@@ -54,7 +54,7 @@ pub enum Change {
 }
 
 /// A change of one attribute. A write names each attribute at most once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Edit {
     /// Stores a value.
     Set(Attribute, Value),

@@ -14,7 +14,6 @@ use crate::table::{Consistency, Written};
 use crate::take::{self, Judgement, Situation, Step};
 use crate::view::{OwnerCheck, OwnerFound};
 use crate::worker_item::WorkerItem;
-use crate::write::{self, Held, RowWrite};
 
 /// A plan looks at every row: with thousands of them it is not made anew for each single answer.
 const PLAN_PAUSE_PER_ROW: Duration = Duration::from_micros(10);
@@ -103,7 +102,7 @@ impl Driver {
                     let lease = known.lease.clone();
                     return self.grant(lease, now, now);
                 }
-                let write = take_write(&known.lease, situation.me);
+                let write = take::take_write(&known.lease, situation.me);
                 let session = situation.me.clone();
                 self.busy.insert(key.clone());
                 self.background += 1;
@@ -284,21 +283,5 @@ impl Driver {
         if let Some(grant) = self.hold(lease, sent) {
             self.tell(CoordinatorEvent::Granted(grant));
         }
-    }
-}
-
-/// The write that takes or accepts a lease as it was read.
-fn take_write(lease: &Lease, me: &WorkerId) -> RowWrite {
-    let Some(owner) = &lease.owner else {
-        return write::take_unowned(&lease.key, lease.counter, me);
-    };
-    let seen = Held {
-        key: lease.key.clone(),
-        counter: lease.counter,
-        owner: owner.clone(),
-    };
-    match owner == me {
-        true => write::accept(&seen),
-        false => write::take_owned(&seen, me),
     }
 }
