@@ -5,6 +5,7 @@
 
 mod log;
 mod probe;
+pub mod simulation;
 mod stage;
 
 pub use log::{Entry, Log, What};

@@ -242,5 +242,8 @@ fn dynamodb_config(settings: &Builder) -> DynamoDbConfig {
     config.table_update = table_transition;
     config.table_deletion = table_transition;
     config.index_creation = settings.transition;
+    if let Some(versions) = settings.row_versions {
+        config.row_versions = versions;
+    }
     config
 }

@@ -16,6 +16,7 @@ pub struct Builder {
     pub(crate) account: String,
     pub(crate) latency: Duration,
     pub(crate) clock: Clock,
+    pub(crate) row_versions: Option<usize>,
 }
 
 impl Default for Builder {
@@ -29,6 +30,7 @@ impl Default for Builder {
             account: "000000000000".to_owned(),
             latency: Duration::ZERO,
             clock: Clock::starting_at(TEST_EPOCH),
+            row_versions: None,
         }
     }
 }
@@ -84,6 +86,14 @@ impl Builder {
     #[must_use]
     pub fn latency(mut self, latency: Duration) -> Self {
         self.latency = latency;
+        self
+    }
+
+    /// How many versions of each row DynamoDB keeps for stale reads; 64 by default. Without any, stale reads see the
+    /// latest write, and writes take half the time.
+    #[must_use]
+    pub fn row_versions(mut self, versions: usize) -> Self {
+        self.row_versions = Some(versions);
         self
     }
 

@@ -86,7 +86,10 @@ const MAX_TRANSACTION: usize = 100;
 
 impl RowWrite {
     /// Checks what DynamoDB would refuse whatever the item says, so that all tables refuse the same.
-    pub(crate) fn validate(&self) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn validate(&self) -> Result<(), String> {
         if self.key.is_empty() || self.key.len() > MAX_KEY {
             return Err(format!("a key has 1 to {MAX_KEY} bytes"));
         }
@@ -111,7 +114,10 @@ impl RowWrite {
 }
 
 /// Checks the writes of one transaction.
-pub(crate) fn validate_transaction(writes: &[RowWrite]) -> Result<(), String> {
+///
+/// # Errors
+/// What is wrong with it.
+pub fn validate_transaction(writes: &[RowWrite]) -> Result<(), String> {
     if writes.is_empty() || writes.len() > MAX_TRANSACTION {
         return Err(format!("a transaction has 1 to {MAX_TRANSACTION} writes"));
     }

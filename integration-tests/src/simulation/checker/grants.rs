@@ -1,0 +1,361 @@
+//! What processors were told, judged against the table and the stream.
+
+use std::collections::BTreeMap;
+
+use super::Checker;
+use super::tally::Cause;
+use crate::simulation::history::{Place, ShardNo, Stop, Stored};
+use crate::simulation::world::Process;
+
+/// A process that was paused or cut off so lately may have lapsed because of it, in milliseconds.
+const TROUBLE_LASTS: u64 = 60_000;
+
+/// All grants that ever started a processor.
+#[derive(Debug, Default)]
+pub(super) struct Grants {
+    all: Vec<Grant>,
+    open: BTreeMap<(Process, ShardNo), usize>,
+    latest: BTreeMap<ShardNo, usize>,
+}
+
+/// One grant of one lease to one process.
+#[derive(Debug)]
+struct Grant {
+    process: Process,
+    epoch: u64,
+    /// Complete through this index; not known before the first delivery of a grant that begins at the start.
+    complete: Option<u32>,
+    delivered: u32,
+    in_call: Option<(u32, u32)>,
+    /// Why it is over, once it is.
+    over: Option<Cause>,
+    /// Its holder gave it away.
+    given: bool,
+}
+
+impl Checker {
+    fn open_grant(&mut self, process: Process, shard: ShardNo) -> Option<&mut Grant> {
+        let index = *self.grants.open.get(&(process, shard))?;
+        self.grants.all.get_mut(index)
+    }
+
+    pub(super) fn has_open_grant(&self, process: Process, shard: ShardNo) -> bool {
+        self.grants.open.contains_key(&(process, shard))
+    }
+
+    pub(super) fn initialized(
+        &mut self,
+        process: Process,
+        shard: ShardNo,
+        epoch: u64,
+        from: &Stored,
+    ) {
+        let place = match self.stream.place(shard, from) {
+            Ok(place) => place,
+            Err(what) => {
+                let text = format!("process {process} starts shard {shard} after {what}");
+                return self.violate("P2 order", text);
+            }
+        };
+        let goes_on = self.open_grant(process, shard).is_some_and(|grant| {
+            let there = grant.complete.map_or(Place::Start, Place::After);
+            !grant.given && there == place
+        });
+        if goes_on {
+            // A new instance of the processor under the same grant, after a panic.
+            return;
+        }
+        self.judge_start(process, shard, epoch, place);
+        self.owe_duplicates(shard, place);
+        self.started(shard, process);
+        self.tally.grants += 1;
+        let complete = match place {
+            Place::After(count) => Some(count),
+            _ => None,
+        };
+        let beside = self
+            .open_grant(process, shard)
+            .is_some_and(|old| old.in_call.is_some());
+        if beside {
+            let text = format!("process {process} runs shard {shard} twice at a time");
+            self.violate("P2 order", text);
+        }
+        self.grants.all.push(Grant {
+            process,
+            epoch,
+            complete,
+            delivered: complete.unwrap_or(0),
+            in_call: None,
+            over: None,
+            given: false,
+        });
+        let index = self.grants.all.len() - 1;
+        self.grants.open.insert((process, shard), index);
+        self.grants.latest.insert(shard, index);
+    }
+
+    /// P5 (the grant rests on a write of its own), S4 (it starts at what that write left stored), P3.
+    fn judge_start(&mut self, process: Process, shard: ShardNo, epoch: u64, place: Place) {
+        let row = self.table.rows.get(&shard);
+        let version = row.and_then(|row| row.versions.get(&epoch)).copied();
+        match version {
+            Some(version) if version.by != process => {
+                let text = format!(
+                    "process {process} starts shard {shard} under version {epoch}, written by process {}",
+                    version.by
+                );
+                self.violate("P5 fenced", text);
+            }
+            Some(version) if version.place != place => {
+                let text = format!(
+                    "process {process} starts shard {shard} at {place:?}, its grant says {:?}",
+                    version.place
+                );
+                self.violate("P2 order", text);
+            }
+            Some(_) => {}
+            None => {
+                let text = format!("process {process} starts shard {shard} under version {epoch}");
+                self.violate("P5 fenced", text);
+            }
+        }
+        if place != Place::Start {
+            return;
+        }
+        let parents = self.stream.shard(shard).parents.clone();
+        for parent in parents {
+            let ended = self.table.rows.get(&parent).map(|row| row.ended);
+            let gone = self.stream.shard(parent).is_gone();
+            if ended != Some(true) && !gone {
+                let text = format!("shard {shard} starts before its parent {parent} is finished");
+                self.violate("P3 parents first", text);
+            }
+        }
+    }
+
+    /// What the grant before delivered beyond `place` will be delivered again, because of how it ended.
+    fn owe_duplicates(&mut self, shard: ShardNo, place: Place) {
+        let Some(before) = self.grants.latest.get(&shard) else {
+            return;
+        };
+        let Some(grant) = self.grants.all.get(*before) else {
+            return;
+        };
+        let from = match place {
+            Place::After(count) => count,
+            Place::Start => 0,
+            Place::End => return,
+        };
+        let (to, process) = (grant.delivered, grant.process);
+        let cause = grant.over.unwrap_or_else(|| self.cause_of_loss(process));
+        if cause == Cause::HandOver && to > from {
+            let text = format!(
+                "shard {shard} was given away by process {process} after {to} records, and starts after {from}"
+            );
+            self.violate("P6 clean hand-over", text);
+        }
+        let records = &mut self.stream.shard(shard).records;
+        for record in records.iter_mut().take(to as usize).skip(from as usize) {
+            record.again = Some(cause);
+        }
+    }
+
+    fn cause_of_loss(&self, process: Process) -> Cause {
+        match self.processes.get(&process) {
+            Some(state) if !state.is_alive() => Cause::Crash,
+            Some(state)
+                if state
+                    .troubled
+                    .is_some_and(|at| at + TROUBLE_LASTS > self.now) =>
+            {
+                Cause::Lapse
+            }
+            _ if self.timing.is_stormy(self.now) => Cause::Lapse,
+            _ => Cause::Unexplained,
+        }
+    }
+
+    pub(super) fn delivered(&mut self, process: Process, shard: ShardNo, records: &[u32]) {
+        let Some(first) = self.judge_batch(process, shard, records) else {
+            return;
+        };
+        let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        let to = first + count;
+        self.judge_holder(process, shard);
+        let optional = self.stream.shard(shard).optional;
+        let Some(grant) = self.open_grant(process, shard) else {
+            let text = format!("process {process} delivers shard {shard} without a grant");
+            return self.violate("P2 order", text);
+        };
+        let expected = grant.complete.unwrap_or(0);
+        let retried = grant.delivered;
+        grant.complete = Some(first.max(expected));
+        grant.delivered = grant.delivered.max(to);
+        grant.in_call = Some((first, to));
+        if first > expected && first > optional || first < expected {
+            let text = format!(
+                "process {process} delivers shard {shard} from {first} on, expected was {expected}"
+            );
+            self.violate("P2 order", text);
+        }
+        self.count(shard, first, to, retried);
+    }
+
+    /// Returns the index of the first record, if all are of this shard and follow one another.
+    fn judge_batch(&mut self, process: Process, shard: ShardNo, records: &[u32]) -> Option<u32> {
+        let place = |number: &u32| self.stream.numbers.get(*number as usize).copied();
+        let places: Vec<_> = records.iter().map(place).collect();
+        let (_, first) = (*places.first()?)?;
+        let wanted = (first..).map(|index| Some((shard, index)));
+        if places.iter().copied().eq(wanted.take(places.len())) {
+            return Some(first);
+        }
+        let text = format!("process {process} delivers to shard {shard} the records {places:?}");
+        self.violate("P2 order", text);
+        None
+    }
+
+    /// T1: the lease is the process's at the moment at which a call begins.
+    fn judge_holder(&mut self, process: Process, shard: ShardNo) {
+        let owner = self.owner(shard);
+        let switched = self.table.rows.get(&shard).map_or(0, |row| row.switched);
+        let epoch = self
+            .open_grant(process, shard)
+            .map_or(0, |grant| grant.epoch);
+        if owner != Some(process) || switched > epoch {
+            let text = format!(
+                "process {process} delivers shard {shard} under version {epoch}, the row belongs to {owner:?} since version {switched}"
+            );
+            self.violate("T1 no delivery after a take", text);
+        }
+    }
+
+    fn count(&mut self, shard: ShardNo, from: u32, to: u32, retried: u32) {
+        let records = &mut self.stream.shard(shard).records;
+        let batch = records.iter_mut().take(to as usize).enumerate();
+        for (index, record) in batch.skip(from as usize) {
+            self.tally.delivered += 1;
+            if record.delivered {
+                let cause = match record.again.take() {
+                    Some(cause) => cause,
+                    None if index < retried as usize => Cause::Retry,
+                    None => Cause::Unexplained,
+                };
+                *self.tally.duplicates.entry(cause).or_default() += 1;
+            }
+            record.delivered = true;
+        }
+    }
+
+    pub(super) fn completed(&mut self, process: Process, shard: ShardNo) {
+        let Some(grant) = self.open_grant(process, shard) else {
+            return;
+        };
+        let Some((from, to)) = grant.in_call.take() else {
+            return;
+        };
+        grant.complete = Some(to);
+        self.stream.shard(shard).complete(from, to);
+    }
+
+    pub(super) fn failed(&mut self, process: Process, shard: ShardNo, panicked: bool) {
+        if let Some(grant) = self.open_grant(process, shard) {
+            grant.in_call = None;
+        }
+        self.note_if(panicked, "processor panicked");
+    }
+
+    pub(super) fn stopped(&mut self, process: Process, shard: ShardNo, why: Stop) {
+        let (len, closed) = {
+            let known = self.stream.shard(shard);
+            (known.len(), known.closed)
+        };
+        let complete = self.stream.shard(shard).complete;
+        match why {
+            Stop::Ended if complete < len || !closed => {
+                let text = format!(
+                    "process {process} was told the end of shard {shard}, of {len} records {complete} are complete"
+                );
+                self.violate("P1 no loss", text);
+            }
+            Stop::Lost => {
+                let cause = self.cause_of_loss(process);
+                self.close(process, shard, cause);
+            }
+            Stop::Ended | Stop::Asked => {}
+        }
+    }
+
+    pub(super) fn lease_lost(&mut self, process: Process, shard: ShardNo, reason: &'static str) {
+        let epoch = self.open_grant(process, shard).map(|grant| grant.epoch);
+        let cause = match reason {
+            "session over" => Cause::SessionLost,
+            _ => self.cause_of_loss(process),
+        };
+        self.note_if(reason == "session over", "session lost");
+        let Some(row) = self.table.rows.get(&shard) else {
+            return;
+        };
+        let foreign = epoch.is_none_or(|epoch| {
+            row.versions
+                .range(epoch..)
+                .any(|(_, version)| version.by != process)
+        });
+        if reason == "taken" && !foreign {
+            self.tally.false_losses += 1;
+            let text = format!("process {process} dropped shard {shard}, which was still its own");
+            self.violate("no false loss", text);
+        }
+        self.close(process, shard, cause);
+    }
+
+    fn close(&mut self, process: Process, shard: ShardNo, cause: Cause) {
+        if let Some(grant) = self.open_grant(process, shard) {
+            grant.over.get_or_insert(cause);
+        }
+        self.grants.open.remove(&(process, shard));
+    }
+
+    /// P6: what a holder gives away is stored to where it got.
+    pub(super) fn given_away(&mut self, process: Process, shard: ShardNo, stored: Place) {
+        self.handed_over(shard);
+        let Some(grant) = self.open_grant(process, shard) else {
+            return;
+        };
+        let (complete, in_call) = (grant.complete, grant.in_call);
+        grant.given = true;
+        grant.over.get_or_insert(Cause::HandOver);
+        self.tally.hand_overs += 1;
+        self.note("clean hand-over");
+        if stored < complete.map_or(Place::Start, Place::After) {
+            let text = format!(
+                "process {process} gave shard {shard} away at {stored:?}, it had completed {complete:?}"
+            );
+            self.violate("P6 clean hand-over", text);
+        }
+        if let Some(batch) = in_call {
+            let text =
+                format!("process {process} gave shard {shard} away while it worked on {batch:?}");
+            self.violate("P6 clean hand-over", text);
+        }
+        self.grants.open.remove(&(process, shard));
+    }
+
+    pub(super) fn end_grants(&mut self, process: Process, cause: Cause) {
+        let shards: Vec<ShardNo> = self
+            .grants
+            .open
+            .keys()
+            .filter(|(holder, _)| *holder == process)
+            .map(|(_, shard)| *shard)
+            .collect();
+        for shard in shards {
+            // What was not released is delivered again.
+            let cause = match cause {
+                Cause::HandOver => Cause::Crash,
+                cause => cause,
+            };
+            self.close(process, shard, cause);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The promises as predicates over a history.
+//!
+//! The checker follows the events of a run in order. The emulator's store is one ordered log, so the order of commits is
+//! the truth and every check takes time linear in the events.
+//!
+//! | id | predicate | where |
+//! |---|---|---|
+//! | P1a | a stored checkpoint covers only records whose processing succeeded | `table` |
+//! | P1b | at the end every record that was not trimmed was delivered | `end` |
+//! | P2 | within a grant records come in order without gaps, from the stored checkpoint on | `grants` |
+//! | P3 | a child starts after each parent's row says SHARD_END | `grants` |
+//! | P4 | a stored checkpoint never moves back | `table` |
+//! | P5 | only the holder writes progress; every write adds one to the row's version; versions grow across re-creation | `table` |
+//! | P6 | after a clean hand-over nothing is delivered again | `table`, `grants` |
+//! | P7 | at the end every unfinished shard has a live holder; in calm times a killed worker's shards start elsewhere in time | `end`, `timing` |
+//! | P8 | at the end leases are balanced within one | `end` |
+//! | P9 | no row is deleted early, none comes back, none is left over | `table`, `end` |
+//! | P10 | calls at rest stay below the protocol's budget | `run` |
+//! | P11 | after a crash no more is delivered again than the stored checkpoint leaves open: each start is at the stored checkpoint exactly (P2) | `grants` |
+//! | T1 | no delivery begins after another worker was granted the lease | `grants` |
+//! | T2 | no lease is taken from a session whose heartbeat did not stand still for the lease duration and the margin | `table` |
+//! | A6 | after an outage in calm times nothing moves that lives | `timing` |
+//!
+//! Not checked here: **P12** (whether a gap was told with its exact range: gaps are counted, their ranges are not compared)
+//! and **P13** (memory: records of the simulation are a few bytes, so the byte budget is never near its limit).
+
+mod end;
+mod grants;
+mod stream;
+mod table;
+mod tally;
+mod timing;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::history::{Event, Exit};
+use super::world::Process;
+use grants::Grants;
+use stream::Stream;
+use table::Table;
+pub use tally::{Cause, SOMETIMES, Tally};
+use timing::Timing;
+
+/// The lease duration of every run, in milliseconds.
+pub(super) const LEASE: u64 = 10_000;
+
+/// More than this many violations of one run say nothing new.
+const VIOLATIONS_MAX: usize = 50;
+
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// When, in milliseconds since the start of the run.
+    pub at: u64,
+    /// Which promise.
+    pub rule: &'static str,
+    /// How.
+    pub text: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, millis) = (self.at / 1000, self.at % 1000);
+        write!(f, "{} at {seconds}.{millis:03} s: {}", self.rule, self.text)
+    }
+}
+
+/// What is known of a process.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ProcessState {
+    pub(super) name: String,
+    pub(super) killed: bool,
+    pub(super) exited: bool,
+    pub(super) paused: bool,
+    pub(super) cut: bool,
+    pub(super) stopping: bool,
+    /// When it was last paused or cut off.
+    pub(super) troubled: Option<u64>,
+    pub(super) ended: u64,
+}
+
+impl ProcessState {
+    pub(super) fn is_alive(&self) -> bool {
+        !self.killed && !self.exited
+    }
+}
+
+/// Follows a history and keeps what was broken.
+#[derive(Debug, Default)]
+pub struct Checker {
+    /// The application's first start is at LATEST: what was put before it is nobody's business.
+    pub latest: bool,
+    now: u64,
+    violations: Vec<Violation>,
+    processes: BTreeMap<Process, ProcessState>,
+    stream: Stream,
+    table: Table,
+    grants: Grants,
+    timing: Timing,
+    late: bool,
+    /// What was counted.
+    pub tally: Tally,
+}
+
+impl Checker {
+    /// What was broken so far.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// Takes in one event.
+    pub fn follow(&mut self, now: u64, event: Event) {
+        self.now = now;
+        self.disturbed(&event);
+        match event {
+            Event::Opened { shard, parents } => self.opened(shard, &parents),
+            Event::Closed { shard } => self.closed(shard),
+            Event::Put { shard, sequence } => self.put(shard, sequence),
+            Event::Trimmed { shards } => self.trimmed(&shards),
+            Event::Started { process, name } => {
+                let again = self.processes.values().any(|p| p.name == name);
+                self.note_if(again, "same name again");
+                let state = ProcessState {
+                    name,
+                    ..ProcessState::default()
+                };
+                self.processes.insert(process, state);
+            }
+            Event::Killed { process } => self.killed(process),
+            Event::Paused { process, paused } => self.process(process).paused = paused,
+            Event::CutOff { process, cut } => self.process(process).cut = cut,
+            Event::Stopping { process } => self.process(process).stopping = true,
+            Event::Exited { process, how } => self.exited(process, &how),
+            Event::FaultBegan { .. } => {}
+            Event::Healed => {}
+            Event::Written {
+                process,
+                sent,
+                change,
+            } => {
+                let late = std::mem::take(&mut self.late);
+                self.note_if(late, "late write applied");
+                self.written(process, sent, change);
+            }
+            Event::Refused { process, key } => {
+                let late = std::mem::take(&mut self.late);
+                self.note_if(late, "late write refused");
+                self.refused(process, &key);
+            }
+            Event::AnswerLost { .. } => self.note("answer lost"),
+            Event::AppliesLate { operation, .. } => {
+                self.late = !matches!(operation, "GetItem" | "Scan" | "DescribeTable");
+            }
+            Event::ScanPaged => self.note("scan of several pages"),
+            Event::IteratorExpired => self.note("iterator expired"),
+            Event::Initialized {
+                process,
+                shard,
+                epoch,
+                from,
+            } => self.initialized(process, shard, epoch, &from),
+            Event::Delivered {
+                process,
+                shard,
+                records,
+            } => self.delivered(process, shard, &records),
+            Event::Completed { process, shard } => self.completed(process, shard),
+            Event::Failed {
+                process,
+                shard,
+                panicked,
+            } => self.failed(process, shard, panicked),
+            Event::Stopped {
+                process,
+                shard,
+                why,
+            } => self.stopped(process, shard, why),
+            Event::LeaseLost {
+                process,
+                shard,
+                reason,
+            } => self.lease_lost(process, shard, reason),
+            Event::GapTold { .. } => self.note("gap told"),
+        }
+    }
+
+    fn process(&mut self, process: Process) -> &mut ProcessState {
+        let state = self.processes.entry(process).or_default();
+        state.troubled = Some(self.now);
+        state
+    }
+
+    fn killed(&mut self, process: Process) {
+        let now = self.now;
+        let state = self.process(process);
+        state.killed = true;
+        state.ended = now;
+        self.await_takeover(process);
+        self.end_grants(process, Cause::Crash);
+    }
+
+    fn exited(&mut self, process: Process, how: &Exit) {
+        let now = self.now;
+        let state = self.process(process);
+        let stopping = state.stopping;
+        state.exited = true;
+        state.ended = now;
+        let cause = match how {
+            Exit::Drained if stopping => Cause::HandOver,
+            _ => Cause::Crash,
+        };
+        match how {
+            Exit::Drained => {}
+            Exit::NotDrained => self.note("drain budget ran out"),
+            // A start that found no table for its whole startup timeout may end; a framework's own task may not.
+            Exit::Error(error) if error.contains("please report this") => {
+                self.violate("no crash", format!("process {process} ended: {error}"));
+            }
+            Exit::Error(_) => self.note("worker ended with an error"),
+        }
+        self.end_grants(process, cause);
+    }
+
+    fn violate(&mut self, rule: &'static str, text: String) {
+        if self.violations.len() < VIOLATIONS_MAX {
+            let at = self.now;
+            self.violations.push(Violation { at, rule, text });
+        }
+    }
+
+    fn note(&mut self, what: &'static str) {
+        self.tally.note(what);
+    }
+
+    fn note_if(&mut self, seen: bool, what: &'static str) {
+        if seen {
+            self.note(what);
+        }
+    }
+}

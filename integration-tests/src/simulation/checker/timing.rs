@@ -1,0 +1,148 @@
+//! How long things take, measured only when nothing else disturbs them.
+
+use std::collections::BTreeMap;
+
+use super::{Checker, LEASE, ProcessState};
+use crate::simulation::history::{Event, ShardNo};
+use crate::simulation::world::Process;
+
+/// A disturbance is forgotten after this many milliseconds.
+const CALM_AFTER: u64 = 30_000;
+/// A killed worker's shards start elsewhere within the lease duration, 1.75 s, a poll and the way there.
+const TAKEOVER_MAX: u64 = LEASE + 3_500;
+/// After an outage whoever comes back within L/6 keeps its leases for as long as this is watched.
+const AFTER_OUTAGE: u64 = LEASE;
+
+/// What is being measured.
+#[derive(Debug, Default)]
+pub(super) struct Timing {
+    /// When the last disturbance is over.
+    disturbed_until: u64,
+    /// When the last disturbance began, and whether all was calm before it.
+    calm_before: (u64, bool),
+    /// Shards whose holder was killed: when, and whether all was calm.
+    orphans: BTreeMap<ShardNo, Watch>,
+    /// Shards that were given away.
+    given: BTreeMap<ShardNo, Watch>,
+    /// The last outage in calm times: when it ends.
+    outage: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Watch {
+    since: u64,
+    calm: bool,
+}
+
+impl Timing {
+    fn is_calm(&self, now: u64) -> bool {
+        self.disturbed_until + CALM_AFTER < now
+    }
+
+    pub(super) fn is_stormy(&self, now: u64) -> bool {
+        !self.is_calm(now)
+    }
+}
+
+impl Checker {
+    /// Notes what disturbs measurements. A measurement under way is not calm any more.
+    pub(super) fn disturbed(&mut self, event: &Event) {
+        let until = match event {
+            Event::Killed { .. }
+            | Event::Paused { .. }
+            | Event::CutOff { .. }
+            | Event::Closed { .. } => self.now,
+            Event::FaultBegan { until, .. } => *until,
+            _ => return,
+        };
+        let timing = &mut self.timing;
+        if let Event::FaultBegan { name, until } = event
+            && name == "outage"
+        {
+            self.tally.note("outage");
+            let calm = timing.is_calm(self.now) && timing.orphans.is_empty();
+            timing.outage = calm.then_some(*until);
+        } else if timing
+            .outage
+            .is_some_and(|end| end + AFTER_OUTAGE > self.now)
+        {
+            timing.outage = None;
+        }
+        let measured = timing.orphans.values_mut().chain(timing.given.values_mut());
+        measured.for_each(|watch| watch.calm = false);
+        timing.calm_before = (self.now, timing.is_calm(self.now));
+        timing.disturbed_until = timing.disturbed_until.max(until);
+    }
+
+    pub(super) fn await_takeover(&mut self, process: Process) {
+        let owned: Vec<ShardNo> = self
+            .table
+            .rows
+            .iter()
+            .filter(|(shard, row)| {
+                !row.ended
+                    && self.owner(**shard) == Some(process)
+                    && self.has_open_grant(process, **shard)
+            })
+            .map(|(shard, _)| *shard)
+            .collect();
+        let others = self
+            .processes
+            .iter()
+            .any(|(other, state)| *other != process && state.is_alive() && !state.stopping);
+        let calm = others && self.timing.calm_before_now(self.now);
+        for shard in owned {
+            let since = self.now;
+            self.timing.orphans.insert(shard, Watch { since, calm });
+        }
+    }
+
+    pub(super) fn handed_over(&mut self, shard: ShardNo) {
+        let (since, calm) = (self.now, self.timing.calm_before_now(self.now));
+        self.timing.given.insert(shard, Watch { since, calm });
+    }
+
+    /// A shard starts under a new grant.
+    pub(super) fn started(&mut self, shard: ShardNo, process: Process) {
+        if let Some(watch) = self.timing.orphans.remove(&shard)
+            && watch.calm
+        {
+            let took = self.now - watch.since;
+            self.tally.takeovers.push(took);
+            if took > TAKEOVER_MAX {
+                let text = format!(
+                    "shard {shard} started at process {process} {took} ms after its holder was killed"
+                );
+                self.violate("P7 takeover", text);
+            }
+        }
+        if let Some(watch) = self.timing.given.remove(&shard)
+            && watch.calm
+        {
+            self.tally.pauses.push(self.now - watch.since);
+        }
+    }
+
+    /// A lease was taken from `session`.
+    pub(super) fn moved(&mut self, shard: ShardNo, session: &str) {
+        let lives = self
+            .session_process(session)
+            .and_then(|process| self.processes.get(&process))
+            .is_some_and(ProcessState::is_alive);
+        let after_outage = self
+            .timing
+            .outage
+            .is_some_and(|end| (end..end + AFTER_OUTAGE).contains(&self.now));
+        if lives && after_outage {
+            let text = format!("shard {shard} was taken from {session}, which lives");
+            self.violate("A6 nothing moves after an outage", text);
+        }
+    }
+}
+
+impl Timing {
+    /// Whether all was calm before what happens at this very moment.
+    fn calm_before_now(&self, now: u64) -> bool {
+        self.calm_before == (now, true) || self.is_calm(now)
+    }
+}

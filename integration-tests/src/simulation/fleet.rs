@@ -1,0 +1,255 @@
+//! The processes of a run, and what is done to them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kcl_emulator::faults::{Fault as Request, Rule};
+use kcl_emulator::{Caller, Service};
+use kcl_lease::item::Value;
+use kcl_lease::write::{Change, RowWrite};
+
+use super::history::Event;
+use super::node::{Node, Path};
+use super::processor::Mood;
+use super::schedule::{Cut, Pick};
+use super::world::World;
+
+/// A worker that is asked to stop has this long, then it is killed, as an orchestrator does it.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The process number of whoever is no worker.
+const NOBODY: u32 = 0;
+
+/// The processes of a run. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Fleet {
+    world: World,
+    mood: Mood,
+    path: Path,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    nodes: Vec<Node>,
+    started: u32,
+    names: u32,
+    /// Nothing more is done to anybody.
+    healed: bool,
+}
+
+impl Fleet {
+    /// No process yet.
+    #[must_use]
+    pub fn new(world: &World, mood: &Mood, path: Path) -> Self {
+        Self {
+            world: world.clone(),
+            mood: mood.clone(),
+            path,
+            state: Arc::default(),
+        }
+    }
+
+    /// Starts one more process under a new name.
+    pub fn join(&self) {
+        let name = {
+            let mut state = self.lock();
+            state.names += 1;
+            format!("worker-{}", state.names)
+        };
+        self.start(&name);
+    }
+
+    fn start(&self, name: &str) -> Option<Node> {
+        let process = {
+            let mut state = self.lock();
+            state.started += 1;
+            state.started
+        };
+        let node = Node::start(&self.world, &self.mood, process, name, self.path).ok()?;
+        self.lock().nodes.push(node.clone());
+        Some(node)
+    }
+
+    /// The processes that run.
+    #[must_use]
+    pub fn alive(&self) -> Vec<Node> {
+        let state = self.lock();
+        let alive = state.nodes.iter().filter(|node| node.is_alive());
+        alive.cloned().collect()
+    }
+
+    fn pick(&self, pick: Pick) -> Option<Node> {
+        let mut alive = self.alive();
+        if alive.is_empty() {
+            return None;
+        }
+        let index = usize::try_from(pick % alive.len() as u64).unwrap_or(0);
+        Some(alive.swap_remove(index))
+    }
+
+    /// Kills a process; starts another one after `again`.
+    pub fn kill(&self, pick: Pick, again: Option<Duration>, same_name: bool) {
+        let Some(node) = self.pick(pick) else {
+            return;
+        };
+        node.kill(&self.world);
+        let Some(after) = again else {
+            return;
+        };
+        let fleet = self.clone();
+        self.world.spawn(async move {
+            tokio::time::sleep(after).await;
+            match same_name {
+                true => drop(fleet.start(&node.name)),
+                false => fleet.join(),
+            }
+        });
+    }
+
+    /// Lets a process stand still for a while.
+    pub fn pause(&self, pick: Pick, lasts: Duration) {
+        let Some(node) = self.pick(pick).filter(|node| !node.is_paused()) else {
+            return;
+        };
+        node.pause(&self.world);
+        let world = self.world.clone();
+        self.world.spawn(async move {
+            tokio::time::sleep(lasts).await;
+            node.resume(&world);
+        });
+    }
+
+    /// Cuts a process off for a while.
+    pub fn partition(&self, pick: Pick, from: Cut, lasts: Duration) {
+        let service = match from {
+            Cut::Table => Some(Service::DynamoDb),
+            Cut::Stream => Some(Service::Kinesis),
+            Cut::Both => None,
+        };
+        self.befall(pick, lasts, |caller| Rule {
+            service,
+            ..Rule::new(Request::Disconnect).caller(caller)
+        });
+    }
+
+    /// Lets the reads of a process from the table fail for a while.
+    pub fn fail_reads(&self, pick: Pick, lasts: Duration) {
+        self.befall(pick, lasts, |caller| {
+            Rule::new(Request::Unavailable)
+                .service(Service::DynamoDb)
+                .operation("GetItem")
+                .caller(caller)
+        });
+    }
+
+    fn befall(&self, pick: Pick, lasts: Duration, rule: impl FnOnce(String) -> Rule) {
+        let Some(node) = self.pick(pick) else {
+            return;
+        };
+        let now = self.world.elapsed();
+        let name = format!("{} at {}", node.caller(), self.world.millis());
+        let rule = rule(node.caller()).named(&name).between(now, now + lasts);
+        let (world, process) = (self.world.clone(), node.process);
+        world.emulator().faults().add(rule);
+        world.tell(Event::CutOff { process, cut: true });
+        self.world.spawn(async move {
+            tokio::time::sleep(lasts).await;
+            world.emulator().faults().remove(&name);
+            world.tell(Event::CutOff {
+                process,
+                cut: false,
+            });
+        });
+    }
+
+    /// Stops a process gracefully; a new one of the same name follows.
+    pub fn restart(&self, pick: Pick) {
+        let Some(node) = self.pick(pick) else {
+            return;
+        };
+        let fleet = self.clone();
+        self.world.spawn(async move {
+            fleet.retire(&node).await;
+            fleet.start(&node.name);
+        });
+    }
+
+    /// Replaces all processes one by one.
+    pub fn deploy(&self) {
+        let fleet = self.clone();
+        self.world.spawn(async move {
+            for node in fleet.alive() {
+                if fleet.lock().healed {
+                    return;
+                }
+                fleet.join();
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                fleet.retire(&node).await;
+            }
+        });
+    }
+
+    /// Stops a process gracefully, if it is not the last one.
+    pub fn leave(&self, pick: Pick) {
+        if self.alive().len() < 2 {
+            return;
+        }
+        let Some(node) = self.pick(pick) else {
+            return;
+        };
+        let fleet = self.clone();
+        self.world.spawn(async move { fleet.retire(&node).await });
+    }
+
+    async fn retire(&self, node: &Node) {
+        node.stop(&self.world);
+        node.ended(PATIENCE).await;
+        node.kill(&self.world);
+    }
+
+    /// Deletes the items of a process in the lease table, as an operator by mistake.
+    pub fn delete_item(&self, pick: Pick) {
+        let Some(node) = self.pick(pick) else {
+            return;
+        };
+        let prefix = format!("{}/", node.name);
+        let keys: Vec<String> = {
+            let rows = self.world.rows();
+            let keys = rows.iter().filter(|(key, item)| {
+                key.starts_with(&prefix) && matches!(item.get("heartbeat"), Some(Value::N(_)))
+            });
+            keys.map(|(key, _)| key.clone()).collect()
+        };
+        for key in keys {
+            let delete = RowWrite {
+                key,
+                condition: Vec::new(),
+                change: Change::Delete,
+            };
+            let now = self.world.millis();
+            let _outcome = self
+                .world
+                .write(NOBODY, &Caller::new("operator"), now, delete);
+        }
+    }
+
+    /// Ends everything that was done to processes, and sees that there are `at_least` so many.
+    pub fn heal(&self, at_least: usize) {
+        self.lock().healed = true;
+        for node in self.alive() {
+            node.resume(&self.world);
+        }
+        self.keep(at_least);
+    }
+
+    /// Starts processes until there are `at_least` so many.
+    pub fn keep(&self, at_least: usize) {
+        for _ in self.alive().len()..at_least {
+            self.join();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

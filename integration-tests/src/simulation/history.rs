@@ -1,0 +1,364 @@
+//! What happened in a run, in order: one list of events with one hash, which the checker follows.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::hash::{Hash, Hasher};
+
+use kcl_core::Checkpoint;
+use kcl_emulator::Service;
+use kcl_lease::item::Item;
+use kcl_lease::{LossReason, Row};
+
+use super::checker::Checker;
+use super::world::Process;
+
+/// The number in a shard's id.
+pub type ShardNo = u32;
+
+/// Progress in a shard, ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// Where reading starts.
+    Start,
+    /// So many records are complete.
+    After(u32),
+    /// Everything.
+    End,
+}
+
+/// A stored checkpoint: records are named, not counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Stored {
+    /// TRIM_HORIZON, LATEST or AT_TIMESTAMP.
+    Start,
+    /// Through the record with this sequence number.
+    Through(String),
+    /// SHARD_END.
+    End,
+}
+
+impl From<&Checkpoint> for Stored {
+    fn from(checkpoint: &Checkpoint) -> Self {
+        match checkpoint {
+            Checkpoint::ShardEnd => Self::End,
+            Checkpoint::At(position) => Self::Through(position.sequence_number.as_str().to_owned()),
+            _ => Self::Start,
+        }
+    }
+}
+
+/// A lease row at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LeaseState {
+    /// The session that owns it.
+    pub owner: Option<String>,
+    /// Its version.
+    pub counter: u64,
+    /// Its progress.
+    pub checkpoint: Stored,
+}
+
+/// What one write changed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// A lease row.
+    Lease {
+        /// The shard.
+        shard: ShardNo,
+        /// Before.
+        before: Option<LeaseState>,
+        /// After.
+        after: Option<LeaseState>,
+    },
+    /// A worker's item.
+    Worker {
+        /// The session.
+        id: String,
+        /// Its heartbeat before.
+        before: Option<u64>,
+        /// Its heartbeat after.
+        after: Option<u64>,
+    },
+    /// The leader item.
+    Leader {
+        /// Who leads.
+        leader: Option<String>,
+    },
+    /// Something else.
+    Other {
+        /// Its key.
+        key: String,
+    },
+}
+
+/// Why a processor heard no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stop {
+    /// It was told that the lease was lost.
+    Lost,
+    /// It was asked to stop.
+    Asked,
+    /// It was told that the shard ended.
+    Ended,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the fields' names say it")]
+pub enum Event {
+    /// A shard was opened.
+    Opened {
+        shard: ShardNo,
+        parents: Vec<ShardNo>,
+    },
+    /// A shard was closed.
+    Closed { shard: ShardNo },
+    /// A record was put.
+    Put { shard: ShardNo, sequence: String },
+    /// Records before this moment of the stream's clock passed out of retention.
+    Trimmed { shards: Vec<(ShardNo, u32)> },
+    /// A process started.
+    Started { process: Process, name: String },
+    /// A process was killed.
+    Killed { process: Process },
+    /// A process stands still, or goes on.
+    Paused { process: Process, paused: bool },
+    /// A process cannot reach a service, or can again.
+    CutOff { process: Process, cut: bool },
+    /// A process is asked to stop.
+    Stopping { process: Process },
+    /// A process ended by itself.
+    Exited { process: Process, how: Exit },
+    /// Something that befalls everybody began.
+    FaultBegan { name: String, until: u64 },
+    /// All faults are over.
+    Healed,
+    /// A write was carried out.
+    Written {
+        process: Process,
+        sent: u64,
+        change: Change,
+    },
+    /// A write's condition did not hold.
+    Refused { process: Process, key: String },
+    /// A request was carried out and its answer lost.
+    AnswerLost {
+        caller: String,
+        operation: &'static str,
+    },
+    /// A request that was given up by now is about to be carried out.
+    AppliesLate {
+        caller: String,
+        operation: &'static str,
+    },
+    /// A scan had more than one page.
+    ScanPaged,
+    /// An iterator expired.
+    IteratorExpired,
+    /// A processor was made for a shard.
+    Initialized {
+        process: Process,
+        shard: ShardNo,
+        epoch: u64,
+        from: Stored,
+    },
+    /// A processor was given records, each by its number in the run.
+    Delivered {
+        process: Process,
+        shard: ShardNo,
+        records: Vec<u32>,
+    },
+    /// It completed them.
+    Completed { process: Process, shard: ShardNo },
+    /// It failed.
+    Failed {
+        process: Process,
+        shard: ShardNo,
+        panicked: bool,
+    },
+    /// It heard its last call.
+    Stopped {
+        process: Process,
+        shard: ShardNo,
+        why: Stop,
+    },
+    /// The worker told of a lost lease.
+    LeaseLost {
+        process: Process,
+        shard: ShardNo,
+        reason: &'static str,
+    },
+    /// The worker told of a gap.
+    GapTold {
+        process: Process,
+        shard: ShardNo,
+        from: String,
+        to: String,
+    },
+}
+
+/// How a process ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Exit {
+    /// Everything was released.
+    Drained,
+    /// The drain budget ran out.
+    NotDrained,
+    /// With an error.
+    Error(String),
+}
+
+/// A stable name for a reason.
+#[must_use]
+pub fn loss_name(reason: LossReason) -> &'static str {
+    match reason {
+        LossReason::Taken => "taken",
+        LossReason::RowMissing => "row missing",
+        LossReason::RowUnreadable => "row unreadable",
+        LossReason::SessionOver => "session over",
+        LossReason::Released => "released",
+        LossReason::ShardEnded => "shard ended",
+        LossReason::Abandoned => "abandoned",
+        LossReason::Stopped => "stopped",
+        _ => "other",
+    }
+}
+
+/// Everything that happened in one run.
+#[derive(Debug)]
+pub struct History {
+    hash: Fnv,
+    events: u64,
+    trace: Option<String>,
+    calls: BTreeMap<(&'static str, &'static str), u64>,
+    /// What the checker made of it.
+    pub checker: Checker,
+}
+
+impl History {
+    /// An empty one. With `traced` every event is kept as a line.
+    #[must_use]
+    pub fn new(seed: u64, traced: bool) -> Self {
+        let mut hash = Fnv::default();
+        seed.hash(&mut hash);
+        Self {
+            hash,
+            events: 0,
+            trace: traced.then(String::new),
+            calls: BTreeMap::new(),
+            checker: Checker::default(),
+        }
+    }
+
+    /// Adds an event that happened at `now`, in milliseconds since the start of the run.
+    pub fn record(&mut self, now: u64, event: Event) {
+        now.hash(&mut self.hash);
+        event.hash(&mut self.hash);
+        self.events += 1;
+        if let Some(trace) = &mut self.trace {
+            let _ok = writeln!(trace, "{:>9}.{:03} {event:?}", now / 1000, now % 1000);
+        }
+        let before = self.checker.violations().len();
+        self.checker.follow(now, event);
+        if let Some(trace) = &mut self.trace {
+            for violation in self.checker.violations().iter().skip(before) {
+                let _ok = writeln!(trace, "              VIOLATION {violation}");
+            }
+        }
+    }
+
+    /// Counts a request.
+    pub fn call(&mut self, service: Service, operation: &'static str) {
+        *self.calls.entry((service.name(), operation)).or_default() += 1;
+    }
+
+    /// How often each operation was called.
+    #[must_use]
+    pub fn calls(&self) -> &BTreeMap<(&'static str, &'static str), u64> {
+        &self.calls
+    }
+
+    /// A hash over all events with their times: equal for equal runs.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.hash.finish()
+    }
+
+    /// How many events there were.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// The events as lines, if they were kept.
+    #[must_use]
+    pub fn trace(&self) -> Option<&str> {
+        self.trace.as_deref()
+    }
+}
+
+/// What a write to the item `key` changed.
+#[must_use]
+pub fn change(key: &str, before: Option<&Item>, after: Option<&Item>) -> Change {
+    let row = |item: Option<&Item>| item.and_then(|item| Row::from_item(item).ok());
+    let lease = |row: Option<Row>| match row {
+        Some(Row::Lease(lease)) => Some(LeaseState {
+            owner: lease.owner.map(|owner| owner.as_str().to_owned()),
+            counter: lease.counter,
+            checkpoint: Stored::from(&lease.checkpoint),
+        }),
+        _ => None,
+    };
+    let heartbeat = |row: Option<Row>| match row {
+        Some(Row::Worker(worker)) => Some(worker.heartbeat),
+        _ => None,
+    };
+    let (was, is) = (row(before), row(after));
+    match (&was, &is) {
+        (Some(Row::Lease(_)), _) | (_, Some(Row::Lease(_))) => Change::Lease {
+            shard: shard_number(key),
+            before: lease(was),
+            after: lease(is),
+        },
+        (Some(Row::Worker(_)), _) | (_, Some(Row::Worker(_))) => Change::Worker {
+            id: key.to_owned(),
+            before: heartbeat(was),
+            after: heartbeat(is),
+        },
+        (_, Some(Row::Leader(leader))) => Change::Leader {
+            leader: Some(leader.leader.as_str().to_owned()),
+        },
+        _ => Change::Other {
+            key: key.to_owned(),
+        },
+    }
+}
+
+/// The number of `shardId-000000000012`.
+#[must_use]
+pub fn shard_number(id: &str) -> ShardNo {
+    let digits = id.rsplit('-').next().unwrap_or_default();
+    digits.parse().unwrap_or(ShardNo::MAX)
+}
+
+/// A hash that is the same in every process.
+#[derive(Debug, Clone)]
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}

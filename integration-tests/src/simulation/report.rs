@@ -1,0 +1,169 @@
+//! What many runs found, as a table for people.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use super::checker::{SOMETIMES, Tally};
+use super::run::Outcome;
+
+/// So many runs must reach every state; fewer are too few to say.
+const ENOUGH_SEEDS: u64 = 100;
+
+/// What a set of runs found.
+#[derive(Debug)]
+pub struct Report {
+    minutes: u64,
+    seeds: u64,
+    failed: u64,
+    violations: u64,
+    requests: u64,
+    tally: Tally,
+}
+
+impl Report {
+    /// Nothing yet, of runs of so many virtual minutes.
+    #[must_use]
+    pub fn new(minutes: u64) -> Self {
+        Self {
+            minutes,
+            seeds: 0,
+            failed: 0,
+            violations: 0,
+            requests: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Adds a run.
+    pub fn add(&mut self, outcome: &Outcome) {
+        self.seeds += 1;
+        self.failed += u64::from(!outcome.violations.is_empty());
+        self.violations += outcome.violations.len() as u64;
+        self.requests += outcome.requests;
+        self.tally.add(&outcome.tally);
+    }
+
+    /// States that no run reached although there were enough.
+    fn never(&self) -> Vec<&'static str> {
+        if self.seeds < ENOUGH_SEEDS {
+            return Vec::new();
+        }
+        let unseen = SOMETIMES
+            .iter()
+            .filter(|what| !self.tally.seen.contains_key(*what));
+        unseen.copied().collect()
+    }
+
+    /// Whether nothing was found that should not be.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.violations == 0 && self.never().is_empty()
+    }
+
+    /// Prints the table.
+    ///
+    /// # Errors
+    /// When `out` cannot be written.
+    pub fn print(&self, cpu: Duration, out: &mut impl Write) -> io::Result<()> {
+        let tally = &self.tally;
+        let hours = (self.seeds * self.minutes) as f64 / 60.0;
+        let each = cpu.as_secs_f64() / (self.seeds.max(1) as f64);
+        let faults: u64 = tally.faults.values().sum();
+        writeln!(
+            out,
+            "seeds            {} ({hours:.1} fleet-hours, {each:.2} CPU-seconds each)",
+            self.seeds
+        )?;
+        writeln!(out, "faults           {faults}: {}", list(&tally.faults))?;
+        writeln!(out, "requests         {}", self.requests)?;
+        writeln!(
+            out,
+            "records          {} put, {} delivered",
+            tally.put, tally.delivered
+        )?;
+        let duplicates = tally
+            .duplicates
+            .iter()
+            .map(|(cause, count)| (cause.name(), count));
+        writeln!(out, "duplicates       {}", pairs(duplicates))?;
+        writeln!(
+            out,
+            "grants           {}, of them {} by clean hand-over",
+            tally.grants, tally.hand_overs
+        )?;
+        writeln!(out, "false losses     {}", tally.false_losses)?;
+        writeln!(out, "takeover         {}", spread(&tally.takeovers))?;
+        writeln!(out, "hand-over pause  {}", spread(&tally.pauses))?;
+        let states = SOMETIMES.iter().map(|what| {
+            let count = tally.seen.get(what).copied().unwrap_or_default();
+            (*what, count)
+        });
+        writeln!(
+            out,
+            "sometimes        {}",
+            states
+                .map(|(w, n)| format!("{w} {n}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        )?;
+        for what in self.never() {
+            writeln!(out, "NEVER REACHED    {what}")?;
+        }
+        writeln!(
+            out,
+            "violations       {} in {} seeds",
+            self.violations, self.failed
+        )
+    }
+}
+
+fn list(counts: &std::collections::BTreeMap<String, u64>) -> String {
+    pairs(counts.iter())
+}
+
+fn pairs<N: std::fmt::Display, C: std::fmt::Display>(
+    counts: impl Iterator<Item = (N, C)>,
+) -> String {
+    let parts: Vec<String> = counts
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    match parts.is_empty() {
+        true => "none".to_owned(),
+        false => parts.join(", "),
+    }
+}
+
+/// Median, the 99th percentile and the maximum.
+fn spread(millis: &[u64]) -> String {
+    let mut sorted = millis.to_vec();
+    sorted.sort_unstable();
+    let at = |share: f64| {
+        let index = (share * (sorted.len().saturating_sub(1)) as f64).round() as usize;
+        sorted.get(index).copied().unwrap_or_default() as f64 / 1000.0
+    };
+    match sorted.is_empty() {
+        true => "not measured".to_owned(),
+        false => format!(
+            "median {:.2} s, p99 {:.2} s, at most {:.2} s ({} in calm times)",
+            at(0.5),
+            at(0.99),
+            at(1.0),
+            sorted.len()
+        ),
+    }
+}
+
+/// The processor time of this process so far.
+#[must_use]
+pub fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field is the program's name in parentheses; user and system time are fields 14 and 15, in 1/100 s.
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: u64 = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    Duration::from_millis(ticks * 10)
+}

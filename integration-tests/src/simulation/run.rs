@@ -1,0 +1,288 @@
+//! One run: a seed's circumstances and schedule, played against real workers, then healed and judged.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kcl_emulator::Emulator;
+use kcl_emulator::Service;
+use kcl_emulator::faults::{Fault as Request, Rule};
+use kcl_lease::mutant::{self, Mutant};
+
+use super::checker::{Tally, Violation};
+use super::fleet::Fleet;
+use super::history::{Event, History};
+use super::node::Path;
+use super::processor::Mood;
+use super::schedule::{Fault, Timed};
+use super::stream::Producer;
+use super::swarm::swarm;
+use super::world::{STREAM, World};
+
+/// The last part of a run is without faults; the last part of that without new records.
+const HEALED: Duration = Duration::from_secs(6 * 60);
+const NO_MORE_RECORDS: Duration = Duration::from_secs(2 * 60);
+
+/// What to run, besides the seed.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long a run is in virtual time, its healed end included.
+    pub minutes: u64,
+    /// How many workers start, and are there again at the end.
+    pub workers: usize,
+    /// How many shards the stream begins with.
+    pub shards: u32,
+    /// How the workers reach the services.
+    pub path: Path,
+    /// The rule that is switched off.
+    pub mutant: Option<Mutant>,
+    /// Only these elements of the schedule, by number; all if there are none.
+    pub only: Option<BTreeSet<usize>>,
+    /// Every event is kept as a line.
+    pub traced: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            minutes: 30,
+            workers: 3,
+            shards: 4,
+            path: Path::Direct,
+            mutant: None,
+            only: None,
+            traced: false,
+        }
+    }
+}
+
+/// What became of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// What was broken.
+    pub violations: Vec<Violation>,
+    /// What was counted.
+    pub tally: Tally,
+    /// Equal for equal runs.
+    pub hash: u64,
+    /// How many events there were.
+    pub events: u64,
+    /// How many requests were sent.
+    pub requests: u64,
+    /// The events as lines, if they were kept.
+    pub trace: Option<String>,
+    /// The schedule, as it was played.
+    pub schedule: Vec<Timed>,
+}
+
+/// Why a run could not begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// There is no runtime or no thread.
+    #[error("the operating system refuses what a run needs: {0}")]
+    System(#[from] std::io::Error),
+    /// The stream could not be made.
+    #[error("the stream could not be made: {0}")]
+    Stream(kcl_emulator::ApiError),
+    /// The run's thread ended unexpectedly.
+    #[error("the run of seed {0} panicked outside of any worker")]
+    Panicked(u64),
+}
+
+/// The schedule of a seed, as `settings` play it.
+#[must_use]
+pub fn schedule_of(seed: u64, settings: &Settings) -> Vec<Timed> {
+    let (_, schedule) = swarm(seed, quiet(settings));
+    let wanted = |number: &usize| {
+        settings
+            .only
+            .as_ref()
+            .is_none_or(|only| only.contains(number))
+    };
+    let chosen = schedule.into_iter().enumerate();
+    chosen
+        .filter(|(number, _)| wanted(number))
+        .map(|(_, timed)| timed)
+        .collect()
+}
+
+fn quiet(settings: &Settings) -> Duration {
+    Duration::from_secs(settings.minutes * 60).saturating_sub(HEALED)
+}
+
+/// Plays a seed on a thread of its own: whatever is bound to threads begins anew with each run.
+///
+/// # Errors
+/// When the run cannot begin.
+pub fn run(seed: u64, settings: &Settings) -> Result<Outcome, RunError> {
+    let settings = settings.clone();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a run needs fresh thread-locals; nothing inside of it starts threads"
+    )]
+    let thread = std::thread::spawn(move || {
+        mutant::set(settings.mutant);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()?;
+        let outcome = runtime.block_on(play(seed, settings));
+        // Tasks that are still there hold the world; the world holds nothing that waits for them.
+        drop(runtime);
+        outcome
+    });
+    thread.join().unwrap_or(Err(RunError::Panicked(seed)))
+}
+
+async fn play(seed: u64, settings: Settings) -> Result<Outcome, RunError> {
+    let (climate, _) = swarm(seed, quiet(&settings));
+    let schedule = schedule_of(seed, &settings);
+    let emulator = Emulator::builder()
+        .seed(seed)
+        .row_versions(climate.row_versions)
+        .build();
+    emulator
+        .create_stream(STREAM, settings.shards)
+        .map_err(RunError::Stream)?;
+    let mut history = History::new(seed, settings.traced);
+    history.checker.latest = climate.latest;
+    let world = World::new(seed, climate, emulator, history);
+    let mood = Mood::default();
+    let fleet = Fleet::new(&world, &mood, settings.path);
+    let mut producer = Producer::new(&world);
+    fleet.keep(settings.workers);
+    let mut stage = Stage {
+        world: world.clone(),
+        fleet,
+        mood,
+        workers: settings.workers,
+    };
+    stage.play(&mut producer, &schedule, &settings).await;
+    let now = world.millis();
+    let requests = world.requests();
+    let mut history = world.history();
+    history.checker.finish(now);
+    Ok(Outcome {
+        seed,
+        violations: history.checker.violations().to_vec(),
+        tally: history.checker.tally.clone(),
+        hash: history.hash(),
+        events: history.events(),
+        requests,
+        trace: history.trace().map(str::to_owned),
+        schedule,
+    })
+}
+
+/// Everything that a schedule acts on.
+struct Stage {
+    world: World,
+    fleet: Fleet,
+    mood: Mood,
+    workers: usize,
+}
+
+impl Stage {
+    async fn play(&mut self, producer: &mut Producer, schedule: &[Timed], settings: &Settings) {
+        let end = Duration::from_secs(settings.minutes * 60);
+        let heal = quiet(settings);
+        let last_put = end.saturating_sub(NO_MORE_RECORDS);
+        let mut faults = schedule.iter().peekable();
+        let mut healed = false;
+        let mut next_put = Duration::from_secs(1);
+        let mut number = 0;
+        loop {
+            let now = self.world.elapsed();
+            while let Some(timed) = faults.next_if(|timed| timed.at <= now) {
+                self.befall(&timed.fault, producer);
+            }
+            if now >= heal && !healed {
+                healed = true;
+                self.heal();
+            }
+            if now >= next_put && now < last_put {
+                producer.put_some();
+                number += 1;
+                let every = self.world.climate().put_every.mul_f64(2.0);
+                let share = super::draw::fraction(self.world.seed(), "put", number);
+                next_put = now + every.mul_f64(share).max(Duration::from_millis(20));
+            }
+            if now >= end {
+                return;
+            }
+            self.keep_running(healed);
+            let next_fault = faults.peek().map_or(end, |timed| timed.at);
+            let next_put = if now < last_put { next_put } else { end };
+            let watch = now + Duration::from_secs(1);
+            let next = [next_fault, next_put, watch, end].into_iter().min();
+            let wait = next.unwrap_or(end).saturating_sub(now);
+            tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+        }
+    }
+
+    /// There is always somebody; after the healing as many as at the start.
+    fn keep_running(&self, healed: bool) {
+        let at_least = if healed { self.workers } else { 1 };
+        self.fleet.keep(at_least);
+    }
+
+    fn heal(&self) {
+        self.world.emulator().faults().clear();
+        self.mood.set(super::schedule::Temper::default());
+        self.world.tell(Event::Healed);
+        self.fleet.heal(self.workers);
+    }
+
+    fn befall(&self, fault: &Fault, producer: &mut Producer) {
+        self.world.history().checker.tally.fault(fault.name());
+        match fault {
+            Fault::Kill {
+                worker,
+                again,
+                same_name,
+            } => self.fleet.kill(*worker, *again, *same_name),
+            Fault::Pause { worker, lasts } => self.fleet.pause(*worker, *lasts),
+            Fault::Partition {
+                worker,
+                from,
+                lasts,
+            } => self.fleet.partition(*worker, *from, *lasts),
+            Fault::ReadsFail { worker, lasts } => self.fleet.fail_reads(*worker, *lasts),
+            Fault::Restart { worker } => self.fleet.restart(*worker),
+            Fault::Deploy => self.fleet.deploy(),
+            Fault::Join => self.fleet.join(),
+            Fault::Leave { worker } => self.fleet.leave(*worker),
+            Fault::Split { shard } => producer.split(*shard),
+            Fault::Merge { shard } => producer.merge(*shard),
+            Fault::Outage { lasts, hangs } => self.outage(*lasts, *hangs),
+            Fault::DeleteWorker { worker } => self.fleet.delete_item(*worker),
+            Fault::Retention => producer.expire(),
+            Fault::Processors(temper) => self.mood.set(*temper),
+            Fault::Weather(rule) => self.weather(rule),
+        }
+    }
+
+    fn weather(&self, rule: &Rule) {
+        let until = rule.until.unwrap_or_default();
+        self.world.tell(Event::FaultBegan {
+            name: rule.name.clone().unwrap_or_default(),
+            until: u64::try_from(until.as_millis()).unwrap_or(u64::MAX),
+        });
+        self.world.emulator().faults().add(rule.clone());
+    }
+
+    fn outage(&self, lasts: Duration, hangs: bool) {
+        let now = self.world.elapsed();
+        let fault = match hangs {
+            true => Request::Disconnect,
+            false => Request::Unavailable,
+        };
+        let rule = Rule::new(fault)
+            .named("outage")
+            .service(Service::DynamoDb)
+            .between(now, now + lasts);
+        self.weather(&rule);
+    }
+}

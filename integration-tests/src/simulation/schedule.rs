@@ -1,0 +1,189 @@
+//! Faults as data: what happens in a run, and when.
+//!
+//! A schedule is a list, and every part of what goes wrong is an element of it, the weather included: shrinking removes
+//! elements until none can go.
+
+use std::fmt;
+use std::time::Duration;
+
+use kcl_emulator::faults::Rule;
+
+/// A choice that is made when its time comes: the number modulo how many there are to choose from.
+pub type Pick = u64;
+
+/// One fault and when it begins, counted from the start of the run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timed {
+    /// When it begins.
+    pub at: Duration,
+    /// What happens.
+    pub fault: Fault,
+}
+
+/// Which service a worker is cut off from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The lease table only.
+    Table,
+    /// The stream only.
+    Stream,
+    /// Both.
+    Both,
+}
+
+/// What goes wrong, or just happens.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fault {
+    /// A process is killed; another one is started after this time, or none.
+    Kill {
+        /// Which.
+        worker: Pick,
+        /// When its replacement starts.
+        again: Option<Duration>,
+        /// The replacement has the same name.
+        same_name: bool,
+    },
+    /// A process stands still.
+    Pause {
+        /// Which.
+        worker: Pick,
+        /// How long.
+        lasts: Duration,
+    },
+    /// A process cannot reach a service.
+    Partition {
+        /// Which.
+        worker: Pick,
+        /// What it cannot reach.
+        from: Cut,
+        /// How long.
+        lasts: Duration,
+    },
+    /// The reads of one worker from the lease table fail, its writes do not.
+    ReadsFail {
+        /// Which.
+        worker: Pick,
+        /// How long.
+        lasts: Duration,
+    },
+    /// A process is stopped gracefully and another one started after it ended.
+    Restart {
+        /// Which.
+        worker: Pick,
+    },
+    /// All processes are replaced one by one: the new one starts, then the old one stops gracefully.
+    Deploy,
+    /// One more process.
+    Join,
+    /// A process stops gracefully, if there are others.
+    Leave {
+        /// Which.
+        worker: Pick,
+    },
+    /// An open shard is split.
+    Split {
+        /// Which.
+        shard: Pick,
+    },
+    /// Two adjacent open shards are merged.
+    Merge {
+        /// Which.
+        shard: Pick,
+    },
+    /// The lease table answers nobody.
+    Outage {
+        /// How long.
+        lasts: Duration,
+        /// Requests hang instead of being refused.
+        hangs: bool,
+    },
+    /// A worker's item in the lease table is deleted.
+    DeleteWorker {
+        /// Which.
+        worker: Pick,
+    },
+    /// The stream's clock jumps so far that all but its latest records pass out of retention.
+    Retention,
+    /// Processors behave badly from now on.
+    Processors(Temper),
+    /// Requests meet this rule while it is due (it names its own time).
+    Weather(Box<Rule>),
+}
+
+/// How record processors behave; shares are of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Temper {
+    /// This share fails.
+    pub errors: f64,
+    /// This share panics.
+    pub panics: f64,
+    /// This share takes time.
+    pub slow: f64,
+    /// At most so long.
+    pub slow_millis: u64,
+    /// This share of the records is refused several times in a row.
+    pub poison: f64,
+}
+
+impl Fault {
+    /// For how long the fault lasts beyond its beginning, as far as is known before.
+    #[must_use]
+    pub fn lasts(&self) -> Duration {
+        match self {
+            Self::Pause { lasts, .. }
+            | Self::Partition { lasts, .. }
+            | Self::ReadsFail { lasts, .. }
+            | Self::Outage { lasts, .. } => *lasts,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Its name in statistics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Kill { .. } => "kill",
+            Self::Pause { .. } => "pause",
+            Self::Partition {
+                from: Cut::Table, ..
+            } => "cut off from the table",
+            Self::Partition {
+                from: Cut::Stream, ..
+            } => "cut off from the stream",
+            Self::Partition {
+                from: Cut::Both, ..
+            } => "cut off",
+            Self::ReadsFail { .. } => "reads fail",
+            Self::Restart { .. } => "restart",
+            Self::Deploy => "deploy",
+            Self::Join => "join",
+            Self::Leave { .. } => "leave",
+            Self::Split { .. } => "split",
+            Self::Merge { .. } => "merge",
+            Self::Outage { .. } => "outage",
+            Self::DeleteWorker { .. } => "worker item deleted",
+            Self::Retention => "retention",
+            Self::Processors(_) => "bad processors",
+            Self::Weather(_) => "weather",
+        }
+    }
+}
+
+impl fmt::Display for Timed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.at.as_secs_f64();
+        match &self.fault {
+            Fault::Weather(rule) => {
+                let name = rule.name.as_deref().unwrap_or("unnamed");
+                let share = rule.probability.unwrap_or(1.0);
+                let until = rule.until.unwrap_or_default().as_secs_f64();
+                write!(
+                    f,
+                    "{seconds:9.3} s  {name} until {until:.0} s, share {share:.3}: {:?}",
+                    rule.fault
+                )
+            }
+            fault => write!(f, "{seconds:9.3} s  {fault:?}"),
+        }
+    }
+}

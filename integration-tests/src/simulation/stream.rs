@@ -1,0 +1,179 @@
+//! The producer's side: records are put, shards are split and merged, and the history is told the truth about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kcl_emulator::kinesis::api::{
+    ListShardsInput, MergeShardsInput, PutRecordInput, Shard, SplitShardInput,
+};
+use kcl_emulator::kinesis::{Request, Response};
+use kcl_emulator::{ApiError, Caller};
+
+use super::draw::{between, draw};
+use super::history::{Event, ShardNo, shard_number};
+use super::processor::payload;
+use super::schedule::Pick;
+use super::world::{STREAM, World};
+
+/// More open shards than this are not split any more.
+const OPEN_MAX: usize = 10;
+/// Records are kept for a day; the jump leaves the last minute.
+const RETENTION_JUMP: Duration = Duration::from_secs(24 * 60 * 60 - 60);
+
+/// The stream of a run, from the producer's side.
+#[derive(Debug)]
+pub struct Producer {
+    world: World,
+    caller: Caller,
+    next: u32,
+    known: BTreeSet<ShardNo>,
+    closed: BTreeSet<ShardNo>,
+    lengths: BTreeMap<ShardNo, u32>,
+}
+
+impl Producer {
+    /// The producer of a stream that exists already.
+    #[must_use]
+    pub fn new(world: &World) -> Self {
+        let mut producer = Self {
+            world: world.clone(),
+            caller: Caller::new("producer"),
+            next: 0,
+            known: BTreeSet::new(),
+            closed: BTreeSet::new(),
+            lengths: BTreeMap::new(),
+        };
+        producer.look();
+        producer
+    }
+
+    /// Puts a few records under keys that the seed draws.
+    pub fn put_some(&mut self) {
+        let seed = self.world.seed();
+        let count = between(seed, "records", u64::from(self.next), 1..6);
+        for _ in 0..count {
+            let key = draw(seed, "keys", u64::from(self.next)) % 64;
+            let input = PutRecordInput {
+                stream_name: Some(STREAM.to_owned()),
+                data: Some(payload(self.next).to_vec().into()),
+                partition_key: Some(format!("key-{key}")),
+                ..PutRecordInput::default()
+            };
+            if let Ok(Response::PutRecord(put)) = self.call(input) {
+                let shard = shard_number(&put.shard_id);
+                *self.lengths.entry(shard).or_default() += 1;
+                self.world.tell(Event::Put {
+                    shard,
+                    sequence: put.sequence_number.to_string(),
+                });
+                self.next += 1;
+            }
+        }
+    }
+
+    /// Splits an open shard in the middle, unless there are many.
+    pub fn split(&mut self, pick: Pick) {
+        let open = self.open();
+        if open.len() >= OPEN_MAX {
+            return;
+        }
+        let Some(shard) = pick_of(&open, pick) else {
+            return;
+        };
+        let (Ok(start), Ok(end)) = (
+            shard.hash_key_range.starting_hash_key.parse::<u128>(),
+            shard.hash_key_range.ending_hash_key.parse::<u128>(),
+        ) else {
+            return;
+        };
+        let input = SplitShardInput {
+            stream_name: Some(STREAM.to_owned()),
+            shard_to_split: Some(shard.shard_id.clone()),
+            new_starting_hash_key: Some((start + (end - start) / 2 + 1).to_string()),
+            ..SplitShardInput::default()
+        };
+        let _too_small = self.call(input);
+        self.look();
+    }
+
+    /// Merges an open shard with its upper neighbour, unless there are few.
+    pub fn merge(&mut self, pick: Pick) {
+        let mut open = self.open();
+        open.sort_by_key(|shard| {
+            let start = &shard.hash_key_range.starting_hash_key;
+            start.parse::<u128>().unwrap_or(u128::MAX)
+        });
+        if open.len() < 3 {
+            return;
+        }
+        let lower = usize::try_from(pick % (open.len() as u64 - 1)).unwrap_or(0);
+        let (Some(lower), Some(upper)) = (open.get(lower), open.get(lower + 1)) else {
+            return;
+        };
+        let input = MergeShardsInput {
+            stream_name: Some(STREAM.to_owned()),
+            shard_to_merge: Some(lower.shard_id.clone()),
+            adjacent_shard_to_merge: Some(upper.shard_id.clone()),
+            ..MergeShardsInput::default()
+        };
+        let _refused = self.call(input);
+        self.look();
+    }
+
+    /// Lets a day pass for the stream: whatever was put until now may be gone.
+    pub fn expire(&mut self) {
+        let shards = self.lengths.iter().map(|(s, len)| (*s, *len)).collect();
+        self.world.tell(Event::Trimmed { shards });
+        self.world.skip(RETENTION_JUMP);
+    }
+
+    /// Tells of shards that are new, or closed.
+    fn look(&mut self) {
+        for shard in self.list() {
+            let number = shard_number(&shard.shard_id);
+            if self.known.insert(number) {
+                let parents = [&shard.parent_shard_id, &shard.adjacent_parent_shard_id];
+                let parents = parents.into_iter().flatten();
+                self.lengths.insert(number, 0);
+                self.world.tell(Event::Opened {
+                    shard: number,
+                    parents: parents.map(|id| shard_number(id)).collect(),
+                });
+            }
+            if !is_open(&shard) && self.closed.insert(number) {
+                self.world.tell(Event::Closed { shard: number });
+            }
+        }
+    }
+
+    fn open(&self) -> Vec<Shard> {
+        self.list().into_iter().filter(is_open).collect()
+    }
+
+    fn list(&self) -> Vec<Shard> {
+        let input = ListShardsInput {
+            stream_name: Some(STREAM.to_owned()),
+            ..ListShardsInput::default()
+        };
+        match self.call(input) {
+            Ok(Response::ListShards(listing)) => listing.shards,
+            _ => Vec::new(),
+        }
+    }
+
+    fn call(&self, request: impl Into<Request>) -> Result<Response, ApiError> {
+        let world = &self.world;
+        world
+            .emulator()
+            .kinesis(world.stream_time(), &self.caller, request.into())
+    }
+}
+
+fn is_open(shard: &Shard) -> bool {
+    shard.sequence_number_range.ending_sequence_number.is_none()
+}
+
+fn pick_of<T>(choices: &[T], pick: Pick) -> Option<&T> {
+    let count = choices.len().max(1) as u64;
+    choices.get(usize::try_from(pick % count).unwrap_or(0))
+}

@@ -1,0 +1,352 @@
+//! What a seed stands for: which kinds of faults its run has, how strong, and when.
+//!
+//! A run that has every kind of fault hides most of them behind the strongest. So each seed draws for each kind whether it
+//! exists at all.
+
+use std::time::Duration;
+
+use kcl_emulator::Service;
+use kcl_emulator::faults::{Fault as Request, Rule};
+
+use super::draw::{between, fraction};
+use super::schedule::{Cut, Fault, Temper, Timed};
+
+/// A kind of fault is in this share of the runs.
+const SHARE_OF_KINDS: f64 = 0.4;
+/// Nothing happens before the fleet had this much time to start.
+const CALM_START: Duration = Duration::from_secs(20);
+
+/// The fixed circumstances of one run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Climate {
+    /// Requests take between these many milliseconds to arrive.
+    pub latency: (u64, u64),
+    /// Records are put so often, on average.
+    pub put_every: Duration,
+    /// The first start of the application is at LATEST instead of TRIM_HORIZON.
+    pub latest: bool,
+    /// How often progress is stored.
+    pub checkpoint_interval: Duration,
+    /// How many versions of each row are kept for stale reads.
+    pub row_versions: usize,
+    /// How far clocks are wrong, at most, in millionths.
+    pub drift: u32,
+}
+
+/// The circumstances and the schedule of one seed. Faults begin before `quiet`, and what has a length ends before it.
+#[must_use]
+pub fn swarm(seed: u64, quiet: Duration) -> (Climate, Vec<Timed>) {
+    let mut schedule = Vec::new();
+    for kind in KINDS {
+        if fraction(seed, kind.name, 0) < SHARE_OF_KINDS {
+            kind.schedule(seed, quiet, &mut schedule);
+        }
+    }
+    weather(seed, quiet, &mut schedule);
+    temper(seed, &mut schedule);
+    schedule.sort_by_key(|timed| timed.at);
+    let stale = schedule.iter().any(|timed| is_stale(&timed.fault));
+    (climate(seed, stale), schedule)
+}
+
+fn climate(seed: u64, stale: bool) -> Climate {
+    let slow = between(seed, "latency", 0, 2..40);
+    Climate {
+        latency: (1 + slow / 4, 2 + slow),
+        put_every: Duration::from_millis(between(seed, "puts", 0, 300..2_500)),
+        latest: fraction(seed, "latest", 0) < 0.2,
+        checkpoint_interval: Duration::from_millis(between(seed, "checkpoints", 0, 800..6_000)),
+        row_versions: if stale { 16 } else { 0 },
+        drift: match fraction(seed, "drift", 0) < SHARE_OF_KINDS {
+            true => 10_000,
+            false => 0,
+        },
+    }
+}
+
+fn is_stale(fault: &Fault) -> bool {
+    matches!(fault, Fault::Weather(rule) if matches!(rule.fault, Request::StaleRead { .. }))
+}
+
+/// A kind of fault that happens again and again.
+struct Kind {
+    name: &'static str,
+    /// The mean time between two of them lies in this range of seconds.
+    every: (u64, u64),
+    make: fn(&Draws<'_>) -> Fault,
+}
+
+/// The draws for one fault.
+struct Draws<'a> {
+    seed: u64,
+    kind: &'a str,
+    n: u64,
+}
+
+impl Draws<'_> {
+    fn number(&self, what: u64, low: u64, high: u64) -> u64 {
+        between(self.seed, self.kind, self.n * 8 + what, low..high)
+    }
+
+    fn pick(&self) -> u64 {
+        self.number(1, 0, u64::MAX)
+    }
+
+    /// Most are short, some last several lease durations.
+    fn length(&self) -> Duration {
+        let longest = match self.number(2, 0, 10) {
+            0..5 => 6_000,
+            5..9 => 20_000,
+            _ => 45_000,
+        };
+        Duration::from_millis(self.number(3, 300, longest))
+    }
+}
+
+const KINDS: &[Kind] = &[
+    Kind {
+        name: "kill",
+        every: (40, 300),
+        make: |draws| Fault::Kill {
+            worker: draws.pick(),
+            again: match draws.number(4, 0, 4) {
+                0 => None,
+                1 => Some(Duration::ZERO),
+                _ => Some(Duration::from_millis(draws.number(5, 0, 40_000))),
+            },
+            same_name: draws.number(6, 0, 2) == 0,
+        },
+    },
+    Kind {
+        name: "pause",
+        every: (20, 200),
+        make: |draws| Fault::Pause {
+            worker: draws.pick(),
+            lasts: draws.length(),
+        },
+    },
+    Kind {
+        name: "cut off from the table",
+        every: (20, 200),
+        make: |draws| Fault::Partition {
+            worker: draws.pick(),
+            from: Cut::Table,
+            lasts: draws.length(),
+        },
+    },
+    Kind {
+        name: "cut off from the stream",
+        every: (60, 300),
+        make: |draws| Fault::Partition {
+            worker: draws.pick(),
+            from: Cut::Stream,
+            lasts: draws.length(),
+        },
+    },
+    Kind {
+        name: "cut off",
+        every: (60, 300),
+        make: |draws| Fault::Partition {
+            worker: draws.pick(),
+            from: Cut::Both,
+            lasts: draws.length(),
+        },
+    },
+    Kind {
+        name: "reads fail",
+        every: (40, 300),
+        make: |draws| Fault::ReadsFail {
+            worker: draws.pick(),
+            lasts: draws.length() * 2,
+        },
+    },
+    Kind {
+        name: "restart",
+        every: (30, 240),
+        make: |draws| Fault::Restart {
+            worker: draws.pick(),
+        },
+    },
+    Kind {
+        name: "deploy",
+        every: (120, 600),
+        make: |_| Fault::Deploy,
+    },
+    Kind {
+        name: "join",
+        every: (120, 600),
+        make: |_| Fault::Join,
+    },
+    Kind {
+        name: "leave",
+        every: (120, 600),
+        make: |draws| Fault::Leave {
+            worker: draws.pick(),
+        },
+    },
+    Kind {
+        name: "split",
+        every: (40, 400),
+        make: |draws| Fault::Split {
+            shard: draws.pick(),
+        },
+    },
+    Kind {
+        name: "merge",
+        every: (40, 400),
+        make: |draws| Fault::Merge {
+            shard: draws.pick(),
+        },
+    },
+    Kind {
+        name: "outage",
+        every: (180, 900),
+        make: |draws| Fault::Outage {
+            lasts: draws.length() * 2,
+            hangs: draws.number(4, 0, 3) == 0,
+        },
+    },
+    Kind {
+        name: "worker item deleted",
+        every: (120, 600),
+        make: |draws| Fault::DeleteWorker {
+            worker: draws.pick(),
+        },
+    },
+    Kind {
+        name: "retention",
+        every: (600, 1_800),
+        make: |_| Fault::Retention,
+    },
+];
+
+impl Kind {
+    fn schedule(&self, seed: u64, quiet: Duration, schedule: &mut Vec<Timed>) {
+        let mean = between(seed, self.name, 1, self.every.0..self.every.1) as f64;
+        let mut at = CALM_START;
+        for n in 1.. {
+            at += Duration::from_secs_f64(mean * 2.0 * fraction(seed, self.name, n * 8));
+            let draws = Draws {
+                seed,
+                kind: self.name,
+                n,
+            };
+            let fault = (self.make)(&draws);
+            if at + fault.lasts() >= quiet {
+                return;
+            }
+            schedule.push(Timed { at, fault });
+        }
+    }
+}
+
+/// Spells of trouble with single requests.
+fn weather(seed: u64, quiet: Duration, schedule: &mut Vec<Timed>) {
+    let table = Some(Service::DynamoDb);
+    let stream = Some(Service::Kinesis);
+    let late = |name| Duration::from_millis(between(seed, name, 2, 500..15_000));
+    let slow = |name| Duration::from_millis(between(seed, name, 2, 50..1_500));
+    let versions = u32::try_from(between(seed, "stale reads", 2, 1..5)).unwrap_or(1);
+    let throttled = Request::Error {
+        status: 400,
+        code: "ProvisionedThroughputExceededException".to_owned(),
+        message: String::new(),
+    };
+    let kinds: [(&'static str, Option<Service>, f64, Request); 13] = [
+        ("table errors", table, 0.15, Request::InternalError),
+        ("stream errors", stream, 0.2, Request::InternalError),
+        ("unavailable", None, 0.2, Request::Unavailable),
+        ("table throttled", table, 0.6, throttled),
+        ("stream throttled", stream, 0.5, Request::ThroughputExceeded),
+        ("requests lost", None, 0.15, Request::LoseRequest),
+        ("answers lost", table, 0.3, Request::LoseAnswer),
+        (
+            "late writes",
+            table,
+            0.15,
+            Request::ApplyLate {
+                by: late("late writes"),
+            },
+        ),
+        (
+            "slow table",
+            table,
+            0.5,
+            Request::Delay {
+                by: slow("slow table"),
+            },
+        ),
+        (
+            "very slow table",
+            table,
+            0.1,
+            Request::Delay {
+                by: late("very slow table"),
+            },
+        ),
+        ("stale reads", table, 1.0, Request::StaleRead { versions }),
+        ("expired iterators", stream, 0.05, Request::ExpiredIterator),
+        ("requests hang", None, 0.05, Request::Hang),
+    ];
+    for (name, service, strongest, fault) in kinds {
+        if fraction(seed, name, 0) < SHARE_OF_KINDS {
+            spells(seed, quiet, name, service, strongest, &fault, schedule);
+        }
+    }
+}
+
+fn spells(
+    seed: u64,
+    quiet: Duration,
+    name: &'static str,
+    service: Option<Service>,
+    strongest: f64,
+    fault: &Request,
+    schedule: &mut Vec<Timed>,
+) {
+    let mut at = CALM_START;
+    for n in 1.. {
+        let gap = between(seed, name, n * 8, 10_000..300_000);
+        let lasts = Duration::from_millis(between(seed, name, n * 8 + 1, 1_000..90_000));
+        at += Duration::from_millis(gap);
+        let until = at + lasts;
+        if until >= quiet {
+            return;
+        }
+        let mut rule = Rule::new(fault.clone())
+            .named(format!("{name} {n}"))
+            .probability(strongest * fraction(seed, name, n * 8 + 2))
+            .between(at, until);
+        rule.service = service;
+        schedule.push(Timed {
+            at,
+            fault: Fault::Weather(Box::new(rule)),
+        });
+        at = until;
+    }
+}
+
+fn temper(seed: u64, schedule: &mut Vec<Timed>) {
+    let share = |name, strongest: f64| match fraction(seed, name, 0) < SHARE_OF_KINDS {
+        true => strongest * fraction(seed, name, 1),
+        false => 0.0,
+    };
+    let temper = Temper {
+        errors: share("errors", 0.1),
+        panics: share("panics", 0.02),
+        slow: share("slow", 0.2),
+        slow_millis: between(seed, "slow", 2, 10..15_000),
+        poison: share("poison", 0.01),
+    };
+    if temper
+        != (Temper {
+            slow_millis: temper.slow_millis,
+            ..Temper::default()
+        })
+    {
+        schedule.push(Timed {
+            at: Duration::ZERO,
+            fault: Fault::Processors(temper),
+        });
+    }
+}

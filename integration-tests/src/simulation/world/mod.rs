@@ -1,0 +1,234 @@
+//! The world around the workers: the emulator, the network between it and each worker, and the history of what happened.
+
+mod encoding;
+mod source;
+mod table;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kcl_core::Runtime;
+use kcl_emulator::faults::{FaultCall, Outcome, Plan};
+use kcl_emulator::{ApiError, Caller, Emulator, Service, Timestamp};
+use kcl_lease::item::Item;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::draw::between;
+use super::history::{Event, History};
+use super::swarm::Climate;
+
+pub use source::SimulatedSource;
+pub use table::SimulatedTable;
+
+/// The stream of every run.
+pub const STREAM: &str = "orders";
+/// The application, and so the lease table, of every run.
+pub const APPLICATION: &str = "orders-app";
+
+/// One simulated process: the number of its start, unique in a run.
+pub type Process = u32;
+
+/// Everything outside of the workers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct World(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    seed: u64,
+    climate: Climate,
+    emulator: Emulator,
+    runtime: Runtime,
+    began: Instant,
+    history: Mutex<History>,
+    /// The lease table as the last write left it.
+    rows: Mutex<BTreeMap<String, Item>>,
+    /// By how many milliseconds the stream's clock is ahead.
+    skipped: AtomicI64,
+    requests: AtomicU64,
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The service said no.
+    Refused(ApiError),
+    /// The connection broke.
+    Broken,
+}
+
+/// A request as the network sees it.
+pub(super) struct Request<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) service: Service,
+    pub(super) operation: &'static str,
+    pub(super) resources: &'a [String],
+}
+
+impl World {
+    /// A world in which nothing has happened yet. Must be made inside the run's tokio runtime.
+    #[must_use]
+    pub fn new(seed: u64, climate: Climate, emulator: Emulator, history: History) -> Self {
+        Self(Arc::new(Inner {
+            seed,
+            climate,
+            emulator,
+            runtime: Runtime::virtual_time(seed),
+            began: Instant::now(),
+            history: Mutex::new(history),
+            rows: Mutex::default(),
+            skipped: AtomicI64::new(0),
+            requests: AtomicU64::new(0),
+        }))
+    }
+
+    /// The seed of the run.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.0.seed
+    }
+
+    /// The fixed circumstances.
+    #[must_use]
+    pub fn climate(&self) -> &Climate {
+        &self.0.climate
+    }
+
+    /// The emulated account.
+    #[must_use]
+    pub fn emulator(&self) -> &Emulator {
+        &self.0.emulator
+    }
+
+    /// Since the start of the run.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.0.began.elapsed()
+    }
+
+    /// Since the start of the run, in milliseconds.
+    #[must_use]
+    pub fn millis(&self) -> u64 {
+        u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The stream's clock.
+    #[must_use]
+    pub fn stream_time(&self) -> Timestamp {
+        let skipped = self.0.skipped.load(Ordering::Relaxed);
+        self.0.emulator.clock().now().plus(skipped)
+    }
+
+    /// Lets the stream's clock jump ahead.
+    pub fn skip(&self, time: Duration) {
+        let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        self.0.skipped.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    /// Notes what happened.
+    pub fn tell(&self, event: Event) {
+        let now = self.millis();
+        self.history().record(now, event);
+    }
+
+    /// What happened so far.
+    pub fn history(&self) -> MutexGuard<'_, History> {
+        self.0
+            .history
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lease table as it is.
+    pub fn rows(&self) -> MutexGuard<'_, BTreeMap<String, Item>> {
+        self.0.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many requests were sent.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.0.requests.load(Ordering::Relaxed)
+    }
+
+    /// Starts a task that belongs to no worker: it goes on whatever happens to them.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        // Under virtual time this cannot fail: no thread is started.
+        let _started = self.0.runtime.spawn_isolated("world", task);
+    }
+
+    /// Sends a request: `act` is carried out when and if it arrives, with the versions that a stale read looks back. It is
+    /// a task of the world: the caller may give up or be killed, the request arrives all the same.
+    pub(super) async fn send<T, F>(&self, request: Request<'_>, act: F) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Self, u32) -> Result<T, ApiError> + Send + 'static,
+    {
+        let number = self.0.requests.fetch_add(1, Ordering::Relaxed);
+        let emulator = &self.0.emulator;
+        let plan = emulator.faults().plan(
+            FaultCall {
+                caller: request.caller,
+                service: request.service,
+                operation: request.operation,
+                resources: request.resources,
+                actions: &[],
+            },
+            self.elapsed(),
+        );
+        self.history().call(request.service, request.operation);
+        let (there, back) = (self.latency(number * 2), self.latency(number * 2 + 1));
+        let (answer, answered) = oneshot::channel();
+        let world = self.clone();
+        let (refusable, name) = (request.operation, request.caller.0.clone());
+        self.spawn(async move {
+            let Plan {
+                delay,
+                outcome,
+                stale_versions,
+                ..
+            } = plan;
+            tokio::time::sleep(there + delay).await;
+            let result = match outcome {
+                Outcome::Proceed => act(&world, stale_versions).map_err(Failure::Refused),
+                Outcome::Refuse(error) => Err(Failure::Refused(error)),
+                Outcome::LoseRequest => Err(Failure::Broken),
+                Outcome::LoseAnswer => {
+                    let _lost = act(&world, stale_versions);
+                    world.tell(Event::AnswerLost {
+                        caller: name,
+                        operation: refusable,
+                    });
+                    Err(Failure::Broken)
+                }
+                Outcome::ApplyLate(later) => {
+                    tokio::time::sleep(later).await;
+                    world.tell(Event::AppliesLate {
+                        caller: name,
+                        operation: refusable,
+                    });
+                    let _lost = act(&world, stale_versions);
+                    Err(Failure::Broken)
+                }
+                // Never answered: whoever waits gives up by himself.
+                _ => return answer_never(answer).await,
+            };
+            tokio::time::sleep(back).await;
+            // The caller may be gone.
+            let _sent = answer.send(result);
+        });
+        answered.await.unwrap_or(Err(Failure::Broken))
+    }
+
+    fn latency(&self, number: u64) -> Duration {
+        let (low, high) = self.0.climate.latency;
+        Duration::from_millis(between(self.0.seed, "request", number, low..high))
+    }
+}
+
+/// Waits until nobody waits any more.
+async fn answer_never<T>(mut answer: oneshot::Sender<T>) {
+    answer.closed().await;
+}

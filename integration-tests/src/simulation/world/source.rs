@@ -1,0 +1,252 @@
+//! The stream on the emulator's engine, called directly.
+
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use kcl_core::retrieval::{
+    BatchBuilder, Fetched, RawRecord, ShardFilter, ShardIterator, ShardSource, StartPosition,
+    StreamDescription, StreamStatus,
+};
+use kcl_core::{HashKeyRange, ShardId, SourceError, SourceErrorKind as Kind};
+use kcl_emulator::kinesis::Response;
+use kcl_emulator::kinesis::api::{
+    ChildShard, DescribeStreamSummaryInput, GetRecordsInput, GetRecordsOutput,
+    GetShardIteratorInput, HashKeyRange as ListedRange, ListShardsInput, Shard, ShardFilterInput,
+};
+use kcl_emulator::{ApiError, Caller, Service, Timestamp};
+use kcl_lease::ListedShard;
+
+use super::{Failure, Request, STREAM, World};
+use crate::simulation::history::Event;
+
+/// No call takes longer, as with the source on the SDK.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The stream as one process sees it.
+#[derive(Debug)]
+pub struct SimulatedSource {
+    world: World,
+    caller: Caller,
+}
+
+impl SimulatedSource {
+    /// The stream as a process, known to the emulator as `caller`, sees it.
+    #[must_use]
+    pub fn new(world: &World, caller: &str) -> Self {
+        Self {
+            world: world.clone(),
+            caller: Caller::new(caller),
+        }
+    }
+
+    async fn call(
+        &self,
+        operation: &'static str,
+        shard: &str,
+        request: impl Into<kcl_emulator::kinesis::Request>,
+    ) -> Result<Response, SourceError> {
+        let request = request.into();
+        let resources = [STREAM.to_owned(), shard.to_owned()];
+        let envelope = Request {
+            caller: &self.caller,
+            service: Service::Kinesis,
+            operation,
+            resources: &resources,
+        };
+        let caller = self.caller.clone();
+        let sent = self.world.send(envelope, move |world, _| {
+            world
+                .emulator()
+                .kinesis(world.stream_time(), &caller, request)
+        });
+        match tokio::time::timeout(TIMEOUT, sent).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(Failure::Refused(error))) => {
+                let kind = kind(&error);
+                if kind == Kind::ExpiredIterator {
+                    self.world.tell(Event::IteratorExpired);
+                }
+                Err(SourceError::new(kind, operation).with_detail(error.message))
+            }
+            Ok(Err(Failure::Broken)) => Err(SourceError::new(Kind::Unavailable, operation)),
+            Err(_) => Err(SourceError::new(Kind::Timeout, operation)),
+        }
+    }
+}
+
+fn kind(error: &ApiError) -> Kind {
+    match error.code.as_str() {
+        "ExpiredIteratorException" => Kind::ExpiredIterator,
+        "ProvisionedThroughputExceededException"
+        | "LimitExceededException"
+        | "ThrottlingException" => Kind::Throttled,
+        "ResourceNotFoundException" => Kind::StreamNotFound,
+        "ResourceInUseException" => Kind::StreamInUse,
+        "InvalidArgumentException" | "ValidationException" => Kind::InvalidArgument,
+        _ if error.status >= 500 => Kind::Unavailable,
+        _ => Kind::Other,
+    }
+}
+
+fn unexpected(operation: &'static str) -> SourceError {
+    SourceError::new(Kind::Malformed, operation)
+}
+
+#[async_trait]
+impl ShardSource for SimulatedSource {
+    async fn describe(&self) -> Result<StreamDescription, SourceError> {
+        let operation = "DescribeStreamSummary";
+        let input = DescribeStreamSummaryInput {
+            stream_name: Some(STREAM.to_owned()),
+            ..DescribeStreamSummaryInput::default()
+        };
+        let Response::DescribeStreamSummary(answer) = self.call(operation, "", input).await? else {
+            return Err(unexpected(operation));
+        };
+        let summary = answer.stream_description_summary;
+        Ok(StreamDescription {
+            arn: summary.stream_arn,
+            created_at: system_time(summary.stream_creation_timestamp),
+            status: match summary.stream_status {
+                "CREATING" => StreamStatus::Creating,
+                "DELETING" => StreamStatus::Deleting,
+                _ => StreamStatus::Readable,
+            },
+            service_time: Some(system_time(self.world.stream_time())),
+        })
+    }
+
+    async fn list_shards(&self, filter: ShardFilter) -> Result<Vec<ListedShard>, SourceError> {
+        let operation = "ListShards";
+        let (kind, at) = match filter {
+            ShardFilter::All => (None, None),
+            ShardFilter::AtTrimHorizon => (Some("AT_TRIM_HORIZON"), None),
+            ShardFilter::AtLatest => (Some("AT_LATEST"), None),
+            ShardFilter::AtTimestamp(time) => (Some("AT_TIMESTAMP"), Some(timestamp(time))),
+        };
+        let input = ListShardsInput {
+            stream_name: Some(STREAM.to_owned()),
+            shard_filter: kind.map(|kind| ShardFilterInput {
+                kind: Some(kind.to_owned()),
+                shard_id: None,
+                timestamp: at,
+            }),
+            ..ListShardsInput::default()
+        };
+        match self.call(operation, "", input).await? {
+            // A page holds 1,000 shards: no run has more.
+            Response::ListShards(answer) => answer.shards.into_iter().map(listed).collect(),
+            _ => Err(unexpected(operation)),
+        }
+    }
+
+    async fn iterator(
+        &self,
+        shard: &ShardId,
+        from: &StartPosition,
+    ) -> Result<ShardIterator, SourceError> {
+        let operation = "GetShardIterator";
+        let (kind, sequence_number, at) = match from {
+            StartPosition::TrimHorizon => ("TRIM_HORIZON", None, None),
+            StartPosition::AtTimestamp(time) => ("AT_TIMESTAMP", None, Some(timestamp(*time))),
+            StartPosition::AtSequenceNumber(number) => ("AT_SEQUENCE_NUMBER", Some(number), None),
+            StartPosition::AfterSequenceNumber(number) => {
+                ("AFTER_SEQUENCE_NUMBER", Some(number), None)
+            }
+        };
+        let input = GetShardIteratorInput {
+            stream_name: Some(STREAM.to_owned()),
+            shard_id: Some(shard.as_str().to_owned()),
+            shard_iterator_type: Some(kind.to_owned()),
+            starting_sequence_number: sequence_number.map(|number| number.as_str().to_owned()),
+            timestamp: at,
+            ..GetShardIteratorInput::default()
+        };
+        match self.call(operation, shard.as_str(), input).await? {
+            Response::GetShardIterator(answer) => Ok(ShardIterator(answer.shard_iterator)),
+            _ => Err(unexpected(operation)),
+        }
+    }
+
+    async fn get_records(
+        &self,
+        iterator: &ShardIterator,
+        limit: u16,
+    ) -> Result<Fetched, SourceError> {
+        let operation = "GetRecords";
+        let input = GetRecordsInput {
+            shard_iterator: Some(iterator.0.clone()),
+            limit: Some(i64::from(limit)),
+            ..GetRecordsInput::default()
+        };
+        match self.call(operation, "", input).await? {
+            Response::GetRecords(answer) => fetched(answer),
+            _ => Err(unexpected(operation)),
+        }
+    }
+}
+
+fn fetched(answer: GetRecordsOutput) -> Result<Fetched, SourceError> {
+    let invalid = |_| unexpected("GetRecords");
+    let mut batch = BatchBuilder::with_capacity(answer.records.len());
+    for record in answer.records {
+        let sequence_number = record.sequence_number.to_string();
+        let raw = RawRecord {
+            sequence_number: &sequence_number,
+            partition_key: &record.partition_key,
+            arrival_millis: Some(record.approximate_arrival_timestamp.0),
+            encryption_type: None,
+        };
+        batch.push(raw, record.data.0).map_err(invalid)?;
+    }
+    let children = answer.child_shards.unwrap_or_default();
+    Ok(Fetched {
+        batch: batch.finish(),
+        next: answer.next_shard_iterator.map(ShardIterator),
+        children: children.iter().map(child).collect::<Result<_, _>>()?,
+        behind: u64::try_from(answer.millis_behind_latest)
+            .ok()
+            .map(Duration::from_millis),
+    })
+}
+
+fn listed(shard: Shard) -> Result<ListedShard, SourceError> {
+    Ok(ListedShard {
+        hash_range: range("ListShards", &shard.hash_key_range)?,
+        open: shard.sequence_number_range.ending_sequence_number.is_none(),
+        shard_id: ShardId::from(shard.shard_id),
+        parent: shard.parent_shard_id.map(ShardId::from),
+        adjacent_parent: shard.adjacent_parent_shard_id.map(ShardId::from),
+    })
+}
+
+fn child(shard: &ChildShard) -> Result<ListedShard, SourceError> {
+    let mut parents = shard
+        .parent_shards
+        .iter()
+        .map(|id| ShardId::from(id.as_str()));
+    Ok(ListedShard {
+        shard_id: ShardId::from(shard.shard_id.as_str()),
+        parent: parents.next(),
+        adjacent_parent: parents.next(),
+        hash_range: range("GetRecords", &shard.hash_key_range)?,
+        open: true,
+    })
+}
+
+fn range(operation: &'static str, range: &ListedRange) -> Result<HashKeyRange, SourceError> {
+    HashKeyRange::parse(&range.starting_hash_key, &range.ending_hash_key)
+        .map_err(|_| unexpected(operation))
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn system_time(timestamp: Timestamp) -> SystemTime {
+    let millis = u64::try_from(timestamp.0).unwrap_or(0);
+    SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
+}
