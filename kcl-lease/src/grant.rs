@@ -11,6 +11,7 @@ use crate::coordinator::Command;
 use crate::key::{HashKeyRange, LeaseKey, ShardId};
 use crate::lease::{Lease, PendingCheckpoint};
 use crate::listed_shard::ListedShard;
+use crate::mutant::{self, Mutant};
 use crate::runtime::{Moment, Runtime};
 use crate::session::Validity;
 
@@ -166,9 +167,22 @@ impl GrantState {
         self.releasing = true;
     }
 
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Whether records may be given to the processor.
     pub(crate) fn is_current(&self, validity: Validity, now: Moment) -> bool {
-        self.loss.is_none() && !self.releasing && validity.allows(self.confirmed, now)
+        self.loss.is_none()
+            && (!self.releasing || mutant::is(Mutant::DeliverWhileReleasing))
+            && validity.allows(self.confirmed, now)
+    }
+}
+
+#[cfg(feature = "internals")]
+impl crate::internals::Moments for GrantState {
+    fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Moment)) {
+        visit(&mut self.confirmed);
     }
 }
 
@@ -238,7 +252,7 @@ impl Grant {
     /// The fencing token: larger for every later grant of this lease, and after every lapse that this one survived.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.0.state.borrow().epoch
+        self.0.state.borrow().epoch()
     }
 
     /// Whether records may be given to the processor at this moment.

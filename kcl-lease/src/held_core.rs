@@ -452,3 +452,23 @@ impl HeldCore {
         Turn::Ended(plan)
     }
 }
+
+#[cfg(feature = "internals")]
+impl crate::internals::Moments for HeldCore {
+    fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Moment)) {
+        let sent = self.flight.iter_mut().map(|flight| &mut flight.sent);
+        let since = self.unresolved.iter_mut().map(|u| &mut u.since);
+        let retry = self.retry_at.iter_mut();
+        let moments = sent.chain(since).chain(retry);
+        moments.chain([&mut self.confirmed]).for_each(visit);
+    }
+}
+
+#[cfg(feature = "internals")]
+impl HeldCore {
+    /// Forgets how often writes failed, so that the next may be tried at any time.
+    pub(crate) fn forget_failures(&mut self) {
+        self.failures = 0;
+        self.retry_at = None;
+    }
+}

@@ -11,7 +11,7 @@ use crate::row_reader::{RowError, RowReader};
 /// A lease row as it was read.
 ///
 /// Attributes that this library does not know stay in the table: changes name single attributes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// The row's key.
     pub key: LeaseKey,

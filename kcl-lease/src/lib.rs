@@ -18,6 +18,9 @@ mod held_core;
     expect(dead_code, reason = "the driver's use of inboxes builds on it")
 )]
 mod hint;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 pub mod item;
 mod key;
 mod leader_item;

@@ -13,7 +13,7 @@ use crate::runtime::Moment;
 use crate::worker_item::WorkerItem;
 
 /// What this worker saw of the others.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Liveness {
     duration: Duration,
     margin: Duration,
@@ -21,7 +21,7 @@ pub(crate) struct Liveness {
     rows: BTreeMap<LeaseKey, SeenRow>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct SeenWorker {
     heartbeat: u64,
     since: Moment,
@@ -31,7 +31,7 @@ struct SeenWorker {
 }
 
 /// A row whose owner has no heartbeat: its counter shows that the owner lives.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct SeenRow {
     counter: u64,
     owner: WorkerId,
@@ -145,6 +145,15 @@ impl Liveness {
             })
             .map(|(id, seen)| (id.clone(), seen.heartbeat))
             .collect()
+    }
+}
+
+#[cfg(feature = "internals")]
+impl crate::internals::Moments for Liveness {
+    fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Moment)) {
+        let workers = self.workers.values_mut().map(|seen| &mut seen.since);
+        let rows = self.rows.values_mut().map(|seen| &mut seen.since);
+        workers.chain(rows).for_each(visit);
     }
 }
 

@@ -67,6 +67,7 @@ mutants! {
 
     RecoverOnOwnerOnly, Safety, "A failed condition counts as a lost answer whenever the row names me.";
     NeverRecover, Liveness, "A lost answer is taken for a lost lease.";
+    DeliverWhileReleasing, Safety, "A holder delivers on while it gives its lease away.";
     RecoveredConfirmsNow, Safety, "A recovered answer confirms from the last call's send time.";
 
     DeadlineIgnored, Safety, "A holder delivers after its own deadline.";

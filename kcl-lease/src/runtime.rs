@@ -21,6 +21,11 @@ const VIRTUAL_EPOCH: Duration = Duration::from_secs(1_767_225_600);
 pub struct Moment(Duration);
 
 impl Moment {
+    #[cfg(feature = "internals")]
+    pub(crate) fn at(since_start: Duration) -> Self {
+        Self(since_start)
+    }
+
     /// The moment `later` after this one.
     #[must_use]
     pub fn plus(self, later: Duration) -> Self {

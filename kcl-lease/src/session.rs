@@ -18,7 +18,7 @@ const HEARTBEAT_BACK_OFF: [Duration; 4] = [
 ];
 
 /// The part of a session that decides whether its grants may be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Validity {
     /// Nothing is delivered from this moment on.
     pub(crate) deadline: Moment,
@@ -46,7 +46,7 @@ pub(crate) enum Beat {
 }
 
 /// One session: from its registration until its item is gone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Session {
     pub(crate) id: WorkerId,
     duration: Duration,
@@ -170,6 +170,23 @@ impl Session {
             true => Beat::Lapsed,
             false => Beat::Alive,
         }
+    }
+}
+
+#[cfg(feature = "internals")]
+impl crate::internals::Moments for Session {
+    fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Moment)) {
+        [
+            &mut self.validity.deadline,
+            &mut self.validity.chain_start,
+            &mut self.last_sent,
+            &mut self.good_sent,
+            &mut self.undisturbed_since,
+            &mut self.failed_at,
+        ]
+        .into_iter()
+        .chain(&mut self.first_sent)
+        .for_each(visit);
     }
 }
 

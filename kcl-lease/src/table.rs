@@ -53,7 +53,7 @@ pub trait LeaseTable: Send + Sync + fmt::Debug {
 }
 
 /// How current a read must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Consistency {
     /// May miss the latest writes, half the price.
     Eventual,

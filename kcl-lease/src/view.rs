@@ -10,7 +10,7 @@ use crate::runtime::Moment;
 use crate::table::Consistency;
 
 /// A lease row as it was read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct KnownRow {
     pub(crate) lease: Lease,
     /// When the answer that carried it was handled.
@@ -24,14 +24,14 @@ pub(crate) struct KnownRow {
 }
 
 /// A strongly consistent read of a worker's item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct OwnerCheck {
     pub(crate) sent: Moment,
     pub(crate) found: OwnerFound,
 }
 
 /// What the read found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum OwnerFound {
     Nothing,
     Heartbeat(u64),
@@ -40,14 +40,14 @@ pub(crate) enum OwnerFound {
 }
 
 /// The last listing of shards.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Listing {
     shards: BTreeSet<ShardId>,
     received: Moment,
 }
 
 /// The rows and items that are known, each with the time of its last read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct View {
     rows: BTreeMap<LeaseKey, KnownRow>,
     /// Rows that a strongly consistent read did not find.
@@ -186,5 +186,17 @@ impl View {
         let current = listing.received >= known.first_seen
             || listing.shards.contains(&known.lease.key.shard());
         current.then(|| listing.shards.contains(shard))
+    }
+}
+
+#[cfg(feature = "internals")]
+impl crate::internals::Moments for View {
+    fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Moment)) {
+        let listing = self.listing.iter_mut().map(|listing| &mut listing.received);
+        let owners = self.owners.values_mut().map(|check| &mut check.sent);
+        let rows = self.rows.values_mut();
+        let rows = rows.flat_map(|row| [&mut row.read_at, &mut row.first_seen]);
+        let others = listing.chain(owners).chain(self.absent.values_mut());
+        others.chain(rows).for_each(visit);
     }
 }

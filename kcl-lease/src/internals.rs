@@ -1,0 +1,428 @@
+//! The pure decisions of the protocol, for the model in `tests/model`.
+//!
+//! Thin handles around the types that coordination itself uses; no part of the API.
+
+#![expect(
+    clippy::must_use_candidate,
+    reason = "they are named like what they stand for, and only tests call them"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kcl_checkpoint::Checkpoint;
+
+use crate::grant::{GrantError, GrantState};
+use crate::graph::{self, ParentRow, Readiness};
+use crate::held_core::{self, HeldCore, Request, Response};
+use crate::item::Item;
+use crate::key::{LeaseKey, ShardId, WorkerId};
+use crate::lease::Lease;
+use crate::listed_shard::ListedShard;
+use crate::liveness::Liveness;
+use crate::runtime::Moment;
+use crate::session::{self, Beat};
+use crate::shard_end;
+use crate::table::{Consistency, Refusal};
+use crate::take::{self, Judgement, Situation, Step};
+use crate::view::{OwnerCheck, OwnerFound, View};
+use crate::worker_item::WorkerItem;
+use crate::write::{Held, RowWrite};
+
+/// Something that remembers moments.
+pub trait Moments {
+    /// Shows each moment, to be looked at or changed.
+    fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Moment));
+}
+
+/// The moment `since_start` after a clock began.
+pub fn moment(since_start: Duration) -> Moment {
+    Moment::at(since_start)
+}
+
+/// As `Validity` of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Validity(session::Validity);
+
+impl Validity {
+    pub fn new(deadline: Moment, chain_start: Moment) -> Self {
+        Self(session::Validity {
+            deadline,
+            chain_start,
+        })
+    }
+
+    pub fn deadline(self) -> Moment {
+        self.0.deadline
+    }
+}
+
+// --- writes ---------------------------------------------------------------------------------------------------------
+
+/// The item after a write, `None` if its condition does not hold.
+pub fn apply(write: &RowWrite, found: Option<&Item>) -> Option<Option<Item>> {
+    match crate::apply::apply(write, found) {
+        Ok(crate::apply::Effect::Applied(after)) => Some(after),
+        Ok(crate::apply::Effect::Refused) | Err(_) => None,
+    }
+}
+
+/// The write that takes or accepts a lease as it was read.
+pub fn take_write(lease: &Lease, me: &WorkerId) -> RowWrite {
+    take::take_write(lease, me)
+}
+
+// --- a held lease ---------------------------------------------------------------------------------------------------
+
+/// A held lease without its channels: what `HeldLease` and `GrantShared` decide.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Holding {
+    core: HeldCore,
+    state: GrantState,
+}
+
+/// The answer to a call.
+#[derive(Debug)]
+pub enum Answer {
+    Applied,
+    Refused(Option<Item>),
+    TransactionRefused(Vec<Refusal>),
+    Lost,
+}
+
+/// What an answer changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    Open,
+    Confirmed,
+    Delayed,
+    Released(Option<WorkerId>),
+    Ended,
+    Lost,
+}
+
+impl Holding {
+    pub fn new(lease: &Lease, me: &WorkerId, sent: Moment) -> Self {
+        let held = Held {
+            key: lease.key.clone(),
+            counter: lease.counter,
+            owner: me.clone(),
+        };
+        Self {
+            state: GrantState::new(lease.counter, sent),
+            core: HeldCore::new(held, lease.checkpoint.clone(), lease.pending.clone(), sent),
+        }
+    }
+
+    pub fn counter(&self) -> u64 {
+        self.core.held().counter
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.state.epoch()
+    }
+
+    pub fn committed(&self) -> &Checkpoint {
+        self.core.committed()
+    }
+
+    pub fn is_current(&self, validity: Validity, now: Moment) -> bool {
+        self.state.is_current(validity.0, now)
+    }
+
+    pub fn want_checkpoint(&mut self, checkpoint: Checkpoint) {
+        self.core.want_checkpoint(checkpoint);
+    }
+
+    pub fn want_release(&mut self, checkpoint: Option<Checkpoint>, to: Option<WorkerId>) {
+        self.state.begin_release();
+        self.core.want_release(checkpoint, to);
+    }
+
+    pub fn want_end(&mut self, plan: &ShardEnd) {
+        self.core.want_end(plan.0.clone());
+    }
+
+    /// Lets the next write be tried at any time.
+    pub fn forget_failures(&mut self) {
+        self.core.forget_failures();
+    }
+
+    /// The next call: one write, or a transaction.
+    pub fn next_call(
+        &mut self,
+        validity: Validity,
+        now: Moment,
+        attempt: u64,
+        row_counter: u64,
+    ) -> Option<Call> {
+        let call = self.core.next_call(validity.0, now, attempt, row_counter)?;
+        Some(match call.request {
+            Request::Write(write) => Call::Write(write),
+            Request::Transact(writes) => Call::Transact(writes),
+        })
+    }
+
+    pub fn answered(
+        &mut self,
+        attempt: u64,
+        answer: Answer,
+        validity: Validity,
+        now: Moment,
+    ) -> Turn {
+        let response = match answer {
+            Answer::Applied => Response::Applied,
+            Answer::Refused(found) => Response::Refused(found),
+            Answer::TransactionRefused(refusals) => Response::TransactionRefused(refusals),
+            Answer::Lost => Response::Failed {
+                error: GrantError::Unknown {
+                    key: self.core.held().key.clone(),
+                },
+                may_be_applied: true,
+            },
+        };
+        match self.core.answered(attempt, response, now) {
+            held_core::Turn::Open => Turn::Open,
+            held_core::Turn::Confirmed { confirmed } => {
+                let counter = self.core.held().counter;
+                self.state
+                    .confirm(confirmed, counter, validity.0.chain_start);
+                Turn::Confirmed
+            }
+            held_core::Turn::Delayed(_) => Turn::Delayed,
+            held_core::Turn::Released { to } => Turn::Released(to),
+            held_core::Turn::Ended(_) => Turn::Ended,
+            held_core::Turn::Lost(_) => Turn::Lost,
+        }
+    }
+}
+
+impl Moments for Holding {
+    fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Moment)) {
+        self.core.each_moment(visit);
+        self.state.each_moment(visit);
+    }
+}
+
+/// A call of a holder.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Call {
+    Write(RowWrite),
+    Transact(Vec<RowWrite>),
+}
+
+// --- a session ------------------------------------------------------------------------------------------------------
+
+/// As `Session`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Session(session::Session);
+
+/// What an answer to a heartbeat means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulse {
+    Alive,
+    Lapsed,
+    Over,
+}
+
+impl Session {
+    pub fn registered(id: WorkerId, duration: Duration, sent: Moment, now: Moment) -> Self {
+        Self(session::Session::registered(id, duration, sent, now))
+    }
+
+    pub fn id(&self) -> &WorkerId {
+        &self.0.id
+    }
+
+    pub fn heartbeat(&self) -> u64 {
+        self.0.heartbeat()
+    }
+
+    pub fn validity(&self) -> Validity {
+        Validity(self.0.validity())
+    }
+
+    pub fn may_take(&self, now: Moment) -> bool {
+        self.0.may_take(now)
+    }
+
+    pub fn heartbeat_due(&self) -> Moment {
+        self.0.heartbeat_due()
+    }
+
+    pub fn heartbeat_sent(&mut self, now: Moment) {
+        self.0.heartbeat_sent(now);
+    }
+
+    pub fn heartbeat_failed(&mut self, now: Moment) {
+        self.0.heartbeat_failed(now);
+    }
+
+    pub fn heartbeat_applied(&mut self, sent: Moment, now: Moment) -> Pulse {
+        pulse(self.0.heartbeat_applied(sent, now))
+    }
+
+    pub fn heartbeat_refused(&mut self, found: Option<u64>, now: Moment) -> Pulse {
+        pulse(self.0.heartbeat_refused(found, now))
+    }
+}
+
+fn pulse(beat: Beat) -> Pulse {
+    match beat {
+        Beat::Alive => Pulse::Alive,
+        Beat::Lapsed => Pulse::Lapsed,
+        Beat::Over => Pulse::Over,
+    }
+}
+
+impl Moments for Session {
+    fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Moment)) {
+        self.0.each_moment(visit);
+    }
+}
+
+// --- what a worker knows of the others ------------------------------------------------------------------------------
+
+/// `View` and `Liveness`, and what is decided from them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Knowledge {
+    view: View,
+    liveness: Liveness,
+}
+
+/// What to do about one lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Advice {
+    Nothing,
+    Take(RowWrite),
+    CheckOwner(WorkerId),
+    ReadRow(LeaseKey),
+}
+
+impl Knowledge {
+    pub fn new(duration: Duration, margin: Duration) -> Self {
+        Self {
+            view: View::default(),
+            liveness: Liveness::new(duration, margin),
+        }
+    }
+
+    pub fn saw_row(&mut self, item: Option<&Item>, consistency: Consistency, now: Moment) {
+        if let Some(Ok(Some(lease))) = item.map(Lease::from_item) {
+            self.liveness.saw_row(&lease, now);
+            self.view.saw_row(lease, consistency, now);
+        }
+    }
+
+    pub fn doubt_row(&mut self, key: &LeaseKey) {
+        self.view.doubt_row(key);
+    }
+
+    /// A worker's item was read.
+    pub fn saw_worker(&mut self, worker: &WorkerId, item: Option<&Item>, now: Moment) {
+        self.look(worker, item, now);
+    }
+
+    /// The strongly consistent read of an owner's item, asked for at `sent`.
+    pub fn checked_owner(
+        &mut self,
+        worker: &WorkerId,
+        item: Option<&Item>,
+        sent: Moment,
+        now: Moment,
+    ) {
+        let found = self.look(worker, item, now);
+        self.view
+            .saw_owner(worker.clone(), OwnerCheck { sent, found });
+    }
+
+    fn look(&mut self, worker: &WorkerId, item: Option<&Item>, now: Moment) -> OwnerFound {
+        match item.map(WorkerItem::from_item) {
+            None => {
+                self.liveness.forget_worker(worker);
+                OwnerFound::Nothing
+            }
+            Some(Ok(Some(item))) => {
+                self.liveness.saw_worker(&item, now);
+                OwnerFound::Heartbeat(item.heartbeat)
+            }
+            Some(_) => OwnerFound::Unreadable,
+        }
+    }
+
+    /// What a worker that holds nothing would do about the lease now.
+    pub fn advice(&self, session: &Session, key: &LeaseKey, now: Moment) -> Advice {
+        let Some(known) = self.view.row(key) else {
+            return Advice::ReadRow(key.clone());
+        };
+        let session = &session.0;
+        let situation = Situation {
+            me: &session.id,
+            now,
+            undisturbed_since: session.undisturbed_since(),
+            check_ages_after: session.longest_silence(),
+            view: &self.view,
+            liveness: &self.liveness,
+            busy: &BTreeSet::new(),
+            not_before: &BTreeMap::new(),
+            room: 1,
+        };
+        match take::judge(&situation, known) {
+            Judgement::Do(Step::Take(_) | Step::Accept(_)) => {
+                Advice::Take(take::take_write(&known.lease, situation.me))
+            }
+            Judgement::Do(Step::CheckOwner(owner)) => Advice::CheckOwner(owner),
+            Judgement::Do(Step::ReadRow(key)) => Advice::ReadRow(key),
+            _ => Advice::Nothing,
+        }
+    }
+}
+
+impl Moments for Knowledge {
+    fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Moment)) {
+        self.view.each_moment(visit);
+        self.liveness.each_moment(visit);
+    }
+}
+
+// --- shards ---------------------------------------------------------------------------------------------------------
+
+/// As `ShardEnd`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ShardEnd(shard_end::ShardEnd);
+
+impl ShardEnd {
+    /// Plans the end of `parent`; `None` if the children are not its.
+    pub fn new(
+        parent: &LeaseKey,
+        children: Vec<ListedShard>,
+        has_row: impl Fn(&LeaseKey) -> bool,
+    ) -> Option<Self> {
+        shard_end::ShardEnd::new(parent, children, has_row)
+            .ok()
+            .map(Self)
+    }
+}
+
+/// Whether a lease can start. `row` is a strongly consistent look, `listed` a listing that is not older than the row.
+pub fn can_start(
+    lease: &Lease,
+    row: impl Fn(&LeaseKey) -> Option<Lease>,
+    listed: impl Fn(&ShardId) -> bool,
+) -> bool {
+    let parent_row = |key: &LeaseKey| match row(key) {
+        Some(parent) if parent.is_finished() => ParentRow::Finished,
+        Some(_) => ParentRow::Unfinished,
+        None => ParentRow::Absent,
+    };
+    graph::readiness(lease, parent_row, |shard| Some(listed(shard))) == Readiness::Ready
+}
+
+/// Whether the row of a finished shard can go.
+pub fn is_deletable(
+    lease: &Lease,
+    rows: &BTreeMap<LeaseKey, Lease>,
+    listed: impl Fn(&ShardId) -> bool,
+) -> bool {
+    graph::is_deletable(lease, |key| rows.get(key), |shard| Some(listed(shard)))
+}
