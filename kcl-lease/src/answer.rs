@@ -10,6 +10,7 @@ use crate::grant::LossReason;
 use crate::item::Item;
 use crate::key::WorkerId;
 use crate::lease::{Lease, PendingCheckpoint};
+use crate::mutant::{self, Mutant};
 
 /// What a holder learns from the row that made its write fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,9 +57,11 @@ pub(crate) fn judge(
         return Verdict::Lost(LossReason::RowUnreadable);
     };
     let one_bump = Some(row.counter) == counter.checked_add(1);
+    let recovers =
+        (one_bump || mutant::is(Mutant::RecoverOnOwnerOnly)) && !mutant::is(Mutant::NeverRecover);
     match row.owner {
         Some(owner) if one_bump && given == Given::To(&owner) => Verdict::Released,
-        Some(owner) if owner == *me && one_bump => Verdict::Mine(Box::new(Mine {
+        Some(owner) if owner == *me && recovers => Verdict::Mine(Box::new(Mine {
             counter: row.counter,
             checkpoint: row.checkpoint,
             pending: row.pending,

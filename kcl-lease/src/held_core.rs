@@ -15,6 +15,7 @@ use crate::grant::{GrantError, LossReason};
 use crate::item::Item;
 use crate::key::WorkerId;
 use crate::lease::PendingCheckpoint;
+use crate::mutant::{self, Mutant};
 use crate::runtime::Moment;
 use crate::session::Validity;
 use crate::shard_end::{Part, Reaction, ShardEnd};
@@ -366,7 +367,10 @@ impl HeldCore {
 
     /// One of our writes was applied, it is not known when: only the send time of the earliest one counts.
     fn recovered(&mut self, flight: &Flight, mine: Mine) -> Turn {
-        let earliest = self.unresolved.map_or(flight.sent, |u| u.since);
+        let earliest = match (self.unresolved, mutant::is(Mutant::RecoveredConfirmsNow)) {
+            (Some(unresolved), false) => unresolved.since,
+            _ => flight.sent,
+        };
         self.committed = mine.checkpoint;
         self.pending = mine.pending;
         let ends = matches!(self.ending, Some(Ending::Shard(_)));
