@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kcl_checkpoint::Checkpoint;
 
-use crate::key::{LeaseKey, ShardId};
+use crate::hash_cover::uncovered;
+use crate::key::{HashKeyRange, LeaseKey, ShardId};
 use crate::lease::{Lease, NewLease};
 use crate::listed_shard::ListedShard;
 use crate::mutant::{self, Mutant};
@@ -57,7 +58,7 @@ pub(crate) fn start_checkpoint(start: StreamStart) -> Checkpoint {
 }
 
 /// The leases for an empty table. `listing` is what the service lists for the starting point (`ShardFilter`); of a full
-/// listing the oldest shards count.
+/// listing the oldest shards count, and the children of merges of which one parent is not listed any more.
 pub(crate) fn fresh_leases(
     listing: &[ListedShard],
     start: StreamStart,
@@ -71,34 +72,24 @@ pub(crate) fn fresh_leases(
     let open = listing.iter().filter(|shard| shard.open);
     // Of a full listing the oldest shards may leave a hole, where a merge's other parent expired; then the open ones
     // show that nothing is missing.
-    if !covers_all(oldest.values().copied()) && !covers_all(open) {
+    if !uncovered(oldest.values().map(|shard| shard.hash_range)).is_empty()
+        && !uncovered(open.map(|shard| shard.hash_range)).is_empty()
+    {
         return Err(ListingError::Incomplete);
     }
-    let lease = |shard: &ListedShard| {
-        new_lease(
-            shard,
-            LeaseKey::of_shard(&shard.shard_id),
-            start_checkpoint(start),
-        )
+    // The end of one parent makes a merge's child only beside the other parent's row.
+    let lacks_parent = |shard: &&ListedShard| {
+        !oldest.contains_key(&shard.shard_id) && shard.parents().any(|p| !listed.contains(p))
     };
-    Ok(oldest.into_values().map(lease).collect())
-}
-
-/// Whether the shards' hash keys cover everything.
-fn covers_all<'a>(shards: impl Iterator<Item = &'a ListedShard>) -> bool {
-    let mut ranges: Vec<_> = shards.map(|shard| shard.hash_range).collect();
-    ranges.sort_unstable();
-    let mut next = Some(0);
-    for range in ranges {
-        match next {
-            Some(wanted) if range.start <= wanted => {
-                next = range.end.checked_add(1).map(|after| after.max(wanted));
-            }
-            Some(_) => return false,
-            None => break,
-        }
-    }
-    next.is_none()
+    let lease = |shard: &ListedShard, checkpoint: Checkpoint| {
+        new_lease(shard, LeaseKey::of_shard(&shard.shard_id), checkpoint)
+    };
+    let halves = listing.iter().filter(lacks_parent);
+    let halves = halves.map(|shard| lease(shard, Checkpoint::TrimHorizon));
+    let first = oldest
+        .values()
+        .map(|shard| lease(shard, start_checkpoint(start)));
+    Ok(first.chain(halves).collect())
 }
 
 /// What a table that is not empty says of one shard.
@@ -110,13 +101,24 @@ pub(crate) enum Leased {
     Unfinished,
 }
 
-/// The leases that a table with rows lacks. `listing` is everything that the service lists.
+impl Leased {
+    pub(crate) fn of(lease: &Lease) -> Self {
+        match lease.is_finished() {
+            true => Self::Finished,
+            false => Self::Unfinished,
+        }
+    }
+}
+
+/// The leases that a table with rows lacks. `listing` is everything that the service lists, `waited_for` are closed shards
+/// without a row whose ends others wait for.
 ///
-/// For each open shard without a row the walk goes back through its ancestors. What descends from a leased shard gets its
-/// row when its parents end; else the oldest listed ancestors get one.
+/// For each of these and each open shard without a row the walk goes back through its ancestors. What descends from a
+/// leased shard gets its row when its parents end; else the oldest listed ancestors get one.
 pub(crate) fn missing_leases(
     listing: &[ListedShard],
     rows: &BTreeMap<ShardId, Leased>,
+    waited_for: &BTreeSet<&ShardId>,
     start: StreamStart,
 ) -> Result<Vec<NewLease>, ListingError> {
     let by_id: BTreeMap<_, _> = listing.iter().map(|s| (&s.shard_id, s)).collect();
@@ -129,15 +131,22 @@ pub(crate) fn missing_leases(
             });
         }
     }
+    let is_wanted = |shard: &&ListedShard| shard.open || waited_for.contains(&shard.shard_id);
+    let wanted: BTreeSet<_> = listing
+        .iter()
+        .filter(is_wanted)
+        .map(|s| &s.shard_id)
+        .collect();
     let mut walk = Walk {
         by_id: &by_id,
         rows,
+        wanted: &wanted,
         start,
         descends: BTreeSet::new(),
         oldest: BTreeSet::new(),
         create: BTreeMap::new(),
     };
-    for shard in parents_first(listing, &by_id, rows) {
+    for shard in parents_first(listing, &by_id, rows, &wanted) {
         walk.visit(shard);
     }
     let lease = |(shard, checkpoint): (&ShardId, Checkpoint)| {
@@ -147,27 +156,31 @@ pub(crate) fn missing_leases(
     Ok(walk.create.into_iter().filter_map(lease).collect())
 }
 
-/// The shards without a row that open ones without a row descend from, and these, each after its parents.
+/// The shards without a row that wanted ones without a row descend from, and these, each after its parents.
 ///
 /// Shards that are their own ancestors (the service never lists that) are left out.
 fn parents_first<'a>(
     listing: &'a [ListedShard],
     by_id: &BTreeMap<&'a ShardId, &'a ListedShard>,
     rows: &BTreeMap<ShardId, Leased>,
+    wanted: &BTreeSet<&ShardId>,
 ) -> Vec<&'a ListedShard> {
     let parents_without_row = |shard: &ListedShard| -> Vec<&'a ListedShard> {
         let listed = shard.parents().filter_map(|p| by_id.get(p).copied());
         listed.filter(|p| !rows.contains_key(&p.shard_id)).collect()
     };
-    let mut open_first: Vec<&ListedShard> = listing
+    let mut wanted_first: Vec<&ListedShard> = listing
         .iter()
-        .filter(|shard| shard.open && !rows.contains_key(&shard.shard_id))
+        .filter(|shard| wanted.contains(&shard.shard_id) && !rows.contains_key(&shard.shard_id))
         .collect();
-    open_first.sort_by(|a, b| b.shard_id.cmp(&a.shard_id));
+    wanted_first.sort_by(|a, b| b.shard_id.cmp(&a.shard_id));
     let mut visited = BTreeSet::new();
     let mut done = Vec::new();
     // Each shard is met twice: before its parents and after them.
-    let mut stack: Vec<_> = open_first.into_iter().map(|shard| (shard, false)).collect();
+    let mut stack: Vec<_> = wanted_first
+        .into_iter()
+        .map(|shard| (shard, false))
+        .collect();
     while let Some((shard, after_parents)) = stack.pop() {
         if after_parents {
             done.push(shard);
@@ -183,6 +196,8 @@ fn parents_first<'a>(
 struct Walk<'a> {
     by_id: &'a BTreeMap<&'a ShardId, &'a ListedShard>,
     rows: &'a BTreeMap<ShardId, Leased>,
+    /// Shards that need a lease, or an ancestor that has one.
+    wanted: &'a BTreeSet<&'a ShardId>,
     start: StreamStart,
     /// Shards without a row that descend from a leased shard, or from one that is to be leased.
     descends: BTreeSet<&'a ShardId>,
@@ -219,7 +234,7 @@ impl<'a> Walk<'a> {
             for parent in parents {
                 self.complete(&parent.shard_id, continued.contains(&parent.shard_id));
             }
-        } else if shard.open {
+        } else if self.wanted.contains(&shard.shard_id) {
             self.create
                 .insert(&shard.shard_id, start_checkpoint(self.start));
         } else {
@@ -315,18 +330,23 @@ pub(crate) fn readiness(
 }
 
 /// Whether the row of a finished shard can go: its children went on from it, and its own parents' rows are gone (a child
-/// row that was never made cannot be told from one that was deleted, so the oldest go first).
+/// row that was never made cannot be told from one that was deleted, so the oldest go first). `is_read_on` says whether
+/// unfinished leases cover some hash keys.
 pub(crate) fn is_deletable<'a>(
     lease: &Lease,
     row: impl Fn(&LeaseKey) -> Option<&'a Lease>,
     listed: impl Fn(&ShardId) -> Option<bool>,
+    is_read_on: impl FnOnce(HashKeyRange) -> bool,
 ) -> bool {
     let moved_on = |child: &ShardId| {
         row(&lease.key.relative(child)).is_some_and(|child| !child.checkpoint.is_start())
     };
     let followed = match lease.children.is_empty() {
-        // A shard without children was deleted with its stream, or its row is from a time before it had them.
-        true => listed(&lease.key.shard()) == Some(false),
+        // Its children had no row or were not known when it ended. Until they are read this row is what shows that they
+        // were not read before.
+        true => {
+            listed(&lease.key.shard()) == Some(false) && lease.hash_range.is_none_or(is_read_on)
+        }
         false => lease.children.iter().all(moved_on),
     };
     let parents_gone = lease

@@ -14,7 +14,7 @@ fn shard(name: &str, parents: &[&str], start: u128, end: u128, open: bool) -> Li
         shard_id: id(name),
         parent: parents.first().map(|p| id(p)),
         adjacent_parent: parents.get(1).map(|p| id(p)),
-        hash_range: crate::HashKeyRange {
+        hash_range: HashKeyRange {
             start: start * part,
             end: match end {
                 31 => u128::MAX,
@@ -59,7 +59,7 @@ fn missing(
         .iter()
         .map(|(name, state)| (id(name), *state))
         .collect();
-    names(&missing_leases(listing, &rows, start).unwrap())
+    names(&missing_leases(listing, &rows, &BTreeSet::new(), start).unwrap())
 }
 
 fn expect(leases: &[(&str, Checkpoint)]) -> Vec<(String, Checkpoint)> {
@@ -135,10 +135,22 @@ fn an_empty_table_starts_with_what_the_service_lists_for_the_starting_point() {
 }
 
 #[test]
+fn a_merge_whose_other_parent_expired_before_the_start_gets_its_row_at_once() {
+    let listing = vec![
+        shard("6", &[], 0, 15, false),
+        shard("8", &["6", "7"], 0, 31, true),
+    ];
+    assert_eq!(
+        names(&fresh_leases(&listing, StreamStart::TrimHorizon).unwrap()),
+        expect(&["6", "8"].map(|name| (name, Checkpoint::TrimHorizon)))
+    );
+}
+
+#[test]
 fn a_listing_of_two_states_is_refused() {
     let mut listing = example();
     listing[6].open = true;
-    let error = missing_leases(&listing, &BTreeMap::new(), LATEST).unwrap_err();
+    let error = missing_leases(&listing, &BTreeMap::new(), &BTreeSet::new(), LATEST).unwrap_err();
     assert_eq!(
         error,
         ListingError::OpenParent {
@@ -232,7 +244,7 @@ fn a_finished_row_goes_after_its_children_moved_on_and_its_parents_went() {
                 )
             })
             .collect();
-        is_deletable(parent, |key| rows.get(key), |_| listed)
+        is_deletable(parent, |key| rows.get(key), |_| listed, |_| rows.is_empty())
     };
     let moved = [("x", at(1)), ("y", Checkpoint::ShardEnd)];
     assert!(check(&finished(), &moved, None));
@@ -263,6 +275,12 @@ fn a_finished_row_goes_after_its_children_moved_on_and_its_parents_went() {
         ..finished()
     };
     assert!(check(&childless, &[], Some(false)));
+    let of_a_range = Lease {
+        hash_range: Some(HashKeyRange::FULL),
+        ..childless.clone()
+    };
+    assert!(check(&of_a_range, &[], Some(false)), "its range is read on");
+    assert!(!check(&of_a_range, &[("z", at(1))], Some(false)));
     assert!(!check(&childless, &[], Some(true)));
     assert!(!check(&childless, &[], None));
 }
@@ -333,7 +351,7 @@ proptest! {
         for (index, _) in rows {
             table.insert(all[index.index(all.len())].shard_id.clone(), Leased::Unfinished);
         }
-        let planned = missing_leases(&all, &table, start).unwrap();
+        let planned = missing_leases(&all, &table, &BTreeSet::new(), start).unwrap();
         for lease in &planned {
             prop_assert!(table.insert(lease.key.shard(), Leased::Unfinished).is_none());
         }
@@ -349,7 +367,7 @@ proptest! {
             prop_assert!(reached.contains(&shard.shard_id), "{} not reached from {table:?}", shard.shard_id);
         }
         // A second look finds nothing more to do.
-        prop_assert_eq!(missing_leases(&all, &table, start).unwrap(), vec![]);
+        prop_assert_eq!(missing_leases(&all, &table, &BTreeSet::new(), start).unwrap(), vec![]);
         prop_assert!(by_id.len() == all.len());
     }
 
@@ -359,7 +377,7 @@ proptest! {
         let all: Vec<_> = edges.iter().map(|(n, a, b, open)| {
             shard(&n.to_string(), &[&a.to_string(), &b.to_string()], 0, 31, *open)
         }).collect();
-        let _ = missing_leases(&all, &BTreeMap::new(), StreamStart::TrimHorizon);
+        let _ = missing_leases(&all, &BTreeMap::new(), &BTreeSet::new(), StreamStart::TrimHorizon);
         let _ = fresh_leases(&all, LATEST);
     }
 }

@@ -210,6 +210,19 @@ impl HashKeyRange {
         Ok(Self { start, end })
     }
 
+    /// The hash keys that lie in both ranges, if there are any.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        let (start, end) = (self.start.max(other.start), self.end.min(other.end));
+        (start <= end).then_some(Self { start, end })
+    }
+
+    /// True if some hash key lies in both ranges.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.intersection(other).is_some()
+    }
+
     /// True if `key` lies in the range.
     #[must_use]
     pub fn contains(&self, key: u128) -> bool {

@@ -100,10 +100,11 @@ impl ShardEnd {
                 let has_row = has_row(&key);
                 Other { key, has_row }
             });
+            let key = parent.relative(&id);
             planned.push(Child {
-                key: parent.relative(&id),
+                has_row: has_row(&key),
+                key,
                 shard,
-                has_row: false,
                 merged_with,
             });
         }
@@ -126,12 +127,7 @@ impl ShardEnd {
 
     /// The transaction, each write with its part in it. `counter` starts new rows.
     pub(crate) fn writes(&self, held: &Held, counter: u64) -> Vec<(Part, RowWrite)> {
-        let ids: BTreeSet<ShardId> = self
-            .children
-            .iter()
-            .map(|c| c.shard.shard_id.clone())
-            .collect();
-        let mut writes = vec![(Part::Parent, write::shard_end(held, &ids))];
+        let mut writes = vec![(Part::Parent, write::shard_end(held, &self.children()))];
         if mutant::is(Mutant::ShardEndBeforeChildren) {
             return writes;
         }
@@ -192,10 +188,8 @@ impl ShardEnd {
     /// What became of the children once the transaction was applied.
     pub(crate) fn outcome(&self) -> ShardEndOutcome {
         let id = |child: &Child| child.shard.shard_id.clone();
-        let (ready, waiting): (Vec<_>, Vec<_>) = self
-            .children
-            .iter()
-            .partition(|child| child.has_row || child.is_made());
+        let (ready, waiting): (Vec<_>, Vec<_>) =
+            self.children.iter().partition(|child| child.gets_row());
         ShardEndOutcome {
             children: ready.into_iter().map(id).collect(),
             waiting: waiting.into_iter().map(id).collect(),
@@ -213,16 +207,19 @@ impl ShardEnd {
         self.children.iter().filter(|c| c.has_row).map(|c| &c.key)
     }
 
-    /// The children's names.
+    /// The children that the parent's row names: those that have a row with it. A row that is named and not there was
+    /// deleted.
     pub(crate) fn children(&self) -> BTreeSet<ShardId> {
-        self.children
-            .iter()
-            .map(|c| c.shard.shard_id.clone())
-            .collect()
+        let with_row = self.children.iter().filter(|child| child.gets_row());
+        with_row.map(|child| child.shard.shard_id.clone()).collect()
     }
 }
 
 impl Child {
+    fn gets_row(&self) -> bool {
+        self.has_row || self.is_made()
+    }
+
     fn is_made(&self) -> bool {
         if mutant::is(Mutant::MergeChildEarly) {
             return true;

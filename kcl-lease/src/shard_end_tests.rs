@@ -23,7 +23,8 @@ fn held() -> Held {
 }
 
 fn plan(children: Vec<ListedShard>, other_has_row: bool) -> ShardEnd {
-    ShardEnd::new(&LeaseKey::from("p"), children, |_| other_has_row).unwrap()
+    let has_row = |key: &LeaseKey| other_has_row && key.as_str() == "q";
+    ShardEnd::new(&LeaseKey::from("p"), children, has_row).unwrap()
 }
 
 fn parts(plan: &ShardEnd) -> Vec<Part> {
@@ -49,6 +50,16 @@ fn a_split_finishes_the_parent_and_makes_both_children() {
 }
 
 #[test]
+fn a_child_whose_row_is_known_is_named_and_not_made_again() {
+    let children = vec![child("c", &["p", "q"])];
+    let has_row = |key: &LeaseKey| key.as_str() == "c";
+    let plan = ShardEnd::new(&LeaseKey::from("p"), children, has_row).unwrap();
+    assert_eq!(parts(&plan), [Part::Parent, Part::ChildExists(0)]);
+    assert_eq!(plan.children(), [ShardId::from("c")].into());
+    assert!(plan.outcome().waiting.is_empty());
+}
+
+#[test]
 fn a_shard_without_children_is_just_finished() {
     assert_eq!(parts(&plan(vec![], false)), [Part::Parent]);
 }
@@ -70,6 +81,11 @@ fn the_child_of_a_merge_is_made_only_beside_the_other_parents_row() {
         write::check_absent(&LeaseKey::from("q"))
     );
     assert_eq!(without.outcome().waiting, [ShardId::from("c")]);
+    // The parent's row does not name a child that was not made.
+    assert_eq!(
+        without.writes(&held(), 1)[0].1,
+        write::shard_end(&held(), &BTreeSet::new())
+    );
     assert_eq!(without.made().count(), 0);
 }
 

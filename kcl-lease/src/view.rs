@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{self, Leased, ParentRow, Readiness};
-use crate::key::{LeaseKey, ShardId, WorkerId};
+use crate::hash_cover::uncovered;
+use crate::key::{HashKeyRange, LeaseKey, ShardId, WorkerId};
 use crate::lease::Lease;
 use crate::listed_shard::ListedShard;
 use crate::runtime::Moment;
@@ -153,13 +154,9 @@ impl View {
 
     /// The state of each shard that has a row.
     pub(crate) fn leased(&self) -> BTreeMap<ShardId, Leased> {
-        let state = |known: &KnownRow| match known.lease.is_finished() {
-            true => Leased::Finished,
-            false => Leased::Unfinished,
-        };
         self.rows
             .iter()
-            .map(|(key, known)| (key.shard(), state(known)))
+            .map(|(key, known)| (key.shard(), Leased::of(&known.lease)))
             .collect()
     }
 
@@ -177,7 +174,15 @@ impl View {
     /// Whether the row can be deleted as far as is known.
     pub(crate) fn is_deletable(&self, known: &KnownRow) -> bool {
         let row = |key: &LeaseKey| self.rows.get(key).map(|known| &known.lease);
-        graph::is_deletable(&known.lease, row, |s| self.listed(known, s))
+        let listed = |shard: &ShardId| self.listed(known, shard);
+        graph::is_deletable(&known.lease, row, listed, |range| self.is_read_on(range))
+    }
+
+    /// Whether unfinished leases cover these hash keys.
+    fn is_read_on(&self, range: HashKeyRange) -> bool {
+        let unfinished = self.rows.values().filter(|k| !k.lease.is_finished());
+        let holes = uncovered(unfinished.filter_map(|k| k.lease.hash_range));
+        !holes.iter().any(|hole| hole.overlaps(&range))
     }
 
     /// Whether a listing that is not older than the row lists `shard`; `None` if there is none.

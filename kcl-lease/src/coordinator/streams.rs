@@ -154,7 +154,15 @@ impl Driver {
             // Somebody else was first: his leases may be far ahead of where a fresh start would put them.
             true if !self.view.rows().is_empty() => Err(graph::ListingError::LeasesExist),
             true => graph::fresh_leases(&request.listing, stored.start),
-            false => graph::missing_leases(&request.listing, &self.view.leased(), stored.start),
+            false => {
+                let nothing = std::collections::BTreeSet::new();
+                graph::missing_leases(
+                    &request.listing,
+                    &self.view.leased(),
+                    &nothing,
+                    stored.start,
+                )
+            }
         };
         match plan {
             Ok(leases) => {
