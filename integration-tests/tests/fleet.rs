@@ -1,5 +1,6 @@
 //! The harness of real processes works: one short scenario, as a person would start it.
 #![expect(
+    clippy::panic,
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a test fails by panicking"
