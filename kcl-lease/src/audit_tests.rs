@@ -221,14 +221,12 @@ impl World {
     }
 
     fn tidy_up(&mut self, most: usize) {
-        let unfinished = self.rows.values().filter(|lease| !lease.is_finished());
-        let holes = uncovered(unfinished.filter_map(|lease| lease.hash_range));
         let can_go = |lease: &&Lease| {
             graph::is_deletable(
                 lease,
                 |key| self.rows.get(key),
                 |shard| Some(self.is_listed(shard)),
-                |range| !holes.iter().any(|hole| hole.overlaps(&range)),
+                |range| graph::is_read_on(self.rows.values(), range),
             )
         };
         let go: Vec<_> = self

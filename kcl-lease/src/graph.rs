@@ -359,6 +359,13 @@ pub(crate) fn is_deletable<'a>(
     lease.is_finished() && (followed || mutant::is(Mutant::DeleteFinishedEarly)) && parents_gone
 }
 
+/// Whether unfinished leases cover these hash keys.
+pub(crate) fn is_read_on<'a>(leases: impl Iterator<Item = &'a Lease>, range: HashKeyRange) -> bool {
+    let unfinished = leases.filter(|lease| !lease.is_finished());
+    let holes = uncovered(unfinished.filter_map(|lease| lease.hash_range));
+    !holes.iter().any(|hole| hole.overlaps(&range))
+}
+
 #[cfg(test)]
 #[path = "graph_tests.rs"]
 mod tests;

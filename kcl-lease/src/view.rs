@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{self, Leased, ParentRow, Readiness};
-use crate::hash_cover::uncovered;
-use crate::key::{HashKeyRange, LeaseKey, ShardId, WorkerId};
+use crate::key::{LeaseKey, ShardId, WorkerId};
 use crate::lease::Lease;
 use crate::listed_shard::ListedShard;
 use crate::runtime::Moment;
@@ -175,14 +174,10 @@ impl View {
     pub(crate) fn is_deletable(&self, known: &KnownRow) -> bool {
         let row = |key: &LeaseKey| self.rows.get(key).map(|known| &known.lease);
         let listed = |shard: &ShardId| self.listed(known, shard);
-        graph::is_deletable(&known.lease, row, listed, |range| self.is_read_on(range))
-    }
-
-    /// Whether unfinished leases cover these hash keys.
-    fn is_read_on(&self, range: HashKeyRange) -> bool {
-        let unfinished = self.rows.values().filter(|k| !k.lease.is_finished());
-        let holes = uncovered(unfinished.filter_map(|k| k.lease.hash_range));
-        !holes.iter().any(|hole| hole.overlaps(&range))
+        let leases = || self.rows.values().map(|known| &known.lease);
+        graph::is_deletable(&known.lease, row, listed, |range| {
+            graph::is_read_on(leases(), range)
+        })
     }
 
     /// Whether a listing that is not older than the row lists `shard`; `None` if there is none.
