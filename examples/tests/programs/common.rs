@@ -16,6 +16,7 @@ pub(crate) const STREAM: &str = "lines";
 pub(crate) const APPLICATION: &str = "reader";
 pub(crate) const CONSUMER: &str = env!("CARGO_BIN_EXE_consumer");
 pub(crate) const PRODUCE: &str = env!("CARGO_BIN_EXE_produce");
+pub(crate) const FLEET_DEMO: &str = env!("CARGO_BIN_EXE_fleet-demo");
 
 /// No process may take longer.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -8,4 +8,5 @@
 
 mod bad_input;
 mod common;
+mod demo;
 mod pipe;
