@@ -52,8 +52,8 @@ impl Validity {
         })
     }
 
-    pub fn deadline(self) -> Moment {
-        self.0.deadline
+    pub fn chain_start(self) -> Moment {
+        self.0.chain_start
     }
 }
 
@@ -246,8 +246,14 @@ impl Session {
         self.0.may_take(now)
     }
 
-    pub fn heartbeat_due(&self) -> Moment {
-        self.0.heartbeat_due()
+    /// Moves moments whose distance from `now` does not matter any more to `long_ago`.
+    pub fn forget_the_past(&mut self, now: Moment, long_ago: Moment, takes: bool) {
+        self.0.forget_the_past(now, long_ago, takes);
+    }
+
+    /// Counts heartbeats from here.
+    pub fn count_from(&mut self, heartbeat: u64) {
+        self.0.count_from(heartbeat);
     }
 
     pub fn heartbeat_sent(&mut self, now: Moment) {
@@ -316,6 +322,17 @@ impl Knowledge {
 
     pub fn doubt_row(&mut self, key: &LeaseKey) {
         self.view.doubt_row(key);
+    }
+
+    /// Whatever is done next comes after the reads of all rows.
+    pub fn settle_reads(&mut self, long_ago: Moment) {
+        self.view.settle_reads(long_ago);
+    }
+
+    /// Forgets checks that are too old to count, and when rows were read unless a check was sent before.
+    pub fn forget_the_past(&mut self, now: Moment, long_ago: Moment, session: &Session) {
+        let counts = session.0.longest_silence();
+        self.view.forget_the_past(now, long_ago, counts);
     }
 
     /// A worker's item was read.

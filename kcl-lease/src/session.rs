@@ -174,6 +174,48 @@ impl Session {
 }
 
 #[cfg(feature = "internals")]
+impl Session {
+    /// Moves moments whose distance from `now` does not matter any more to `long_ago`, and forgets what only the pace of
+    /// heartbeats depends on. With `takes` off also what only takes depend on.
+    pub(crate) fn forget_the_past(&mut self, now: Moment, long_ago: Moment, takes: bool) {
+        let forget = |moment: &mut Moment, matters: bool| {
+            if !matters {
+                *moment = long_ago;
+            }
+        };
+        let recent = |moment: Moment, age| now.since(moment) <= age;
+        self.failures = 0;
+        forget(&mut self.failed_at, false);
+        forget(
+            &mut self.last_sent,
+            mutant::is(Mutant::DeadlineFromLastAttempt),
+        );
+        let silence = self.longest_silence();
+        let (good, undisturbed) = (self.good_sent, self.undisturbed_since);
+        forget(&mut self.good_sent, takes && recent(good, silence));
+        forget(
+            &mut self.undisturbed_since,
+            takes && recent(undisturbed, self.duration * 2),
+        );
+        if let Some(first) = &mut self.first_sent {
+            let matters = recent(*first, self.duration);
+            forget(first, matters);
+        }
+        let Validity {
+            deadline,
+            chain_start,
+        } = self.validity;
+        forget(&mut self.validity.deadline, now < deadline);
+        forget(&mut self.validity.chain_start, chain_start == now);
+    }
+
+    /// Counts heartbeats from here.
+    pub(crate) fn count_from(&mut self, heartbeat: u64) {
+        self.heartbeat = heartbeat;
+    }
+}
+
+#[cfg(feature = "internals")]
 impl crate::internals::Moments for Session {
     fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Moment)) {
         [

@@ -200,3 +200,28 @@ impl crate::internals::Moments for View {
         others.chain(rows).for_each(visit);
     }
 }
+
+#[cfg(feature = "internals")]
+impl View {
+    /// Whatever is done next comes after the reads of all rows.
+    pub(crate) fn settle_reads(&mut self, long_ago: Moment) {
+        self.rows.values_mut().for_each(|k| k.read_at = long_ago);
+    }
+
+    /// Forgets checks older than `counts`, and when rows were read unless a check was sent before.
+    pub(crate) fn forget_the_past(
+        &mut self,
+        now: Moment,
+        long_ago: Moment,
+        counts: std::time::Duration,
+    ) {
+        let checks = &mut self.owners;
+        checks.retain(|_, check| now.since(check.sent) <= counts);
+        for known in self.rows.values_mut() {
+            known.first_seen = long_ago;
+            if checks.values().all(|check| check.sent >= known.read_at) {
+                known.read_at = long_ago;
+            }
+        }
+    }
+}

@@ -14,5 +14,5 @@ mod explore;
 mod intern;
 mod runs;
 mod table;
+mod timed;
 mod untimed;
-mod untimed_runs;

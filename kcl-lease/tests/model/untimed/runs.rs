@@ -2,8 +2,8 @@
 
 use kcl_lease::mutant::Mutant;
 
+use super::{Bounds, Untimed};
 use crate::runs::{Effort, catches, holds};
-use crate::untimed::{Bounds, Untimed};
 
 const NO_CLEAN_END: &[&str] = &["a clean end"];
 
