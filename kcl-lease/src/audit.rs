@@ -109,7 +109,7 @@ fn to_come<'a>(
 pub(crate) struct Evidence<'a> {
     /// Every row, by its key.
     pub(crate) rows: &'a BTreeMap<LeaseKey, &'a Lease>,
-    /// Unfinished rows that are not there any more, as they were last seen.
+    /// Unfinished leases as they were last seen, of which some have no row any more.
     pub(crate) gone: &'a BTreeMap<LeaseKey, Lease>,
     /// Everything that the service lists, not older than the rows.
     pub(crate) listing: &'a [ListedShard],
@@ -132,6 +132,15 @@ pub(crate) enum Repair {
     Replay(NewLease),
     /// Its row was deleted, and nobody knows where its reading stood.
     Refuse(NewLease),
+}
+
+impl Repair {
+    pub(crate) fn key(&self) -> &LeaseKey {
+        match self {
+            Self::Create(lease) | Self::Replay(lease) | Self::Refuse(lease) => &lease.key,
+            Self::Restore(last) => &last.key,
+        }
+    }
 }
 
 /// What to do now, and what to look at again.

@@ -137,6 +137,8 @@ pub mod attribute {
     pub const STREAM_ARN: &str = "streamArn";
     /// When the stream was created, epoch milliseconds.
     pub const STREAM_CREATED: &str = "streamCreationTime";
+    /// True once the leases of the first start were all made.
+    pub const LEASES_MADE: &str = "leasesMade";
     /// Where reading began: a sentinel.
     pub const INITIAL_POSITION: &str = "initialPosition";
     /// The moment that the initial position speaks of, epoch milliseconds.

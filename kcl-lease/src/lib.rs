@@ -2,10 +2,6 @@
 
 mod answer;
 mod apply;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "wired into the coordinator next")
-)]
 mod audit;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -29,6 +25,7 @@ mod hint;
 pub mod internals;
 pub mod item;
 mod key;
+mod last_seen;
 mod leader_item;
 mod lease;
 mod listed_shard;
@@ -53,7 +50,7 @@ pub mod write;
 
 pub use coordinator::{
     Coordinator, CoordinatorError, CoordinatorEvent, CoordinatorHandle, CoordinatorOptions,
-    OpenedStream, StreamIdentity, SyncOutcome,
+    OpenedStream, RowRepair, StreamIdentity, SyncOutcome,
 };
 pub use grant::{Grant, GrantError, LossReason, Recall, ShardEndOutcome};
 pub use graph::ListingError;

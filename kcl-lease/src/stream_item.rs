@@ -17,6 +17,8 @@ pub struct StreamItem {
     pub created_ms: u64,
     /// Where reading began.
     pub start: StreamStart,
+    /// The leases of the first start were all made: one that is missing later was deleted, or its line of shards broke.
+    pub leases_made: bool,
     /// The version of the protocol of the worker that wrote the item.
     pub protocol: u64,
 }
@@ -67,6 +69,7 @@ impl StreamItem {
             arn: arn.into(),
             created_ms,
             start,
+            leases_made: false,
             protocol: PROTOCOL_VERSION,
         }
     }
@@ -101,6 +104,7 @@ impl StreamItem {
             arn: row.text(attribute::STREAM_ARN)?.to_owned(),
             created_ms: row.number(attribute::STREAM_CREATED)?,
             start,
+            leases_made: row.optional_bool(attribute::LEASES_MADE)?.unwrap_or(false),
             protocol: row.optional_number(attribute::PROTOCOL)?.unwrap_or(1),
         }))
     }
@@ -131,6 +135,9 @@ impl StreamItem {
         ]);
         if let Some(moment) = moment {
             item.insert(attribute::INITIAL_MOMENT.to_owned(), Value::number(moment));
+        }
+        if self.leases_made {
+            item.insert(attribute::LEASES_MADE.to_owned(), Value::Bool(true));
         }
         item
     }

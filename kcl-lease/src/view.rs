@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{self, Leased, ParentRow, Readiness};
+use crate::graph::{self, ParentRow, Readiness};
 use crate::key::{LeaseKey, ShardId, WorkerId};
 use crate::lease::Lease;
 use crate::listed_shard::ListedShard;
@@ -151,12 +151,9 @@ impl View {
         });
     }
 
-    /// The state of each shard that has a row.
-    pub(crate) fn leased(&self) -> BTreeMap<ShardId, Leased> {
-        self.rows
-            .iter()
-            .map(|(key, known)| (key.shard(), Leased::of(&known.lease)))
-            .collect()
+    /// All leases.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = &Lease> + Clone {
+        self.rows.values().map(|known| &known.lease)
     }
 
     /// Whether the lease can start as far as is known.
@@ -174,9 +171,8 @@ impl View {
     pub(crate) fn is_deletable(&self, known: &KnownRow) -> bool {
         let row = |key: &LeaseKey| self.rows.get(key).map(|known| &known.lease);
         let listed = |shard: &ShardId| self.listed(known, shard);
-        let leases = || self.rows.values().map(|known| &known.lease);
         graph::is_deletable(&known.lease, row, listed, |range| {
-            graph::is_read_on(leases(), range)
+            graph::is_read_on(self.leases(), range)
         })
     }
 

@@ -10,7 +10,7 @@ use kcl_checkpoint::Checkpoint;
 use crate::item::{Item, Value, attribute, entity};
 use crate::key::{LeaseKey, ShardId, WorkerId};
 use crate::leader_item::{HeartbeatAge, LEADER_KEY};
-use crate::lease::{NewLease, PendingCheckpoint, new_lease_item};
+use crate::lease::{Lease, NewLease, PendingCheckpoint, new_lease_item};
 use crate::mutant::{self, Mutant};
 use crate::stream_item::StreamItem;
 use crate::worker_item::WorkerItem;
@@ -276,6 +276,23 @@ pub fn put_stream(stream: &StreamItem) -> RowWrite {
     put_if_absent(&stream.key, stream.to_item())
 }
 
+/// Notes that the leases of a stream's first start were all made.
+#[must_use]
+pub fn leases_made(stream: &StreamItem) -> RowWrite {
+    let edits = vec![Edit::Set(attribute::LEASES_MADE, Value::Bool(true))];
+    update(&stream.key, is_stream(stream), edits)
+}
+
+/// A reset: the application belongs to another stream from now on. Its leases were deleted before.
+#[must_use]
+pub fn replace_stream(old: &StreamItem, new: &StreamItem) -> RowWrite {
+    RowWrite {
+        key: old.key.clone(),
+        condition: is_stream(old),
+        change: Change::Put(new.to_item()),
+    }
+}
+
 // --- leases: changes of owner ---------------------------------------------------------------------------------------
 
 /// Creates a lease row, unless there is one. `counter` is the epoch milliseconds.
@@ -286,6 +303,38 @@ pub fn create_lease(lease: &NewLease, counter: u64) -> RowWrite {
         false => counter,
     };
     put_if_absent(lease.key.as_str(), new_lease_item(lease, counter))
+}
+
+/// Makes a row that was deleted again as it was last seen, with the owner that it named: nobody else may start while he
+/// still works on it. `counter` is larger than any that the row had.
+#[must_use]
+pub fn restore_lease(last: &Lease, counter: u64) -> RowWrite {
+    let lease = NewLease {
+        key: last.key.clone(),
+        checkpoint: last.checkpoint.clone(),
+        parents: last.parents.clone(),
+        hash_range: last.hash_range,
+    };
+    let mut item = new_lease_item(&lease, counter);
+    if let Some(owner) = &last.owner {
+        let owner = Value::text(owner.as_str());
+        item.insert(attribute::OWNER.to_owned(), owner);
+    }
+    put_if_absent(last.key.as_str(), item)
+}
+
+/// A part of a reset: deletes a lease that nobody has written since it was seen.
+#[must_use]
+pub fn delete_lease(seen: &Lease) -> RowWrite {
+    let owner = match &seen.owner {
+        Some(owner) => Term::Equals(attribute::OWNER, Value::text(owner.as_str())),
+        None => Term::Absent(attribute::OWNER),
+    };
+    RowWrite {
+        key: seen.key.as_str().to_owned(),
+        condition: vec![counter_is(seen.counter), owner],
+        change: Change::Delete,
+    }
 }
 
 /// Write 3: takes a lease from the owner that was seen under the counter that was seen.
@@ -463,6 +512,13 @@ fn counter_is(counter: u64) -> Term {
 
 fn heartbeat_is(heartbeat: u64) -> Term {
     Term::Equals(attribute::HEARTBEAT, Value::number(heartbeat))
+}
+
+fn is_stream(stream: &StreamItem) -> Vec<Term> {
+    vec![
+        Term::Equals(attribute::STREAM_ARN, Value::text(stream.arn.as_str())),
+        Term::Equals(attribute::STREAM_CREATED, Value::number(stream.created_ms)),
+    ]
 }
 
 fn held_by(held: &Held) -> Vec<Term> {

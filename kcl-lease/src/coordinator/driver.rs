@@ -270,6 +270,7 @@ impl Driver {
         self.send_row_writes(now);
         self.begin_scan(now);
         self.drive_streams(now);
+        self.audit(now);
         self.watch_others(now);
         self.take_steps(now);
         self.settle();

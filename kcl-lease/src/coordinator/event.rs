@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use kcl_checkpoint::Checkpoint;
+
 use crate::grant::Grant;
-use crate::key::{InvalidWorkerName, WorkerId};
+use crate::key::{HashKeyRange, InvalidWorkerName, LeaseKey, WorkerId};
 use crate::table::TableError;
 
 use super::handle::StreamIdentity;
@@ -43,6 +45,15 @@ pub enum CoordinatorEvent {
         /// Its version.
         protocol: u64,
     },
+    /// A lease's row was deleted by hand.
+    LeaseRowDeleted {
+        /// The row's key.
+        key: LeaseKey,
+        /// The shard's hash keys, if known: nobody reads them until the row is there again.
+        hash_keys: Option<HashKeyRange>,
+        /// What was done about it.
+        repair: RowRepair,
+    },
     /// Calls to the table fail. They are tried again.
     TableTrouble {
         /// The call.
@@ -58,6 +69,23 @@ pub enum CoordinatorEvent {
     Fatal(CoordinatorError),
     /// Coordination has ended as it was asked to.
     Stopped,
+}
+
+/// What was done about a lease whose row was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RowRepair {
+    /// It was made again at the progress that this worker saw last: nothing is skipped, and at most what was processed
+    /// since then comes again.
+    Restored {
+        /// The progress.
+        checkpoint: Checkpoint,
+    },
+    /// It was made again where the application began, as
+    /// [`replay_deleted_leases`](crate::CoordinatorOptions::replay_deleted_leases) asks for.
+    Replayed,
+    /// Nothing: no worker that runs knows its progress. The shard is not read until somebody decides.
+    ProgressUnknown,
 }
 
 /// Why coordination cannot work.

@@ -4,6 +4,7 @@
 //! the pure modules of this crate (`session`, `liveness`, `take`, `held`, `graph`, `shard_end`, `answer`); this one makes
 //! the calls and hands the answers over.
 
+mod audits;
 mod calls;
 mod driver;
 mod event;
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-pub use event::{CoordinatorError, CoordinatorEvent};
+pub use event::{CoordinatorError, CoordinatorEvent, RowRepair};
 pub(crate) use handle::Command;
 pub use handle::{CoordinatorHandle, OpenedStream, StreamIdentity, SyncOutcome};
 
@@ -46,6 +47,9 @@ pub struct CoordinatorOptions {
     pub max_leases: usize,
     /// How long transient failures of the table are tried again at the start.
     pub startup_timeout: Duration,
+    /// Whether a lease whose row was deleted, and whose progress no running worker knows, is read again from where the
+    /// application began.
+    pub replay_deleted_leases: bool,
 }
 
 impl Default for CoordinatorOptions {
@@ -58,6 +62,7 @@ impl Default for CoordinatorOptions {
             watch_interval: Duration::from_secs(1),
             max_leases: usize::MAX,
             startup_timeout: Duration::from_secs(120),
+            replay_deleted_leases: false,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::audits::last_known;
 use super::calls::{Answer, CallError, Outcome};
 use super::driver::Driver;
 use crate::grant::{Grant, GrantError, GrantRequest, GrantShared, LossReason};
@@ -179,10 +180,11 @@ impl Driver {
         }
     }
 
-    fn on_lost(&mut self, key: &LeaseKey, reason: LossReason) {
+    pub(super) fn on_lost(&mut self, key: &LeaseKey, reason: LossReason) {
         tracing::warn!(%key, %reason, "a lease was lost");
         if let Some(mut held) = self.drop_lease(key) {
             held.end(reason);
+            self.streams.audits.last_seen.remember(last_known(&held));
         }
         self.look_at_row(key.clone());
     }

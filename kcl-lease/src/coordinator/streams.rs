@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::audits::{Audits, repair_write};
 use super::calls::{Answer, CallError};
 use super::driver::{BACKGROUND_MAX, Driver, RETRY};
 use super::event::{CoordinatorError, CoordinatorEvent};
 use super::handle::{Answer as Reply, OpenedStream, StreamIdentity, SyncOutcome};
 use super::scans::SCAN_AGES_AFTER;
+use crate::audit::Repair;
 use crate::graph;
 use crate::item::Item;
 use crate::key::LeaseKey;
-use crate::lease::{Lease, NewLease};
+use crate::lease::Lease;
 use crate::listed_shard::ListedShard;
 use crate::runtime::Moment;
 use crate::stream_item::StreamItem;
@@ -20,13 +22,14 @@ use crate::write;
 /// Requests that wait, and what is stored.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    stored: Option<StreamIdentity>,
+    stored: Option<StreamItem>,
     opens: VecDeque<(StreamIdentity, Reply<OpenedStream>)>,
     open_on_its_way: bool,
     syncs: VecDeque<SyncRequest>,
     sync: Option<Sync>,
     retry_at: Option<Moment>,
     synced: bool,
+    pub(super) audits: Audits,
 }
 
 #[derive(Debug)]
@@ -39,8 +42,8 @@ struct SyncRequest {
 /// A synchronisation whose rows are being created.
 #[derive(Debug)]
 struct Sync {
-    waiting: VecDeque<NewLease>,
-    on_their_way: BTreeMap<LeaseKey, NewLease>,
+    waiting: VecDeque<Repair>,
+    on_their_way: BTreeMap<LeaseKey, Repair>,
     /// The first failure that will not pass by itself.
     error: Option<CoordinatorError>,
     created: usize,
@@ -121,7 +124,7 @@ impl Driver {
         };
         let patient = now.since(self.started) < self.options.startup_timeout;
         let opened = match result {
-            Ok(Written::Applied(_)) => Ok(proposed),
+            Ok(Written::Applied(_)) => Ok(proposed.to_item()),
             Ok(Written::Refused(item)) => stored_stream(item.as_ref(), &proposed),
             Err(error) if error.is_retryable() && patient => {
                 self.streams.retry_at = Some(now.plus(RETRY));
@@ -130,12 +133,15 @@ impl Driver {
             }
             Err(error) => Err(error.into()),
         };
-        if let Ok(identity) = &opened {
-            self.streams.stored = Some(identity.clone());
+        if let Ok(stored) = &opened {
+            self.streams.stored = Some(stored.clone());
             self.replan = true;
         }
         let fresh = self.table_was_empty;
-        let _ = answer.send(opened.map(|identity| OpenedStream { identity, fresh }));
+        let _ = answer.send(opened.map(|stored| OpenedStream {
+            identity: StreamIdentity::from_item(stored),
+            fresh,
+        }));
     }
 
     /// Plans the rows that the next listing needs.
@@ -153,16 +159,9 @@ impl Driver {
         let plan = match request.fresh {
             // Somebody else was first: his leases may be far ahead of where a fresh start would put them.
             true if !self.view.rows().is_empty() => Err(graph::ListingError::LeasesExist),
-            true => graph::fresh_leases(&request.listing, stored.start),
-            false => {
-                let nothing = std::collections::BTreeSet::new();
-                graph::missing_leases(
-                    &request.listing,
-                    &self.view.leased(),
-                    &nothing,
-                    stored.start,
-                )
-            }
+            true => graph::fresh_leases(&request.listing, stored.start)
+                .map(|leases| leases.into_iter().map(Repair::Create).collect()),
+            false => self.judge_missing(request.listing.clone(), &stored, now),
         };
         match plan {
             Ok(leases) => {
@@ -186,15 +185,13 @@ impl Driver {
     fn create_rows(&mut self) {
         let counter = self.row_counter();
         while self.background < BACKGROUND_MAX {
-            let Some(lease) = self.streams.sync.as_mut().and_then(Sync::next) else {
+            let Some(repair) = self.streams.sync.as_mut().and_then(Sync::next) else {
                 break;
             };
-            let key = lease.key.clone();
+            let (key, write) = (repair.key().clone(), repair_write(&repair, counter));
             self.background += 1;
             self.calls
-                .write(write::create_lease(&lease, counter), move |result| {
-                    Answer::Created { key, result }
-                });
+                .write(write, move |result| Answer::Created { key, result });
         }
         self.end_sync();
     }
@@ -209,17 +206,19 @@ impl Driver {
         let Some(sync) = self.streams.sync.as_mut() else {
             return;
         };
-        let lease = sync.on_their_way.remove(key);
+        let repair = sync.on_their_way.remove(key);
+        let mut made = None;
         let patient = now.since(sync.begun) < self.options.startup_timeout;
         let item = match result {
             Ok(Written::Applied(item)) => {
                 sync.created += 1;
+                made = repair;
                 Some(item)
             }
             Ok(Written::Refused(item)) => item,
             Err(error) if error.is_retryable() && patient => {
                 // Creating a row that is there already changes nothing.
-                sync.waiting.extend(lease);
+                sync.waiting.extend(repair);
                 self.streams.retry_at = Some(now.plus(RETRY));
                 return;
             }
@@ -232,6 +231,9 @@ impl Driver {
         };
         if let Some(Ok(Some(lease))) = item.as_ref().map(Lease::from_item) {
             self.note_row(lease, Consistency::Strong, now);
+        }
+        if let Some(repair) = made {
+            self.on_repaired(&repair);
         }
         self.end_sync();
     }
@@ -246,6 +248,7 @@ impl Driver {
             Some(error) => Err(error),
             None => {
                 self.streams.synced = true;
+                self.note_leases_made();
                 Ok(SyncOutcome {
                     created: sync.created,
                 })
@@ -253,6 +256,17 @@ impl Driver {
         };
         tracing::debug!(created = sync.created, begun = ?sync.begun, "leases synchronised");
         let _ = sync.answer.send(outcome);
+    }
+
+    /// Every lease that the first start needs is there.
+    fn note_leases_made(&mut self) {
+        if let Some(stored) = self.streams.stored.as_mut().filter(|s| !s.leases_made) {
+            stored.leases_made = true;
+            self.background += 1;
+            // Should it be lost, the next worker that starts writes it.
+            self.calls
+                .write(write::leases_made(stored), Answer::Housekeeping);
+        }
     }
 
     /// Asks for a listing, unless one was asked for a short while ago.
@@ -266,10 +280,11 @@ impl Driver {
 }
 
 impl Sync {
-    fn next(&mut self) -> Option<NewLease> {
-        let lease = self.waiting.pop_front()?;
-        self.on_their_way.insert(lease.key.clone(), lease.clone());
-        Some(lease)
+    fn next(&mut self) -> Option<Repair> {
+        let repair = self.waiting.pop_front()?;
+        self.on_their_way
+            .insert(repair.key().clone(), repair.clone());
+        Some(repair)
     }
 }
 
@@ -277,16 +292,16 @@ impl Sync {
 fn stored_stream(
     item: Option<&Item>,
     proposed: &StreamIdentity,
-) -> Result<StreamIdentity, CoordinatorError> {
+) -> Result<StreamItem, CoordinatorError> {
     let no_stream = || CoordinatorError::NoStreamItem {
         key: proposed.to_item().key,
     };
     let item = item.ok_or_else(no_stream)?;
     let stored = StreamItem::from_item(item)?.ok_or_else(no_stream)?;
-    let stored = StreamIdentity::from_item(stored);
-    if !stored.is_same_stream(proposed) {
+    let identity = StreamIdentity::from_item(stored.clone());
+    if !identity.is_same_stream(proposed) {
         return Err(CoordinatorError::StreamMismatch {
-            stored: Box::new(stored),
+            stored: Box::new(identity),
             found: Box::new(proposed.clone()),
         });
     }

@@ -167,11 +167,9 @@ async fn a_finished_row_goes_when_its_children_moved_on() {
     let mut parent = shard(0, &[], 0, 2);
     parent.open = false;
     all.push(parent);
-    all.push(shard(12, &[], 1, 2));
     let synced = worker.handle.sync_shards(all, false).await.unwrap();
-    assert_eq!(synced.created, 1);
+    assert_eq!(synced.created, 0);
     assert!(row(&table, 0).is_none());
-    assert!(row(&table, 12).is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,6 +219,10 @@ async fn a_child_waits_for_a_parent_without_row_that_is_still_listed() {
     let mut child = lease_of(10);
     child.parents = [id(0)].into();
     put_lease(&table, &child);
+    // The first start was complete, so the parent's row is no leftover of it.
+    let mut stream = identity().to_item();
+    stream.leases_made = true;
+    table.put(&stream.key, stream.to_item());
     let mut worker = Worker::start("w", &table);
     worker.handle.open_stream(identity()).await.unwrap();
     worker

@@ -1,5 +1,6 @@
 //! The coordinator over the table in memory, in virtual time.
 
+mod audits;
 mod basics;
 mod ends;
 mod hostile;

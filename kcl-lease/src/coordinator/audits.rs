@@ -1,0 +1,155 @@
+//! The audit: looking for leases that are missing, and making their rows again where their progress is known.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::driver::Driver;
+use super::event::{CoordinatorEvent, RowRepair};
+use crate::audit::{self, Evidence, Repair};
+use crate::grant::LossReason;
+use crate::graph::ListingError;
+use crate::held::HeldLease;
+use crate::key::{HashKeyRange, LeaseKey};
+use crate::last_seen::LastSeen;
+use crate::lease::Lease;
+use crate::listed_shard::ListedShard;
+use crate::runtime::Moment;
+use crate::stream_item::StreamItem;
+use crate::write::{self, RowWrite};
+
+/// A lease that cannot be made again is looked for again, and told again, after this long.
+const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// So many readings of the table may fail until what was read before does not count any more.
+const READINGS_MISSED_MAX: u32 = 3;
+
+/// What the audit knows.
+#[derive(Debug, Default)]
+pub(super) struct Audits {
+    pub(super) last_seen: LastSeen,
+    /// The last listing of all shards.
+    listing: Vec<ListedShard>,
+    /// The reading of the table that was looked at last.
+    looked_at: Option<Moment>,
+    /// Leases that looked deleted at the last judgement.
+    suspects: BTreeSet<LeaseKey>,
+    /// When it was last told that a lease cannot be made again.
+    told: Option<Moment>,
+}
+
+impl Driver {
+    /// Looks for holes after each reading of the table. What is missing is judged with the listing that is asked for here.
+    pub(super) fn audit(&mut self, now: Moment) {
+        let audits = &mut self.streams.audits;
+        if audits.looked_at == self.scanned {
+            return;
+        }
+        audits.looked_at = self.scanned;
+        let ages_after = self.options.scan_interval * READINGS_MISSED_MAX;
+        audits
+            .last_seen
+            .saw_table(self.view.leases(), ages_after, now);
+        if !self.streams.is_synced() {
+            return;
+        }
+        let audits = &mut self.streams.audits;
+        let holes = audit::holes(self.view.leases(), &audits.listing);
+        if holes.is_empty() {
+            audits.suspects.clear();
+        } else if audits
+            .told
+            .is_none_or(|at| now.since(at) >= TOLD_AGAIN_AFTER)
+        {
+            tracing::debug!(?holes, "no lease reads these hash keys");
+            self.ask_for_listing(now);
+        }
+    }
+
+    /// What to make so that no shard of the listing is missing. What cannot be made is told.
+    pub(super) fn judge_missing(
+        &mut self,
+        listing: Vec<ListedShard>,
+        stream: &StreamItem,
+        now: Moment,
+    ) -> Result<Vec<Repair>, ListingError> {
+        let audits = &mut self.streams.audits;
+        // What holders know is newer than any reading.
+        for held in self.held.values() {
+            audits.last_seen.remember(last_known(held));
+        }
+        let with_key = |lease| (Lease::clone(lease).key, lease);
+        let rows: BTreeMap<LeaseKey, &Lease> = self.view.leases().map(with_key).collect();
+        let evidence = Evidence {
+            rows: &rows,
+            gone: audits.last_seen.leases(),
+            listing: &listing,
+            start: stream.start,
+            start_complete: stream.leases_made,
+            replay: self.options.replay_deleted_leases,
+        };
+        let verdict = audit::judge(evidence, &audits.suspects)?;
+        audits.suspects = verdict.suspects;
+        audits.listing = listing;
+        let (refused, repairs): (Vec<_>, Vec<_>) = verdict
+            .repairs
+            .into_iter()
+            .partition(|repair| matches!(repair, Repair::Refuse(_)));
+        audits.told = (!refused.is_empty()).then_some(now);
+        refused.iter().for_each(|repair| self.tell_repair(repair));
+        Ok(repairs)
+    }
+
+    /// A row was made because of a judgement.
+    pub(super) fn on_repaired(&mut self, repair: &Repair) {
+        self.tell_repair(repair);
+        if let Repair::Restore(last) = repair
+            && self.held.contains_key(&last.key)
+        {
+            // The grant belongs to the row that was deleted. The new one names its holder again.
+            self.on_lost(&last.key, LossReason::RowMissing);
+        }
+    }
+
+    fn tell_repair(&self, repair: &Repair) {
+        let tell = |key: &LeaseKey, hash_keys: Option<HashKeyRange>, repair| {
+            self.tell(CoordinatorEvent::LeaseRowDeleted {
+                key: key.clone(),
+                hash_keys,
+                repair,
+            });
+        };
+        match repair {
+            Repair::Create(_) => {}
+            Repair::Replay(lease) => tell(&lease.key, lease.hash_range, RowRepair::Replayed),
+            Repair::Refuse(lease) => {
+                tell(&lease.key, lease.hash_range, RowRepair::ProgressUnknown);
+            }
+            Repair::Restore(last) => {
+                let checkpoint = last.checkpoint.clone();
+                let repair = RowRepair::Restored { checkpoint };
+                tell(&last.key, last.hash_range, repair);
+            }
+        }
+    }
+}
+
+/// The lease as its holder knows it.
+pub(super) fn last_known(held: &HeldLease) -> Lease {
+    Lease {
+        counter: held.counter(),
+        checkpoint: held.committed().clone(),
+        ..held.shared.lease().clone()
+    }
+}
+
+/// The write for a repair. `now` is the epoch in milliseconds.
+pub(super) fn repair_write(repair: &Repair, now: u64) -> RowWrite {
+    match repair {
+        Repair::Create(lease) | Repair::Replay(lease) | Repair::Refuse(lease) => {
+            write::create_lease(lease, now)
+        }
+        Repair::Restore(last) => {
+            let counter = now.max(last.counter.saturating_add(1));
+            write::restore_lease(last, counter)
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Rows that somebody deletes by hand: they come back where reading stood, or not at all.
+
+use kcl_checkpoint::Checkpoint;
+
+use super::*;
+use crate::test_support::at;
+
+impl Worker {
+    /// Takes events in for so long, and answers each wish for a listing; returns the other events.
+    async fn serve(&mut self, listing: &[ListedShard], time: Duration) -> Vec<CoordinatorEvent> {
+        let end = Instant::now() + time;
+        let mut others = Vec::new();
+        while Instant::now() < end {
+            for event in self.listen(Duration::from_millis(100)).await {
+                match event {
+                    CoordinatorEvent::ListingWanted => {
+                        let synced = self.handle.sync_shards(listing.to_vec(), false).await;
+                        synced.unwrap();
+                    }
+                    other => others.push(other),
+                }
+            }
+        }
+        others
+    }
+}
+
+fn repairs(events: &[CoordinatorEvent]) -> Vec<(String, RowRepair)> {
+    let repair = |event: &CoordinatorEvent| match event {
+        CoordinatorEvent::LeaseRowDeleted { key, repair, .. } => {
+            Some((key.as_str().to_owned(), repair.clone()))
+        }
+        _ => None,
+    };
+    events.iter().filter_map(repair).collect()
+}
+
+fn name(number: u32) -> String {
+    id(number).as_str().to_owned()
+}
+
+async fn delete(table: &MemoryLeaseTable, number: u32) {
+    let delete = RowWrite {
+        key: name(number),
+        condition: vec![],
+        change: crate::write::Change::Delete,
+    };
+    table.write(delete).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deleted_row_of_an_idle_holder_comes_back_where_it_stood() {
+    let table = table();
+    let mut worker = Worker::running("w", &table, 2).await;
+    worker.grant(0).checkpoint(at(7)).await.unwrap();
+    worker.serve(&listing(2), L * 2).await;
+    let before = row(&table, 0).unwrap();
+    delete(&table, 0).await;
+    let events = worker.serve(&listing(2), L * 4).await;
+    let restored = RowRepair::Restored { checkpoint: at(7) };
+    assert_eq!(repairs(&events), [(name(0), restored)]);
+    let after = row(&table, 0).unwrap();
+    assert_eq!(after.checkpoint, at(7));
+    assert!(
+        after.counter > before.counter,
+        "a counter is never used again"
+    );
+    assert_eq!(
+        worker.held(),
+        2,
+        "its holder has it again under a new grant"
+    );
+    worker.grant(0).checkpoint(at(8)).await.unwrap();
+    assert_eq!(row(&table, 0).unwrap().checkpoint, at(8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_holder_wrote_last_counts_more_than_what_was_read() {
+    let table = table();
+    let mut worker = Worker::running("w", &table, 2).await;
+    worker.serve(&listing(2), L * 2).await;
+    worker.grant(0).checkpoint(at(7)).await.unwrap();
+    delete(&table, 0).await;
+    worker.grant(0).checkpoint(at(8)).await.unwrap_err();
+    let events = worker.serve(&listing(2), L * 4).await;
+    let restored = RowRepair::Restored { checkpoint: at(7) };
+    assert_eq!(repairs(&events), [(name(0), restored)]);
+    assert_eq!(worker.held(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deleted_row_of_a_lease_without_a_holder_comes_back_where_it_stood() {
+    let table = table();
+    for number in [0, 1] {
+        let waiting = Lease {
+            checkpoint: at(5),
+            hash_range: Some(listing(2)[number as usize].hash_range),
+            ..lease_of(number)
+        };
+        put_lease(&table, &waiting);
+    }
+    let mut worker = Worker::start_with("w", &table, |options| options.max_leases = 1);
+    worker.open(&listing(2)).await;
+    worker.serve(&listing(2), L * 2).await;
+    assert_eq!(worker.held(), 1);
+    let waiting = if worker.grants.contains_key(&name(0)) {
+        1
+    } else {
+        0
+    };
+    delete(&table, waiting).await;
+    let events = worker.serve(&listing(2), L * 4).await;
+    let restored = RowRepair::Restored { checkpoint: at(5) };
+    assert_eq!(repairs(&events), [(name(waiting), restored)]);
+    let row = row(&table, waiting).unwrap();
+    assert_eq!((row.owner, row.checkpoint), (None, at(5)));
+}
+
+/// A table of two leases that were both made, one of them deleted while no worker ran.
+async fn deleted_while_nobody_ran() -> Arc<MemoryLeaseTable> {
+    let table = table();
+    let mut worker = Worker::running("first", &table, 2).await;
+    worker.grant(0).checkpoint(at(7)).await.unwrap();
+    worker.serve(&listing(2), L).await;
+    for number in [0, 1] {
+        worker.grant(number).release(None).await.unwrap();
+    }
+    worker.handle.shutdown();
+    worker.listen(L).await;
+    delete(&table, 0).await;
+    table
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_progress_nobody_knows_is_told_of_and_not_read_again() {
+    let table = deleted_while_nobody_ran().await;
+    let mut worker = Worker::start("w", &table);
+    worker.open(&listing(2)).await;
+    let events = worker.serve(&listing(2), L * 31).await;
+    let told = repairs(&events);
+    assert!(
+        told.iter()
+            .all(|t| *t == (name(0), RowRepair::ProgressUnknown))
+    );
+    assert!(
+        (3..=6).contains(&told.len()),
+        "told about once a minute: {}",
+        told.len()
+    );
+    assert_eq!(row(&table, 0), None);
+    assert_eq!(worker.held(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_happens_when_it_is_asked_for() {
+    let table = deleted_while_nobody_ran().await;
+    let mut worker = Worker::start_with("w", &table, |o| o.replay_deleted_leases = true);
+    worker.open(&listing(2)).await;
+    let events = worker.serve(&listing(2), L * 4).await;
+    assert_eq!(repairs(&events), [(name(0), RowRepair::Replayed)]);
+    assert_eq!(row(&table, 0).unwrap().checkpoint, Checkpoint::TrimHorizon);
+    assert_eq!(worker.held(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_stopped_half_way_is_completed_without_a_word() {
+    let table = table();
+    put_lease(&table, &lease_of(0));
+    let mut worker = Worker::start("w", &table);
+    worker.open(&listing(2)).await;
+    let events = worker.serve(&listing(2), L * 4).await;
+    assert_eq!(repairs(&events), []);
+    assert_eq!(worker.held(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_at_rest_is_not_listed_again() {
+    let table = table();
+    let mut worker = Worker::running("w", &table, 3).await;
+    let events = worker.listen(L * 30).await;
+    let listed = events
+        .iter()
+        .any(|e| matches!(e, CoordinatorEvent::ListingWanted));
+    assert!(!listed);
+}
