@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Checker;
 use super::tally::Cause;
+use super::{Checker, LEASE};
 use crate::simulation::history::{Place, ShardNo, Stop, Stored};
 use crate::simulation::world::Process;
 
@@ -23,14 +23,28 @@ pub(super) struct Grants {
 struct Grant {
     process: Process,
     epoch: u64,
-    /// Complete through this index; not known before the first delivery of a grant that begins at the start.
-    complete: Option<u32>,
+    /// Where it began.
+    from: Place,
+    /// The next batch begins at this index; not known before the first delivery of a grant that begins at the start.
+    next: Option<u32>,
+    /// Something was completed under it.
+    done: bool,
     delivered: u32,
     in_call: Option<(u32, u32)>,
     /// Why it is over, once it is.
     over: Option<Cause>,
     /// Its holder gave it away.
     given: bool,
+}
+
+impl Grant {
+    /// How far it is.
+    fn place(&self) -> Place {
+        match self.next {
+            Some(next) if self.done => Place::After(next),
+            _ => self.from,
+        }
+    }
 }
 
 impl Checker {
@@ -57,10 +71,9 @@ impl Checker {
                 return self.violate("P2 order", text);
             }
         };
-        let goes_on = self.open_grant(process, shard).is_some_and(|grant| {
-            let there = grant.complete.map_or(Place::Start, Place::After);
-            !grant.given && there == place
-        });
+        let goes_on = self
+            .open_grant(process, shard)
+            .is_some_and(|grant| !grant.given && grant.place() == place);
         if goes_on {
             // A new instance of the processor under the same grant, after a panic.
             return;
@@ -69,7 +82,7 @@ impl Checker {
         self.owe_duplicates(shard, place);
         self.started(shard, process);
         self.tally.grants += 1;
-        let complete = match place {
+        let next = match place {
             Place::After(count) => Some(count),
             _ => None,
         };
@@ -83,8 +96,10 @@ impl Checker {
         self.grants.all.push(Grant {
             process,
             epoch,
-            complete,
-            delivered: complete.unwrap_or(0),
+            from: place,
+            next,
+            done: false,
+            delivered: next.unwrap_or(0),
             in_call: None,
             over: None,
             given: false,
@@ -147,13 +162,20 @@ impl Checker {
             Place::End => return,
         };
         let (to, process) = (grant.delivered, grant.process);
+        let got_to = grant.place();
         let cause = grant.over.unwrap_or_else(|| self.cause_of_loss(process));
-        if cause == Cause::HandOver && to > from {
-            let text = format!(
-                "shard {shard} was given away by process {process} after {to} records, and starts after {from}"
-            );
-            self.violate("P6 clean hand-over", text);
-        }
+        let cause = match cause {
+            Cause::HandOver if got_to > place => {
+                let text = format!(
+                    "shard {shard} was given away by process {process} at {got_to:?}, and starts at {place:?}"
+                );
+                self.violate("P6 clean hand-over", text);
+                cause
+            }
+            // What it was given last, it refused.
+            Cause::HandOver => Cause::Retry,
+            cause => cause,
+        };
         let records = &mut self.stream.shard(shard).records;
         for record in records.iter_mut().take(to as usize).skip(from as usize) {
             record.again = Some(cause);
@@ -163,6 +185,7 @@ impl Checker {
     fn cause_of_loss(&self, process: Process) -> Cause {
         match self.processes.get(&process) {
             Some(state) if !state.is_alive() => Cause::Crash,
+            Some(_) if self.lost_session(process, TROUBLE_LASTS) => Cause::SessionLost,
             Some(state)
                 if state
                     .troubled
@@ -187,9 +210,9 @@ impl Checker {
             let text = format!("process {process} delivers shard {shard} without a grant");
             return self.violate("P2 order", text);
         };
-        let expected = grant.complete.unwrap_or(0);
+        let expected = grant.next.unwrap_or(0);
         let retried = grant.delivered;
-        grant.complete = Some(first.max(expected));
+        grant.next = Some(first.max(expected));
         grant.delivered = grant.delivered.max(to);
         grant.in_call = Some((first, to));
         if first > expected && first > optional || first < expected {
@@ -222,7 +245,9 @@ impl Checker {
         let epoch = self
             .open_grant(process, shard)
             .map_or(0, |grant| grant.epoch);
-        if owner != Some(process) || switched > epoch {
+        // Whose item was deleted by hand learns of it at its next heartbeat, and others take at once.
+        let robbed = self.lost_session(process, LEASE);
+        if (owner != Some(process) || switched > epoch) && !robbed {
             let text = format!(
                 "process {process} delivers shard {shard} under version {epoch}, the row belongs to {owner:?} since version {switched}"
             );
@@ -254,7 +279,8 @@ impl Checker {
         let Some((from, to)) = grant.in_call.take() else {
             return;
         };
-        grant.complete = Some(to);
+        grant.next = Some(to);
+        grant.done = true;
         self.stream.shard(shard).complete(from, to);
     }
 
@@ -322,14 +348,14 @@ impl Checker {
         let Some(grant) = self.open_grant(process, shard) else {
             return;
         };
-        let (complete, in_call) = (grant.complete, grant.in_call);
+        let (got_to, in_call) = (grant.place(), grant.in_call);
         grant.given = true;
         grant.over.get_or_insert(Cause::HandOver);
         self.tally.hand_overs += 1;
         self.note("clean hand-over");
-        if stored < complete.map_or(Place::Start, Place::After) {
+        if stored < got_to {
             let text = format!(
-                "process {process} gave shard {shard} away at {stored:?}, it had completed {complete:?}"
+                "process {process} gave shard {shard} away at {stored:?}, it was at {got_to:?}"
             );
             self.violate("P6 clean hand-over", text);
         }

@@ -29,6 +29,8 @@ mod grants;
 mod stream;
 mod table;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod timing;
 
 use std::collections::BTreeMap;

@@ -45,6 +45,8 @@ pub(super) struct Session {
     heartbeats: VecDeque<u64>,
     pub(super) present: bool,
     gone: Option<u64>,
+    /// When its item was deleted by somebody else.
+    robbed: Option<u64>,
 }
 
 impl Checker {
@@ -57,6 +59,15 @@ impl Checker {
 
     pub(super) fn session_process(&self, session: &str) -> Option<Process> {
         self.table.sessions.get(session).map(|s| s.process)
+    }
+
+    /// Whether an item of the process was deleted so lately, by somebody else.
+    pub(super) fn lost_session(&self, process: Process, lately: u64) -> bool {
+        let mut sessions = self.table.sessions.values();
+        sessions.any(|session| {
+            let gone = session.robbed.is_some_and(|at| at + lately >= self.now);
+            session.process == process && gone
+        })
     }
 
     pub(super) fn written(&mut self, by: Process, sent: u64, change: Change) {
@@ -98,7 +109,10 @@ impl Checker {
                 session.heartbeats.truncate(8);
             }
             Some(_) => {}
-            None => session.gone = Some(now),
+            None => {
+                session.gone = Some(now);
+                session.robbed = (session.process != by).then_some(now);
+            }
         }
         let dead = is.is_none() && session.process != by;
         self.note_if(dead, "dead worker's item deleted");
@@ -151,7 +165,10 @@ impl Checker {
         let switched = before.owner != after.owner;
         if switched {
             self.judge_switch(by, sent, shard, before, &after, holder);
-        } else if holder != Some(by) {
+        } else if holder == Some(by) {
+            let regrant = before.checkpoint == after.checkpoint && self.has_open_grant(by, shard);
+            self.note_if(regrant, "lapse survived");
+        } else {
             let text = format!("process {by} wrote to shard {shard}, held by {holder:?}");
             self.violate("P5 fenced", text);
         }

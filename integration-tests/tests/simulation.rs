@@ -1,0 +1,38 @@
+//! A short look at the simulation, so that every test run exercises it; `simulate` runs it for hours.
+
+use integration_tests::simulation::{Settings, run};
+use kcl_lease::mutant::Mutant;
+
+fn short(minutes: u64) -> Settings {
+    Settings {
+        minutes,
+        ..Settings::default()
+    }
+}
+
+#[test]
+fn a_few_seeds_break_nothing() {
+    for seed in 1..=3 {
+        let outcome = run::run(seed, &short(9)).unwrap();
+        assert_eq!(outcome.violations, [], "seed {seed}");
+        assert!(outcome.tally.delivered > 100, "seed {seed}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let (first, second) = (run::run(7, &short(8)), run::run(7, &short(8)));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!((first.hash, first.events), (second.hash, second.events));
+    assert_ne!(first.hash, run::run(8, &short(8)).unwrap().hash);
+}
+
+#[test]
+fn a_rule_that_is_switched_off_is_noticed() {
+    let settings = Settings {
+        mutant: Some(Mutant::CheckpointAhead),
+        ..short(9)
+    };
+    let caught = (1..=5).any(|seed| !run::run(seed, &settings).unwrap().violations.is_empty());
+    assert!(caught, "a checkpoint ahead of the processor went unnoticed");
+}
