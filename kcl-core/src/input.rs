@@ -148,6 +148,8 @@ impl ShardEndedInput {
 pub enum ShutdownReason {
     /// The whole worker stops.
     WorkerStops,
+    /// The lease moves to a worker that has fewer.
+    LeaseMoves,
 }
 
 /// The input of [`RecordProcessor::shutdown_requested`](crate::RecordProcessor::shutdown_requested).

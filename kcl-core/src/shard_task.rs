@@ -1,4 +1,4 @@
-//! One shard under one grant: initialize, deliver batch by batch, and one of the four ways to end.
+//! One shard under one grant: initialize, deliver batch by batch, and one of the ways to end.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use kcl_checkpoint::Checkpoint;
 use kcl_lease::mutant::{self, Mutant};
 use kcl_lease::retry::RetrySchedule;
-use kcl_lease::{GrantError, ListedShard, LossReason, ShardId};
+use kcl_lease::{GrantError, ListedShard, LossReason, Recall, ShardId};
 use tokio::time::Instant;
 
 use crate::call::{CallFailure, CallPermit, guarded, guarded_factory, permit};
@@ -32,8 +32,10 @@ pub(crate) enum Outcome {
     Ended,
     /// The lease was lost.
     Lost,
-    /// The lease was released for a shutdown.
+    /// The lease was given away because the worker stops.
     Drained,
+    /// The lease was given away because another worker has fewer.
+    Moved,
     /// The stream does not exist any more.
     StreamDeleted,
     /// The reader failed, which is a bug of the framework or of the stream's source.
@@ -44,7 +46,7 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 enum Stopped {
     Lost(LossReason),
-    Draining(Instant),
+    Recalled(Recall),
     StreamDeleted,
     Failed(&'static str),
 }
@@ -106,7 +108,7 @@ impl ShardTask {
         self.context.board.gone(self.shard.shard_id());
         match stopped {
             Stopped::Lost(reason) => self.lose(reason).await,
-            Stopped::Draining(deadline) => self.drain(deadline).await,
+            Stopped::Recalled(recall) => self.give_away(recall).await,
             Stopped::StreamDeleted => Outcome::StreamDeleted,
             Stopped::Failed(what) => Outcome::Failed(what),
         }
@@ -148,7 +150,7 @@ impl ShardTask {
         tokio::select! {
             biased;
             reason = self.grant.lost() => ControlFlow::Break(Stopped::Lost(reason)),
-            deadline = self.context.stop.begun() => ControlFlow::Break(Stopped::Draining(deadline)),
+            recall = self.grant.recalled() => ControlFlow::Break(Stopped::Recalled(recall)),
             next = deliveries.next() => ControlFlow::Continue(next),
         }
     }
@@ -251,7 +253,7 @@ impl ShardTask {
         let permit = tokio::select! {
             biased;
             reason = self.grant.lost() => return ControlFlow::Break(Stopped::Lost(reason)),
-            deadline = self.context.stop.begun() => return ControlFlow::Break(Stopped::Draining(deadline)),
+            recall = self.grant.recalled() => return ControlFlow::Break(Stopped::Recalled(recall)),
             permit = permit(&self.context.calls) => permit,
         };
         if !mutant::is(Mutant::DeliverWithoutCheck) {
@@ -262,8 +264,8 @@ impl ShardTask {
 
     /// Waits until the lease is surely held: after a lapse that is until it was granted again.
     async fn may_deliver(&mut self) -> Flow<()> {
-        if let Some(deadline) = self.context.stop.deadline() {
-            return ControlFlow::Break(Stopped::Draining(deadline));
+        if let Some(recall) = self.grant.recall() {
+            return ControlFlow::Break(Stopped::Recalled(recall));
         }
         tokio::select! {
             biased;
@@ -271,7 +273,7 @@ impl ShardTask {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(reason) => ControlFlow::Break(Stopped::Lost(reason)),
             },
-            deadline = self.context.stop.begun() => ControlFlow::Break(Stopped::Draining(deadline)),
+            recall = self.grant.recalled() => ControlFlow::Break(Stopped::Recalled(recall)),
         }
     }
 
@@ -329,8 +331,8 @@ impl ShardTask {
         ControlFlow::Continue(ids)
     }
 
-    /// Stores the end of a shard although the worker stops: the processor was told already, so there is no way back.
-    async fn finish_while_draining(self, children: Vec<ListedShard>) -> Outcome {
+    /// Stores the end of a shard although the lease should be given away: the processor was told already, so there is no way back.
+    async fn finish_when_recalled(self, children: Vec<ListedShard>) -> Outcome {
         let mut schedule = self.schedule();
         loop {
             match self.grant.end_shard(children.clone()).await {
@@ -421,7 +423,7 @@ impl ShardTask {
         tokio::select! {
             biased;
             reason = self.grant.lost() => ControlFlow::Break(Stopped::Lost(reason)),
-            deadline = self.context.stop.begun() => ControlFlow::Break(Stopped::Draining(deadline)),
+            recall = self.grant.recalled() => ControlFlow::Break(Stopped::Recalled(recall)),
             () = tokio::time::sleep(time) => ControlFlow::Continue(()),
         }
     }
@@ -444,20 +446,22 @@ impl ShardTask {
         Outcome::Lost
     }
 
-    /// Lets the processor flush, stores what is complete and releases the lease. The caller enforces the deadline.
-    async fn drain(mut self, deadline: Instant) -> Outcome {
+    /// Lets the processor flush, stores what is complete and gives the lease away. The worker enforces the deadline of its
+    /// own stop.
+    async fn give_away(mut self, recall: Recall) -> Outcome {
         if let Some(children) = self.ending.take() {
-            return self.finish_while_draining(children).await;
+            return self.finish_when_recalled(children).await;
         }
         let permit = permit(&self.context.calls).await;
         if let Err(reason) = self.grant.deliverable().await {
             return self.lose(reason).await;
         }
+        let (reason, deadline) = self.shutdown_reason(recall);
         if let Some(processor) = self.processor.as_mut() {
             let input = ShutdownRequestedInput {
                 shard: self.shard.clone(),
                 grant: Grant::new(self.grant.clone()),
-                reason: ShutdownReason::WorkerStops,
+                reason,
                 deadline,
                 checkpointer: self.checkpointer.clone(),
             };
@@ -470,10 +474,25 @@ impl ShardTask {
             match self.grant.release(Some(checkpoint.clone())).await {
                 Ok(()) => {
                     self.report_released(checkpoint);
-                    return Outcome::Drained;
+                    return match recall {
+                        Recall::Rebalance => Outcome::Moved,
+                        _ => Outcome::Drained,
+                    };
                 }
                 Err(GrantError::Lost { reason, .. }) => return self.lose(reason).await,
                 Err(_) => Self::wait_before_retry(&mut schedule).await,
+            }
+        }
+    }
+
+    /// What the processor is told, and until when it should be done.
+    fn shutdown_reason(&self, recall: Recall) -> (ShutdownReason, Instant) {
+        let in_time = Instant::now() + self.context.config.lease_duration;
+        match recall {
+            Recall::Rebalance => (ShutdownReason::LeaseMoves, in_time),
+            _ => {
+                let deadline = self.context.stop.deadline();
+                (ShutdownReason::WorkerStops, deadline.unwrap_or(in_time))
             }
         }
     }

@@ -112,8 +112,9 @@ impl Worker {
 
     /// Runs the worker until it is told to stop.
     ///
-    /// A graceful shutdown takes no new leases, lets each running processor call end, calls `shutdown_requested`, stores
-    /// the final checkpoints and releases the leases, all within the drain budget.
+    /// A graceful shutdown takes no new leases and hands those that are held to other workers: each shard is delivered on
+    /// until its receiver is ready, then the running processor call ends, `shutdown_requested` is called, the final
+    /// checkpoint is stored and the lease changes its owner, all within the drain budget.
     ///
     /// # Errors
     /// See [`WorkerError`]. What is wrong at the start (no such stream, no rights) ends the run at once; what is
@@ -292,7 +293,7 @@ impl Supervisor {
                 biased;
                 drain_until = stop.begun(), if deadline.is_none() => {
                     deadline = Some(drain_until);
-                    self.coordinator.shutdown();
+                    self.coordinator.shutdown(drain_until.saturating_duration_since(Instant::now()));
                 }
                 event = events.recv(), if coordinated => match event {
                     Some(CoordinatorEvent::ListingWanted) => listing_wanted.notify_one(),
@@ -352,7 +353,7 @@ impl Supervisor {
         self.running.remove(&shard);
         match outcome {
             Outcome::Drained => self.drained += 1,
-            Outcome::Ended | Outcome::Lost => {}
+            Outcome::Ended | Outcome::Moved | Outcome::Lost => {}
             Outcome::StreamDeleted => {
                 return Err(WorkerError::StreamDeleted {
                     stream: self.opened.arn.clone(),
@@ -392,7 +393,7 @@ async fn leave_before_start(
         drained: 0,
         abandoned: 0,
     };
-    coordinator.shutdown();
+    coordinator.shutdown(Duration::ZERO);
     while let Ok(Some(event)) = tokio::time::timeout_at(deadline, events.recv()).await {
         match event {
             CoordinatorEvent::Granted(grant) => {
@@ -429,7 +430,7 @@ async fn until(deadline: Option<Instant>) {
 }
 
 async fn stop_coordination(coordinator: &CoordinatorHandle, deadline: Instant) {
-    coordinator.shutdown();
+    coordinator.shutdown(Duration::ZERO);
     if tokio::time::timeout_at(deadline, coordinator.stopped())
         .await
         .is_err()

@@ -107,7 +107,10 @@ mod tests {
     #[test]
     fn a_row_without_owner_is_released_only_if_a_release_was_sent() {
         let me = WorkerId::from("w/1");
-        assert_eq!(judge(Some(&row(None, 8)), &me, 7, Given::Up), Verdict::Released);
+        assert_eq!(
+            judge(Some(&row(None, 8)), &me, 7, Given::Up),
+            Verdict::Released
+        );
         let other = WorkerId::from("w/2");
         for (counter, given) in [
             (8, Given::No),

@@ -482,6 +482,10 @@ impl GrantShared {
         });
     }
 
+    pub(crate) fn is_recalled(&self) -> bool {
+        self.state.borrow().recall.is_some()
+    }
+
     pub(crate) fn begin_release(&self) {
         self.state.send_modify(GrantState::begin_release);
     }

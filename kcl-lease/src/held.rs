@@ -71,6 +71,11 @@ impl HeldLease {
         self.core.committed()
     }
 
+    /// The worker to which the lease is being handed over.
+    pub(crate) fn next_owner(&self) -> Option<&WorkerId> {
+        self.core.next_owner()
+    }
+
     /// When the next write should be tried after a failure.
     pub(crate) fn retry_at(&self) -> Option<Moment> {
         self.core.retry_at()

@@ -249,7 +249,9 @@ async fn an_unanswered_release_is_sent_again_and_found_applied() {
 async fn an_unanswered_hand_over_is_sent_again_to_the_same_worker_and_found_applied() {
     let next = WorkerId::from("w/next");
     let mut scene = Scene::new();
-    scene.held.want_release(Some(at(8)), Some(next.clone()), None);
+    scene
+        .held
+        .want_release(Some(at(8)), Some(next.clone()), None);
     // Who asks later waits for the same hand-over.
     scene.held.want_release(Some(at(9)), None, None);
     let (attempt, write) = scene.send(0).unwrap();

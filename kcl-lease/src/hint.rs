@@ -42,9 +42,6 @@ pub(crate) enum Hint {
     },
     /// A worker has registered, and looks into its inbox all the time for a while.
     Joined { worker: WorkerId },
-    /// `from` handed leases over that it did not hint at one by one. It counts these hints up: a text that is added while
-    /// an equal one is consumed would be deleted unseen.
-    YoursAll { from: WorkerId, number: u64 },
 }
 
 /// An owner that shows no sign of life, as somebody saw it.
@@ -89,9 +86,6 @@ impl Hint {
                 join("expect", key, *counter, &[escape(from.as_str())])
             }
             Self::Joined { worker } => format!("joined|{}", escape(worker.as_str())),
-            Self::YoursAll { from, number } => {
-                format!("yours-all|{}|{number}", escape(from.as_str()))
-            }
         }
     }
 
@@ -133,10 +127,6 @@ impl Hint {
             },
             ["joined", id] => Self::Joined {
                 worker: worker(id)?,
-            },
-            ["yours-all", from, count] => Self::YoursAll {
-                from: worker(from)?,
-                number: number(count)?,
             },
             _ => return None,
         };
@@ -199,7 +189,7 @@ mod tests {
                 age: Duration::from_millis(age),
             });
         let dead = proptest::option::of(dead);
-        (0..6, name(), count, name(), any::<bool>(), dead).prop_map(
+        (0..5, name(), count, name(), any::<bool>(), dead).prop_map(
             |(kind, key, counter, worker, newcomer, dead)| {
                 let (key, worker) = (LeaseKey::from(key), WorkerId::from(worker));
                 match kind {
@@ -216,11 +206,7 @@ mod tests {
                         counter,
                         from: worker,
                     },
-                    4 => Hint::Joined { worker },
-                    _ => Hint::YoursAll {
-                        from: worker,
-                        number: counter,
-                    },
+                    _ => Hint::Joined { worker },
                 }
             },
         )
@@ -240,7 +226,7 @@ mod tests {
         /// Whatever is taken for a hint is exactly what would have been written for it.
         #[test]
         fn any_text_is_survived(text in prop_oneof![
-            "(yours|take|give|expect|joined|yours-all)(\\|[|%7C25+0-9a-z/-]{0,8}){0,6}",
+            "(yours|take|give|expect|joined)(\\|[|%7C25+0-9a-z/-]{0,8}){0,6}",
             "\\PC{0,60}",
         ]) {
             if let Some(hint) = Hint::parse(&text) {

@@ -373,6 +373,8 @@ impl Knowledge {
             return Advice::ReadRow(key.clone());
         };
         let session = &session.0;
+        // It was advised to take the lease, whether or not that makes sense.
+        let wanted = BTreeMap::from([(key.clone(), now.plus(session.longest_silence()))]);
         let situation = Situation {
             me: &session.id,
             now,
@@ -382,6 +384,7 @@ impl Knowledge {
             liveness: &self.liveness,
             busy: &BTreeSet::new(),
             not_before: &BTreeMap::new(),
+            wanted: &wanted,
             room: 1,
         };
         match take::judge(&situation, known) {

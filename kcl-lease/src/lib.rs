@@ -1,5 +1,6 @@
 //! Shard leases: the DynamoDB table, worker sessions, and the graph of shards.
 
+mod advice;
 mod answer;
 mod apply;
 mod audit;
@@ -9,17 +10,16 @@ mod coordinator;
 mod digest;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
+mod expectation;
 mod gate;
+mod giving;
 mod grant;
 mod graph;
 mod hash_cover;
 mod held;
 mod held_core;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the driver's use of inboxes builds on it")
-)]
 mod hint;
+mod inbox;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
@@ -27,13 +27,16 @@ pub mod item;
 mod key;
 mod last_seen;
 mod leader_item;
+mod leadership;
 mod lease;
 mod listed_shard;
 mod liveness;
 mod memory;
 #[doc(hidden)]
 pub mod mutant;
+mod planner;
 pub mod retry;
+mod roster;
 mod row;
 mod row_reader;
 pub mod runtime;

@@ -51,6 +51,14 @@ impl Liveness {
 
     /// A worker's item was read. A smaller heartbeat than seen before is an old read.
     pub(crate) fn saw_worker(&mut self, item: &WorkerItem, now: Moment) {
+        let known = self.workers.get_mut(&item.id);
+        if let Some(known) = known
+            && known.heartbeat == item.heartbeat
+        {
+            // It may have been told of before its item was read.
+            known.duration = item.duration;
+            return;
+        }
         let known = self.workers.get(&item.id);
         if known.is_none_or(|known| known.heartbeat < item.heartbeat) {
             let seen = SeenWorker {
@@ -61,6 +69,41 @@ impl Liveness {
             };
             self.workers.insert(item.id.clone(), seen);
         }
+    }
+
+    /// Somebody told that the worker's heartbeat had this value for `age` when he wrote. The larger age counts.
+    pub(crate) fn told_of_worker(
+        &mut self,
+        worker: &WorkerId,
+        heartbeat: u64,
+        age: Duration,
+        now: Moment,
+    ) {
+        let since = now.minus(age);
+        match self.workers.get_mut(worker) {
+            Some(known) if known.heartbeat == heartbeat => known.since = known.since.min(since),
+            Some(known) if known.heartbeat > heartbeat => {}
+            known => {
+                let seen = SeenWorker {
+                    heartbeat,
+                    since,
+                    duration: known.as_ref().map_or(self.duration, |known| known.duration),
+                    moved: known.is_some(),
+                };
+                self.workers.insert(worker.clone(), seen);
+            }
+        }
+    }
+
+    /// For how long the worker's heartbeat has been the same, as far as that counts.
+    pub(crate) fn age(
+        &self,
+        worker: &WorkerId,
+        undisturbed_since: Moment,
+        now: Moment,
+    ) -> Option<Duration> {
+        let seen = self.workers.get(worker)?;
+        Some(now.since(seen.since.max(undisturbed_since)))
     }
 
     /// A lease row was read. Only rows of owners without a heartbeat of ours are watched.

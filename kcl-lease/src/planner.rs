@@ -72,22 +72,6 @@ pub(crate) fn drain(snapshot: &Snapshot, me: &WorkerId) -> BTreeMap<LeaseKey, Wo
     moves.into_iter().map(|m| (m.key, m.to)).collect()
 }
 
-/// How many more leases a worker may take on its own, such as the children of a shard that it finished, so that the fleet
-/// stays balanced within one.
-pub(crate) fn spare(snapshot: &Snapshot, me: &WorkerId) -> usize {
-    let fleet = Fleet::of(snapshot, |_| false, None);
-    let Some(mine) = fleet.takers.iter().find(|taker| taker.id == me) else {
-        return 0;
-    };
-    let others = fleet.takers.iter().filter(|taker| taker.id != me);
-    let lowest = others
-        .filter(|taker| taker.held.len() < taker.max)
-        .map(|taker| taker.held.len())
-        .min();
-    let most = lowest.map_or(mine.max, |lowest| mine.max.min(lowest.saturating_add(1)));
-    most.saturating_sub(mine.held.len())
-}
-
 /// A worker that takes part.
 struct Taker<'a> {
     id: &'a WorkerId,

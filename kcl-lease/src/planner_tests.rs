@@ -222,26 +222,6 @@ proptest! {
             prop_assert!(others().any(|(id, _)| id == to));
         }
     }
-
-    #[test]
-    fn what_a_worker_takes_on_its_own_keeps_the_balance(snapshot in snapshots(8, 40), me in 0..8_usize) {
-        let me = worker(me);
-        let more = spare(&snapshot, &me);
-        let takes = snapshot.workers.get(&me).is_some_and(|room| room.takes);
-        prop_assert!(takes || more == 0);
-        if takes && is_balanced(&taker_counts(&snapshot)) {
-            let mut after = snapshot.clone();
-            for number in 0..more.min(50) {
-                after.leases.insert(key(1_000 + number), Some(me.clone()));
-            }
-            prop_assert!(is_balanced(&taker_counts(&after)));
-            prop_assert!(counts(&after)[&me] <= snapshot.workers[&me].max_leases || more == 0);
-            if more < 50 {
-                after.leases.insert(key(2_000), Some(me.clone()));
-                prop_assert!(!is_balanced(&taker_counts(&after)) || counts(&after)[&me] > snapshot.workers[&me].max_leases);
-            }
-        }
-    }
 }
 
 #[test]
@@ -284,16 +264,6 @@ fn nobody_alive_or_no_room_means_no_target() {
     let mut me_drains = fleet(&[(ANY, 3), (ANY, 2), (ANY, 0)], 0);
     me_drains.workers.get_mut(&worker(0)).unwrap().takes = false;
     assert_eq!(drain(&me_drains, &worker(0)).len(), 3);
-}
-
-#[test]
-fn children_stay_while_that_keeps_the_balance() {
-    // Of its three leases one was finished; both children may stay.
-    assert_eq!(spare(&fleet(&[(ANY, 2), (ANY, 3)], 0), &worker(0)), 2);
-    assert_eq!(spare(&fleet(&[(ANY, 3), (ANY, 2)], 0), &worker(0)), 0);
-    assert_eq!(spare(&fleet(&[(3, 2), (ANY, 3)], 0), &worker(0)), 1);
-    assert_eq!(spare(&fleet(&[(9, 2), (3, 3)], 0), &worker(0)), 7);
-    assert_eq!(spare(&fleet(&[(ANY, 2)], 0), &worker(5)), 0);
 }
 
 #[test]

@@ -32,6 +32,12 @@ impl Moment {
         Self(self.0.saturating_add(later))
     }
 
+    /// The moment `earlier` before this one.
+    #[must_use]
+    pub fn minus(self, earlier: Duration) -> Self {
+        Self(self.0.saturating_sub(earlier))
+    }
+
     /// Time from `earlier` to this moment, zero if it lies after.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

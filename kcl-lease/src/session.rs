@@ -116,6 +116,11 @@ impl Session {
         }
     }
 
+    /// Whether a heartbeat may be sent before its time, to tidy the session's item up.
+    pub(crate) fn may_beat_early(&self, now: Moment) -> bool {
+        self.failures == 0 && now.since(self.last_sent) >= self.duration / 30
+    }
+
     /// Notes that a call with the current heartbeat number is sent.
     pub(crate) fn heartbeat_sent(&mut self, now: Moment) {
         self.first_sent.get_or_insert(now);

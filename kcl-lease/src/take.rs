@@ -1,4 +1,4 @@
-//! Which leases to take or accept now, and what has to be read before.
+//! Which of the leases that this worker was advised to have it takes or accepts now, and what has to be read before.
 //!
 //! A lease is taken from an expired owner in three steps, in this order: its row is read, then its owner's heartbeat
 //! (strongly consistent), then it is taken under exactly the counter and owner that were read. Reading the row after the
@@ -32,6 +32,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) busy: &'a BTreeSet<LeaseKey>,
     /// Leases that are not tried again before this moment.
     pub(crate) not_before: &'a BTreeMap<LeaseKey, Moment>,
+    /// Leases that this worker was advised to take, until when.
+    pub(crate) wanted: &'a BTreeMap<LeaseKey, Moment>,
     /// How many more leases this worker may hold.
     pub(crate) room: usize,
 }
@@ -58,10 +60,6 @@ pub(crate) struct Plan {
     pub(crate) wake: Option<Moment>,
     /// Some lease cannot be judged without a new listing of the stream's shards.
     pub(crate) listing_wanted: bool,
-    /// Some lease waits for something else than its owner's heartbeat, such as a Java owner's counter.
-    pub(crate) undecided: bool,
-    /// Owners of leases that would be taken if they were dead, and who show heartbeats.
-    pub(crate) watched: BTreeSet<WorkerId>,
 }
 
 /// What to do about one lease.
@@ -71,8 +69,6 @@ pub(crate) enum Judgement {
     Leave,
     /// Nothing before this moment.
     Wait(Moment),
-    /// Nothing before the owner's heartbeat has stood still until this moment.
-    Watch(WorkerId, Moment),
     /// A listing of shards is needed.
     NeedsListing,
     /// This.
@@ -91,14 +87,7 @@ pub(crate) fn plan(situation: &Situation<'_>) -> Plan {
     for known in situation.view.rows().values() {
         match judge(situation, known) {
             Judgement::Leave => {}
-            Judgement::Wait(until) => {
-                plan.undecided = true;
-                wake_at(until);
-            }
-            Judgement::Watch(owner, until) => {
-                wake_at(until);
-                plan.watched.insert(owner);
-            }
+            Judgement::Wait(until) => wake_at(until),
             Judgement::NeedsListing => plan.listing_wanted = true,
             Judgement::Do(step @ (Step::CheckOwner(_) | Step::ReadRow(_))) => {
                 reads.insert(step);
@@ -128,8 +117,9 @@ pub(crate) fn plan(situation: &Situation<'_>) -> Plan {
 pub(crate) fn judge(situation: &Situation<'_>, known: &KnownRow) -> Judgement {
     let lease = &known.lease;
     let mine = lease.owner.as_ref() == Some(situation.me);
-    if lease.is_finished() || situation.busy.contains(&lease.key) || (situation.room == 0 && !mine)
-    {
+    let advised = |until: &Moment| situation.room > 0 && situation.now < *until;
+    let wanted = mine || situation.wanted.get(&lease.key).is_some_and(advised);
+    if lease.is_finished() || situation.busy.contains(&lease.key) || !wanted {
         return Judgement::Leave;
     }
     if let Some(until) = situation.not_before.get(&lease.key)
@@ -174,7 +164,7 @@ fn judge_owner(situation: &Situation<'_>, known: &KnownRow, owner: &WorkerId) ->
         .liveness
         .worker_expires(owner, situation.undisturbed_since);
     if let Some(expires) = expires.filter(|expires| situation.now < *expires) {
-        return Judgement::Watch(owner.clone(), expires);
+        return Judgement::Wait(expires);
     }
     if mutant::is(Mutant::TakeWithoutOwnerCheck) && situation.liveness.heartbeat(owner).is_some() {
         return take;

@@ -17,6 +17,7 @@ struct Scene {
     busy: BTreeSet<LeaseKey>,
     not_before: BTreeMap<LeaseKey, Moment>,
     undisturbed_since: Moment,
+    wanted: BTreeMap<LeaseKey, Moment>,
     room: usize,
 }
 
@@ -31,6 +32,7 @@ impl Scene {
             busy: BTreeSet::new(),
             not_before: BTreeMap::new(),
             undisturbed_since: t0,
+            wanted: BTreeMap::new(),
             room: 100,
         }
     }
@@ -45,6 +47,7 @@ impl Scene {
             ..lease(name)
         };
         let now = self.at(read_at);
+        self.wanted.insert(row.key.clone(), self.at(1_000_000));
         self.liveness.saw_row(&row, now);
         self.view.saw_row(row, Consistency::Eventual, now);
     }
@@ -79,6 +82,7 @@ impl Scene {
             liveness: &self.liveness,
             busy: &self.busy,
             not_before: &self.not_before,
+            wanted: &self.wanted,
             room: self.room,
         }
     }
@@ -115,10 +119,7 @@ async fn an_owner_is_expired_by_age_and_then_by_a_consistent_look_after_the_row_
     let mut scene = Scene::new();
     scene.heartbeat(5, 1_000);
     scene.row("s", Some(OTHER), 2_000);
-    assert_eq!(
-        scene.judge("s", 11_249),
-        Judgement::Watch(OTHER.into(), scene.at(11_250))
-    );
+    assert_eq!(scene.judge("s", 11_249), Judgement::Wait(scene.at(11_250)));
     assert_eq!(scene.judge("s", 11_250), check_owner());
     // A look from before the row was read says nothing (row, then heartbeat, then take).
     scene.checked(OwnerFound::Heartbeat(5), 1_999);
@@ -138,10 +139,7 @@ async fn a_heartbeat_that_moved_begins_a_new_age() {
     scene.row("s", Some(OTHER), 0);
     scene.heartbeat(6, 11_000);
     scene.checked(OwnerFound::Heartbeat(6), 10_990);
-    assert_eq!(
-        scene.judge("s", 11_001),
-        Judgement::Watch(OTHER.into(), scene.at(21_250))
-    );
+    assert_eq!(scene.judge("s", 11_001), Judgement::Wait(scene.at(21_250)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,10 +160,7 @@ async fn no_age_counts_from_before_an_interruption() {
     scene.row("s", Some(OTHER), 0);
     scene.checked(OwnerFound::Heartbeat(5), 14_000);
     scene.undisturbed_since = scene.at(13_000);
-    assert_eq!(
-        scene.judge("s", 14_001),
-        Judgement::Watch(OTHER.into(), scene.at(23_250))
-    );
+    assert_eq!(scene.judge("s", 14_001), Judgement::Wait(scene.at(23_250)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -244,6 +239,7 @@ async fn a_parent_that_is_not_in_the_view_is_read_first() {
         ..lease("c")
     };
     scene.view.saw_row(child, Consistency::Strong, scene.t0);
+    scene.wanted.insert("c".into(), scene.at(1_000));
     assert_eq!(
         scene.judge("c", 0),
         Judgement::Do(Step::ReadRow("p".into()))

@@ -53,6 +53,12 @@ impl WorkerItem {
         }
     }
 
+    /// How many leases the worker holds at most.
+    pub(crate) fn room(&self) -> usize {
+        let room = self.max_leases.unwrap_or(u64::MAX);
+        usize::try_from(room).unwrap_or(usize::MAX)
+    }
+
     /// Reads an item; `None` if it is no worker's.
     ///
     /// # Errors

@@ -270,6 +270,16 @@ pub fn lead(
     update(LEADER_KEY, vec![condition], edits)
 }
 
+/// Ends the lead of a worker that stops and knows of no other one, if nobody else took it.
+#[must_use]
+pub fn abdicate(round: u64) -> RowWrite {
+    RowWrite {
+        key: LEADER_KEY.to_owned(),
+        condition: vec![Term::Equals(attribute::ROUND, Value::number(round))],
+        change: Change::Delete,
+    }
+}
+
 /// Fixes the identity and the starting point of a stream; comes before the stream's first lease.
 #[must_use]
 pub fn put_stream(stream: &StreamItem) -> RowWrite {

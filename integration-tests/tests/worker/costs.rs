@@ -55,9 +55,9 @@ async fn an_idle_worker_costs_little_and_says_little() {
         let gets_before = stage.calls("a", Service::Kinesis, "GetRecords");
         let lines_before = lines.0.load(Ordering::Relaxed);
         tokio::time::sleep(A_WHILE).await;
-        // Items are small: a write is one unit, a read at most one.
+        // Items are small: a write is one unit, a read, eventually consistent, a half.
         let (reads, writes) = (sum(&reads) - reads_before, sum(&writes) - writes_before);
-        assert!(reads <= A_WHILE.as_secs() / 2, "{reads} reads in a while");
+        assert!(reads <= A_WHILE.as_secs(), "{reads} reads in a while");
         assert!(
             writes <= A_WHILE.as_secs() / 2,
             "{writes} writes in a while"

@@ -39,8 +39,10 @@ pub(super) struct Audits {
 impl Driver {
     /// Looks for holes after each reading of the table. What is missing is judged with the listing that is asked for here.
     pub(super) fn audit(&mut self, now: Moment) {
+        // Only the leader reads the table often enough to tell what is missing.
+        let leads = self.leads();
         let audits = &mut self.streams.audits;
-        if audits.looked_at == self.scanned {
+        if !leads || audits.looked_at == self.scanned {
             return;
         }
         audits.looked_at = self.scanned;

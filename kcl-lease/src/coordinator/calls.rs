@@ -1,5 +1,6 @@
 //! Calls to the lease table that are on their way.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -74,6 +75,8 @@ pub(super) enum Answer {
     Heartbeat {
         session: WorkerId,
         sent: Moment,
+        /// Hints that it took out of the inbox.
+        consumed: BTreeSet<String>,
         result: Result<Written, CallError>,
     },
     /// A write of a holder.
@@ -104,7 +107,22 @@ pub(super) enum Answer {
     /// A look at another worker's heartbeat.
     Watched {
         worker: WorkerId,
+        sent: Moment,
+        consistency: Consistency,
         result: Result<Option<Item>, CallError>,
+    },
+    /// A look at our own item.
+    Inbox(Result<Option<Item>, CallError>),
+    /// A look at the leader item.
+    Leader(Result<Option<Item>, CallError>),
+    /// A write of the leader item.
+    Led(Result<Written, CallError>),
+    /// Hints for another worker.
+    Hinted {
+        worker: WorkerId,
+        hints: BTreeSet<String>,
+        sent: Moment,
+        result: Result<Written, CallError>,
     },
     Scan {
         begun: Moment,

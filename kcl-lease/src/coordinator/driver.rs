@@ -8,14 +8,23 @@ use tokio::sync::{mpsc, watch};
 
 use super::CoordinatorOptions;
 use super::calls::{Answer, CallError, Calls};
+use super::drains::Drain;
 use super::event::{CoordinatorError, CoordinatorEvent};
 use super::handle::Command;
+use super::lookout::Lookout;
+use super::outbox::Outbox;
 use super::sessions::{Phase, Trouble};
 use super::streams::Streams;
+use crate::advice::Pending;
+use crate::expectation::Expectations;
+use crate::giving::Giving;
 use crate::grant::LossReason;
 use crate::held::HeldLease;
+use crate::inbox::Inbox;
 use crate::key::{LeaseKey, WorkerId};
+use crate::leadership::Leadership;
 use crate::liveness::Liveness;
+use crate::roster::Roster;
 use crate::runtime::{Moment, Runtime};
 use crate::table::LeaseTable;
 use crate::take::Step;
@@ -55,11 +64,30 @@ pub(super) struct Driver {
     pub(super) trouble: Option<Trouble>,
     pub(super) liveness: Liveness,
     pub(super) view: View,
+    pub(super) roster: Roster,
+    pub(super) lookout: Lookout,
+    pub(super) leadership: Leadership,
+    pub(super) inbox: Inbox,
+    pub(super) outbox: Outbox,
+    pub(super) expectations: Expectations,
+    pub(super) giving: Giving,
+    pub(super) drain: Option<Drain>,
+    /// Advice that this worker gave as the leader.
+    pub(super) pending: BTreeMap<LeaseKey, Pending>,
+    /// Workers whose leases differed from what the table says when it was last read.
+    pub(super) differing: BTreeSet<WorkerId>,
+    /// Leases that this worker was advised to take, until when.
+    pub(super) wanted: BTreeMap<LeaseKey, Moment>,
+    /// Children of shards that this worker finished: it takes them itself.
+    pub(super) own_children: BTreeMap<LeaseKey, Moment>,
     /// The first scan was read.
     pub(super) scanned: Option<Moment>,
     pub(super) scanning: bool,
     pub(super) scan_due: Moment,
     pub(super) scan_not_before: Moment,
+    /// Something is to be looked up in the whole table, not before then.
+    pub(super) scan_wanted: Option<Moment>,
+    pub(super) scan_begun: Moment,
     pub(super) table_was_empty: bool,
     pub(super) unreadable: BTreeSet<String>,
     pub(super) newer_protocol: bool,
@@ -83,10 +111,8 @@ pub(super) struct Driver {
     pub(super) reads_not_before: BTreeMap<Step, Moment>,
     pub(super) plan_wake: Option<Moment>,
     pub(super) plan_not_before: Moment,
-    pub(super) watched: BTreeSet<WorkerId>,
-    /// The last plan left leases undecided for another reason.
+    /// The last advice left leases open that may have to be taken.
     pub(super) undecided: bool,
-    pub(super) watch_due: Moment,
     pub(super) listing_asked: Option<Moment>,
     pub(super) background: usize,
     pub(super) settled: bool,
@@ -117,10 +143,24 @@ impl Driver {
             },
             trouble: None,
             view: View::default(),
+            roster: Roster::default(),
+            lookout: Lookout::new(now),
+            leadership: Leadership::default(),
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            expectations: Expectations::default(),
+            giving: Giving::default(),
+            drain: None,
+            pending: BTreeMap::new(),
+            differing: BTreeSet::new(),
+            wanted: BTreeMap::new(),
+            own_children: BTreeMap::new(),
             scanned: None,
             scanning: false,
             scan_due: now,
             scan_not_before: now,
+            scan_wanted: None,
+            scan_begun: now,
             table_was_empty: false,
             unreadable: BTreeSet::new(),
             newer_protocol: false,
@@ -140,9 +180,7 @@ impl Driver {
             reads_not_before: BTreeMap::new(),
             plan_wake: None,
             plan_not_before: now,
-            watched: BTreeSet::new(),
             undecided: false,
-            watch_due: now,
             listing_asked: None,
             background: 0,
             settled: false,
@@ -196,7 +234,10 @@ impl Driver {
                 fresh,
                 answer,
             }) => self.streams.sync(listing, fresh, answer),
-            Some(Command::Shutdown) => self.on_shutdown(),
+            Some(Command::Shutdown { budget }) => {
+                let now = self.runtime.now();
+                self.on_shutdown(budget, now);
+            }
             Some(Command::Abandon) => self.on_abandon(),
             None => {
                 self.deserted = true;
@@ -213,8 +254,9 @@ impl Driver {
             Answer::Heartbeat {
                 session,
                 sent,
+                consumed,
                 result,
-            } => self.on_heartbeat(&session, sent, result, now),
+            } => self.on_heartbeat(&session, sent, &consumed, result, now),
             Answer::Row {
                 key,
                 number,
@@ -225,6 +267,21 @@ impl Driver {
                 self.on_row(&key, number, attempt, result, now);
             }
             Answer::Farewell(result) => self.on_farewell(&result, now),
+            Answer::Inbox(result) => self.on_inbox(result, now),
+            Answer::Leader(result) => self.on_leader(result, now),
+            Answer::Led(result) => self.on_led(result, now),
+            Answer::Watched {
+                worker,
+                sent,
+                consistency,
+                result,
+            } => self.on_watched(&worker, sent, consistency, result, now),
+            Answer::Hinted {
+                worker,
+                hints,
+                sent,
+                result,
+            } => self.on_hinted(&worker, hints, sent, result, now),
             Answer::Scan {
                 begun,
                 consistency,
@@ -251,7 +308,6 @@ impl Driver {
                 result,
             } => self.on_owner(worker, sent, result, now),
             Answer::RowRead { key, result } => self.on_row_read(&key, result, now),
-            Answer::Watched { worker, result } => self.on_watched(&worker, result, now),
             Answer::Stream(result) => self.on_stream(result, now),
             Answer::Created { key, result } => self.on_created(&key, result, now),
             Answer::Litter { key, result } => self.on_litter(&key, result, now),
@@ -271,9 +327,13 @@ impl Driver {
         self.begin_scan(now);
         self.drive_streams(now);
         self.audit(now);
-        self.watch_others(now);
+        self.look_out(now);
+        self.meet_expectations(now);
+        self.drive_drain(now);
         self.take_steps(now);
-        self.settle();
+        self.recall_holders(now);
+        self.send_hints(now);
+        self.settle(now);
         self.finish();
     }
 
@@ -298,27 +358,41 @@ impl Driver {
         let scan = self.next_scan();
         let retry = self.retries.first().map(|(at, _)| *at);
         let plan = self.next_plan();
-        let watch = (!self.watched.is_empty() && self.may_take()).then_some(self.watch_due);
+        let now = self.runtime.now();
+        let look = self.next_look(now);
+        let hints = self.running().and_then(|_| self.outbox.next());
+        let recall = self.giving.next_recall();
+        let drain = self.next_drain(now);
+        let settled = self.next_settling(now);
         let streams = self.running().and_then(|_| self.streams.retry_at());
-        [heartbeat, scan, retry, plan, watch, streams]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            heartbeat, scan, retry, plan, look, hints, recall, drain, settled, streams,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
-    /// The first round of takes is over when nothing is left to do or on its way, and every other owner of a lease has
-    /// shown that it lives: the leases of one that was killed are still to come.
-    fn settle(&mut self) {
+    /// The first round of takes is over: for the leader when nothing is left to do or on its way and every owner of a lease
+    /// lives or does not; for others when the leader had time to give them something.
+    fn settle(&mut self, now: Moment) {
+        if self.settled || !self.may_take() {
+            return;
+        }
         let idle = self.steps.is_empty() && self.background == 0 && !self.replan;
-        let decided = !self.undecided
-            && self
-                .watched
-                .iter()
-                .all(|owner| self.liveness.was_alive(owner));
-        if !self.settled && idle && decided && self.may_take() && self.streams.is_synced() {
+        let decided = match self.leads() {
+            true => !self.undecided && self.streams.is_synced(),
+            false => self.settles_at().is_some_and(|at| at <= now) && self.expectations.is_empty(),
+        };
+        if idle && decided {
             self.settled = true;
             self.tell(CoordinatorEvent::Settled);
         }
+    }
+
+    fn next_settling(&self, now: Moment) -> Option<Moment> {
+        self.settles_at()
+            .filter(|at| !self.settled && !self.leads() && now < *at)
     }
 
     /// Notes whether a call succeeded, and tells when that changes.

@@ -1,5 +1,7 @@
 //! How others ask coordination for something.
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::event::CoordinatorError;
@@ -63,7 +65,9 @@ pub(crate) enum Command {
         fresh: bool,
         answer: Answer<SyncOutcome>,
     },
-    Shutdown,
+    Shutdown {
+        budget: Duration,
+    },
     Abandon,
 }
 
@@ -112,9 +116,11 @@ impl CoordinatorHandle {
         .await
     }
 
-    /// Takes no more leases, and ends once the holders have released or finished those that are held.
-    pub fn shutdown(&self) {
-        let _ = self.commands.send(Command::Shutdown);
+    /// Hands every lease to a worker that lives: [recalls](crate::Grant::recalled) the grants one after the other, and
+    /// ends once the holders have released or finished what they hold. `budget` is how long that may take; looking for
+    /// workers that live takes a quarter of it at the most.
+    pub fn shutdown(&self, budget: Duration) {
+        let _ = self.commands.send(Command::Shutdown { budget });
     }
 
     /// Ends now. Leases that are held are lost to their holders, and expire for others: nobody may start while a call of

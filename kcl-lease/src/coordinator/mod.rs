@@ -6,9 +6,15 @@
 
 mod audits;
 mod calls;
+mod drains;
 mod driver;
 mod event;
 mod handle;
+mod handovers;
+mod hints;
+mod leading;
+mod lookout;
+mod outbox;
 mod rows;
 mod scans;
 mod sessions;
@@ -39,9 +45,9 @@ pub struct CoordinatorOptions {
     pub lease_duration: Duration,
     /// By how much others wait longer than the lease duration: covers how far two clocks drift apart in that time.
     pub drift_margin: Duration,
-    /// How often the whole table is read. At most the lease duration.
+    /// How often the leader reads the whole table. At most the lease duration.
     pub scan_interval: Duration,
-    /// How often the heartbeats of workers are read whose leases this one would take if they were dead.
+    /// How often a worker looks into its inbox and at the leader, and the leader at everybody's heartbeat.
     pub watch_interval: Duration,
     /// How many leases the worker holds at most.
     pub max_leases: usize,

@@ -8,15 +8,20 @@ use super::calls::{Answer, CallError, Outcome};
 use super::driver::Driver;
 use crate::grant::{Grant, GrantError, GrantRequest, GrantShared, LossReason};
 use crate::held::{Fate, HeldLease, Request, Response};
-use crate::key::LeaseKey;
+use crate::key::{LeaseKey, WorkerId};
 use crate::lease::Lease;
+use crate::mutant::{self, Mutant};
 use crate::runtime::Moment;
 use crate::shard_end::ShardEnd;
 use crate::table::{Consistency, Transacted, Written};
 
 impl Driver {
-    /// Holds a lease that was just granted. `None` if it is given back at once because the worker is stopping.
+    /// Holds a lease that was just granted.
     pub(super) fn hold(&mut self, lease: Lease, sent: Moment) -> Option<Grant> {
+        let sent = match mutant::is(Mutant::GrantAcrossLapse) {
+            true => self.runtime.now(),
+            false => sent,
+        };
         let running = self.running()?;
         let me = running.session.id.clone();
         let validity = running.validity.subscribe();
@@ -31,14 +36,14 @@ impl Driver {
             validity,
             commands,
         ));
-        let mut held = HeldLease::new(Arc::clone(&shared), me, sent);
-        if self.draining {
-            held.want_release(None, None, None);
-        }
+        let held = HeldLease::new(Arc::clone(&shared), me, sent);
         self.busy.insert(key.clone());
+        self.expectations.accepted(&key);
+        self.wanted.remove(&key);
+        self.own_children.remove(&key);
         self.held.insert(key.clone(), held);
         self.dirty.insert(key);
-        (!self.draining).then(|| Grant::new(shared))
+        Some(Grant::new(shared))
     }
 
     pub(super) fn on_request(&mut self, key: &LeaseKey, number: u64, request: GrantRequest) {
@@ -54,7 +59,10 @@ impl Driver {
         match request {
             GrantRequest::Checkpoint(checkpoint, reply) => held.want_checkpoint(checkpoint, reply),
             GrantRequest::Prepare(pending, reply) => held.want_prepare(pending, reply),
-            GrantRequest::Release(checkpoint, reply) => held.want_release(checkpoint, None, Some(reply)),
+            GrantRequest::Release(checkpoint, reply) => {
+                let to = self.giving.target(key).cloned();
+                held.want_release(checkpoint, to, Some(reply));
+            }
             GrantRequest::EndShard(children, reply) => {
                 match ShardEnd::new(key, children, |other| view.has_row(other)) {
                     Ok(plan) => held.want_end(plan, reply),
@@ -127,7 +135,7 @@ impl Driver {
             Fate::Held => {
                 self.dirty.insert(key.clone());
             }
-            Fate::Released { .. } => self.on_released(key, now),
+            Fate::Released { to } => self.on_released(key, to, now),
             Fate::Ended(plan) => self.on_ended(key, &plan, now),
             Fate::Lost(reason) => self.on_lost(key, reason),
         }
@@ -137,18 +145,25 @@ impl Driver {
         self.busy.remove(key);
         self.dirty.remove(key);
         self.replan = true;
+        self.giving.done(key);
         self.held.remove(key)
     }
 
-    fn on_released(&mut self, key: &LeaseKey, now: Moment) {
+    fn on_released(&mut self, key: &LeaseKey, to: Option<WorkerId>, now: Moment) {
         let Some(held) = self.drop_lease(key) else {
             return;
         };
-        // Others come first: the lease was given away for a reason.
-        let until = now.plus(self.options.lease_duration);
-        self.not_before.insert(key.clone(), until);
+        if to.is_none() && !held.shared.is_recalled() {
+            // The holder gave it away for a reason of its own: others come first.
+            let until = now.plus(self.options.lease_duration);
+            self.not_before.insert(key.clone(), until);
+        }
+        match &to {
+            Some(to) => self.on_handed_over(key, held.counter(), to, now),
+            None => self.on_left_alone(key, held.counter(), now),
+        }
         let row = Lease {
-            owner: None,
+            owner: to,
             counter: held.counter(),
             checkpoint: held.committed().clone(),
             ..held.shared.lease().clone()
@@ -173,6 +188,9 @@ impl Driver {
             .map(|child| child.key)
             .chain(plan.found().cloned())
         {
+            let until = now.plus(self.options.lease_duration);
+            self.wanted.insert(child.clone(), until);
+            self.own_children.insert(child.clone(), until);
             self.look_at_row(child);
         }
         if !plan.outcome().waiting.is_empty() || plan.children().is_empty() {
@@ -190,7 +208,7 @@ impl Driver {
     }
 
     /// Has a row read before anything is decided about it.
-    fn look_at_row(&mut self, key: LeaseKey) {
+    pub(super) fn look_at_row(&mut self, key: LeaseKey) {
         self.view.forget_row(&key);
         self.rows_wanted.insert(key);
         self.replan = true;

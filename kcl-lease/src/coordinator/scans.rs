@@ -7,13 +7,13 @@ use super::calls::{Answer, CallError};
 use super::driver::{BACKGROUND_MAX, Driver, RETRY};
 use super::event::CoordinatorEvent;
 use crate::item::{Item, Value, attribute};
-use crate::key::{LeaseKey, WorkerId};
+use crate::key::LeaseKey;
 use crate::lease::Lease;
 use crate::row::Row;
 use crate::runtime::Moment;
 use crate::table::Consistency;
 use crate::view::View;
-use crate::worker_item::{PROTOCOL_VERSION, WorkerItem};
+use crate::worker_item::WorkerItem;
 use crate::write;
 
 /// Rows of finished shards looked at after one scan: tidying up is never urgent.
@@ -25,12 +25,23 @@ const UNREADABLE_MAX: usize = 100;
 
 impl Driver {
     pub(super) fn next_scan(&self) -> Option<Moment> {
-        let possible = !self.scanning && !self.draining && self.running().is_some();
-        let due = match self.is_scan_wanted() {
-            true => self.scan_not_before,
-            false => self.scan_due.max(self.scan_not_before),
+        if self.scanning || self.running().is_none() {
+            return None;
+        }
+        // Only the leader reads the table for all, and everybody once at the start.
+        let regular = (self.leads() || self.scanned.is_none()).then_some(self.scan_due);
+        let streams = self.is_scan_wanted().then_some(self.scan_not_before);
+        let due = [regular, streams, self.scan_wanted].into_iter().flatten();
+        due.min().map(|due| due.max(self.scan_not_before))
+    }
+
+    /// Has the whole table read soon.
+    pub(super) fn want_scan(&mut self, now: Moment) {
+        let due = match self.draining {
+            true => now,
+            false => now.max(self.scan_begun.plus(SCAN_AGES_AFTER)),
         };
-        possible.then_some(due)
+        self.scan_wanted = Some(self.scan_wanted.map_or(due, |earlier| earlier.min(due)));
     }
 
     /// Rows are planned from the first scan, or from one that is not older than what was asked for.
@@ -43,10 +54,13 @@ impl Driver {
         if self.next_scan().is_none_or(|due| now < due) {
             return;
         }
-        let consistency = match self.is_scan_wanted() || self.scanned.is_none() {
+        let wanted = self.scan_wanted.is_some_and(|at| at <= now);
+        let consistency = match wanted || self.is_scan_wanted() || self.scanned.is_none() {
             true => Consistency::Strong,
             false => Consistency::Eventual,
         };
+        self.scan_wanted.take_if(|at| *at <= now);
+        self.scan_begun = now;
         self.scanning = true;
         self.scan_due = now.plus(self.options.scan_interval);
         self.calls.scan(consistency, now);
@@ -88,9 +102,15 @@ impl Driver {
         self.see_scan(leases, &workers, consistency, begun, now);
         self.scanned = Some(now);
         self.replan = true;
-        self.judge_protocol(&workers);
-        self.clean_up_workers(now);
-        self.look_at_litter();
+        self.judge_protocol();
+        if let Some(drain) = &mut self.drain {
+            drain.saw_scan(begun, self.roster.items());
+        }
+        if self.leads() {
+            self.point_out_lost_leases(now);
+            self.clean_up_workers(now);
+            self.look_at_litter();
+        }
     }
 
     /// Everything waits for the first scan; later ones only repeat it.
@@ -125,8 +145,13 @@ impl Driver {
         for lease in &leases {
             self.liveness.saw_row(lease, now);
         }
+        let me = self.worker.borrow().clone();
+        for lease in &leases {
+            self.expectations.saw_row(lease, &me);
+        }
         self.view.saw_scan(leases, consistency, begun, now);
-        let present: BTreeSet<&WorkerId> = workers.iter().map(|worker| &worker.id).collect();
+        self.roster.saw_scan(workers, &me);
+        let present = self.roster.ids();
         let view = &self.view;
         self.liveness
             .retain(|id| present.contains(id), |key| view.has_row(key));
@@ -135,10 +160,8 @@ impl Driver {
     }
 
     /// A worker with a newer protocol may follow rules that this one does not know.
-    fn judge_protocol(&mut self, workers: &[WorkerItem]) {
-        let newer = workers
-            .iter()
-            .find(|worker| worker.protocol > PROTOCOL_VERSION);
+    pub(super) fn judge_protocol(&mut self) {
+        let newer = self.roster.newer();
         if let Some(worker) = newer.filter(|_| !self.newer_protocol) {
             self.tell(CoordinatorEvent::NewerProtocol {
                 worker: worker.id.clone(),
@@ -224,6 +247,7 @@ impl Driver {
 
     /// Takes in a row that changes nothing about what else to take.
     pub(super) fn note_row(&mut self, lease: Lease, consistency: Consistency, now: Moment) {
+        self.expectations.saw_row(&lease, &self.worker.borrow());
         self.liveness.saw_row(&lease, now);
         self.view.saw_row(lease, consistency, now);
     }

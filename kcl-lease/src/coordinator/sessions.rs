@@ -8,8 +8,13 @@ use tokio::sync::watch;
 use super::calls::{Answer, CallError};
 use super::driver::{Driver, RETRY, RETRY_LONGEST};
 use super::event::{CoordinatorError, CoordinatorEvent};
-use crate::digest;
+use super::leading::digest_of;
+use super::lookout::Lookout;
+use super::outbox::Outbox;
+use crate::expectation::Expectations;
+use crate::giving::Giving;
 use crate::grant::LossReason;
+use crate::inbox::Inbox;
 use crate::key::WorkerId;
 use crate::runtime::Moment;
 use crate::session::{Beat, Session, Validity};
@@ -123,11 +128,7 @@ impl Driver {
     /// Whether leases may be taken now, as far as the worker is concerned.
     pub(super) fn may_take(&self) -> bool {
         let valid = |running: &Running| running.session.may_take(self.runtime.now());
-        !self.draining
-            && !self.newer_protocol
-            && self.streams.is_open()
-            && self.scanned.is_some()
-            && self.running().is_some_and(valid)
+        !self.newer_protocol && self.streams.is_open() && self.running().is_some_and(valid)
     }
 
     pub(super) fn on_prepared(&mut self, result: Result<Prepared, CallError>, now: Moment) {
@@ -230,6 +231,7 @@ impl Driver {
             session,
             heartbeat_on_its_way: false,
         }));
+        self.lookout = Lookout::new(now);
         self.scan_due = now;
         self.replan = true;
         self.tell(CoordinatorEvent::Registered { worker });
@@ -253,26 +255,26 @@ impl Driver {
         let Phase::Running(running) = &mut self.phase else {
             return;
         };
-        if running.heartbeat_on_its_way || now < running.session.heartbeat_due() {
+        let full = self.inbox.is_full() && running.session.may_beat_early(now);
+        if running.heartbeat_on_its_way || (now < running.session.heartbeat_due() && !full) {
             return;
         }
         running.heartbeat_on_its_way = true;
         running.session.heartbeat_sent(now);
         let session = running.session.id.clone();
-        let digest = self
-            .held
-            .keys()
-            .fold(0, |xor, key| xor ^ digest::of(&[key.as_str()]));
+        let digest = digest_of(self.held.keys());
+        let consumed = self.inbox.consumed();
         let write = write::heartbeat(
             &session,
             running.session.heartbeat(),
             self.held.len() as u64,
             digest,
-            &BTreeSet::new(),
+            &consumed,
         );
         self.calls.write(write, move |result| Answer::Heartbeat {
             session,
             sent: now,
+            consumed,
             result,
         });
     }
@@ -281,10 +283,15 @@ impl Driver {
         &mut self,
         session: &WorkerId,
         sent: Moment,
+        consumed: &BTreeSet<String>,
         result: Result<Written, CallError>,
         now: Moment,
     ) {
         self.heard(&result, now);
+        if let Ok(Written::Applied(item)) = &result {
+            self.inbox.removed(consumed);
+            self.see_inbox(item, now);
+        }
         let Phase::Running(running) = &mut self.phase else {
             return;
         };
@@ -336,21 +343,14 @@ impl Driver {
         self.dirty.clear();
         self.retries.clear();
         self.steps.clear();
-    }
-
-    pub(super) fn on_shutdown(&mut self) {
-        if self.draining {
-            return;
-        }
-        self.draining = true;
-        self.steps.clear();
-        if let Some(running) = self.running() {
-            let drain = write::drain(&running.session.id);
-            if !self.held.is_empty() {
-                self.background += 1;
-                self.calls.write(drain, Answer::Housekeeping);
-            }
-        }
+        self.leadership.resign();
+        self.inbox = Inbox::default();
+        self.outbox = Outbox::default();
+        self.expectations = Expectations::default();
+        self.giving = Giving::default();
+        self.pending.clear();
+        self.wanted.clear();
+        self.own_children.clear();
     }
 
     pub(super) fn on_abandon(&mut self) {
@@ -365,7 +365,7 @@ impl Driver {
 
     /// Ends coordination once nothing is held or being taken.
     pub(super) fn finish(&mut self) {
-        if !self.draining || !self.busy.is_empty() {
+        if !self.draining || !self.busy.is_empty() || !self.outbox.is_empty() {
             return;
         }
         match &self.phase {

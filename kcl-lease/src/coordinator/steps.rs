@@ -13,7 +13,7 @@ use crate::runtime::Moment;
 use crate::table::{Consistency, Written};
 use crate::take::{self, Judgement, Situation, Step};
 use crate::view::{OwnerCheck, OwnerFound};
-use crate::worker_item::WorkerItem;
+use crate::write::RowWrite;
 
 /// A plan looks at every row: with thousands of them it is not made anew for each single answer.
 const PLAN_PAUSE_PER_ROW: Duration = Duration::from_micros(10);
@@ -30,6 +30,7 @@ impl Driver {
             liveness: &self.liveness,
             busy: &self.busy,
             not_before: &self.not_before,
+            wanted: &self.wanted,
             room: self.options.max_leases.saturating_sub(self.busy.len()),
         })
     }
@@ -62,6 +63,11 @@ impl Driver {
     }
 
     fn make_plan(&mut self, now: Moment) {
+        self.plan_wake = None;
+        let checks = match self.leads() {
+            true => self.advise(now),
+            false => Vec::new(),
+        };
         let Some(situation) = self.situation(now) else {
             return;
         };
@@ -70,13 +76,8 @@ impl Driver {
         let rows = u32::try_from(self.view.rows().len()).unwrap_or(u32::MAX);
         self.plan_not_before = now.plus(PLAN_PAUSE_PER_ROW * rows);
         let wanted = self.rows_wanted.iter().cloned().map(Step::ReadRow);
-        self.steps = wanted.chain(plan.steps).collect();
-        self.plan_wake = plan.wake;
-        if self.watched.is_empty() && !plan.watched.is_empty() {
-            self.watch_due = now.plus(self.options.watch_interval);
-        }
-        self.watched = plan.watched;
-        self.undecided = plan.undecided;
+        self.steps = wanted.chain(checks).chain(plan.steps).collect();
+        self.plan_wake = [self.plan_wake, plan.wake].into_iter().flatten().min();
         if plan.listing_wanted {
             self.ask_for_listing(now);
         }
@@ -103,17 +104,22 @@ impl Driver {
                     return self.grant(lease, now, now);
                 }
                 let write = take::take_write(&known.lease, situation.me);
-                let session = situation.me.clone();
-                self.busy.insert(key.clone());
-                self.background += 1;
-                self.calls.write(write, move |result| Answer::Take {
-                    key,
-                    session,
-                    sent: now,
-                    result,
-                });
+                self.send_take(key, write, now);
             }
         }
+    }
+
+    /// Sends a take or an accept.
+    pub(super) fn send_take(&mut self, key: LeaseKey, write: RowWrite, now: Moment) {
+        let session = self.worker.borrow().clone();
+        self.busy.insert(key.clone());
+        self.background += 1;
+        self.calls.write(write, move |result| Answer::Take {
+            key,
+            session,
+            sent: now,
+            result,
+        });
     }
 
     fn begin_read(&mut self, step: Step, now: Moment) {
@@ -190,53 +196,10 @@ impl Driver {
     ) {
         self.read_done(Step::CheckOwner(worker.clone()), &result, now);
         if let Ok(item) = result {
-            let found = self.see_worker(&worker, item.as_ref(), now);
-            self.view.saw_owner(worker, OwnerCheck { sent, found });
-        }
-    }
-
-    fn see_worker(&mut self, worker: &WorkerId, item: Option<&Item>, now: Moment) -> OwnerFound {
-        match item.map(WorkerItem::from_item) {
-            None => {
-                self.liveness.forget_worker(worker);
-                OwnerFound::Nothing
+            match self.see_worker(&worker, item.as_ref(), now) {
+                OwnerFound::Nothing => self.on_worker_gone(&worker, sent),
+                found => self.view.saw_owner(worker, OwnerCheck { sent, found }),
             }
-            Some(Ok(Some(item))) => {
-                self.liveness.saw_worker(&item, now);
-                OwnerFound::Heartbeat(item.heartbeat)
-            }
-            Some(_) => OwnerFound::Unreadable,
-        }
-    }
-
-    /// Reads the heartbeats of workers whose leases this one would take, so that their ages are known when they die.
-    pub(super) fn watch_others(&mut self, now: Moment) {
-        if self.watched.is_empty() || now < self.watch_due || !self.may_take() {
-            return;
-        }
-        self.watch_due = now.plus(self.options.watch_interval);
-        let room = BACKGROUND_MAX.saturating_sub(self.background);
-        for worker in self.watched.iter().take(room).cloned() {
-            self.background += 1;
-            let key = worker.as_str().to_owned();
-            self.calls
-                .get(key, Consistency::Eventual, move |result| Answer::Watched {
-                    worker,
-                    result,
-                });
-        }
-    }
-
-    pub(super) fn on_watched(
-        &mut self,
-        worker: &WorkerId,
-        result: Result<Option<Item>, CallError>,
-        now: Moment,
-    ) {
-        self.heard(&result, now);
-        if let Ok(item) = result {
-            self.see_worker(worker, item.as_ref(), now);
-            self.replan = true;
         }
     }
 

@@ -125,7 +125,7 @@ async fn deleted_while_nobody_ran() -> Arc<MemoryLeaseTable> {
     for number in [0, 1] {
         worker.grant(number).release(None).await.unwrap();
     }
-    worker.handle.shutdown();
+    worker.handle.shutdown(Duration::from_secs(25));
     worker.listen(L).await;
     delete(&table, 0).await;
     table

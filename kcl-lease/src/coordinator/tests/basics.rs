@@ -57,7 +57,7 @@ async fn nothing_is_taken_before_the_stream_is_known() {
 async fn a_clean_stop_releases_everything_and_another_worker_starts_at_once() {
     let table = table();
     let mut first = Worker::running("a", &table, 3).await;
-    first.handle.shutdown();
+    first.handle.shutdown(Duration::from_secs(25));
     first.listen(Duration::from_secs(30)).await;
     assert_eq!(
         first.held(),
@@ -132,8 +132,8 @@ async fn an_idle_worker_with_one_shard_costs_next_to_nothing() {
     worker.path.reads.store(0, Ordering::Relaxed);
     worker.path.writes.store(0, Ordering::Relaxed);
     worker.listen(Duration::from_secs(100)).await;
-    // A consistent read costs one unit, the others a half.
-    assert!(worker.path.reads.load(Ordering::Relaxed) <= 12);
+    // Half a read unit a second: all these reads are eventually consistent and cost a half each.
+    assert!(worker.path.reads.load(Ordering::Relaxed) <= 100);
     assert!(worker.path.writes.load(Ordering::Relaxed) <= 31);
 }
 
@@ -233,7 +233,7 @@ async fn a_draining_worker_takes_nothing_more() {
     let mut worker = Worker::start_with("w", &table, |options| options.max_leases = 2);
     worker.open(&listing(3)).await;
     worker.wait_granted(2).await;
-    worker.handle.shutdown();
+    worker.handle.shutdown(Duration::from_secs(25));
     let free = (0..3).find(|n| row(&table, *n).unwrap().owner.is_none());
     let free = row(&table, free.unwrap()).unwrap();
     let grants: Vec<_> = worker.grants.values().cloned().collect();

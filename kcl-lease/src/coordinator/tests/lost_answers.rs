@@ -121,7 +121,7 @@ async fn a_release_whose_answer_is_lost_is_sent_again_and_nothing_is_delivered()
     ] {
         let table = table();
         let worker = Worker::running("w", &table, 1).await;
-        worker.handle.shutdown();
+        worker.handle.shutdown(Duration::from_secs(25));
         let grant = worker.grant(0);
         worker.path.rule(once("write", "shardId", act));
         let mut released = grant.release(Some(at(8))).await;
@@ -169,7 +169,7 @@ async fn heartbeats_are_repeated_at_once_and_never_overlap() {
     // Of five heartbeats two in a row get lost on their way back.
     let (mut count, mut lost_at) = (0, None);
     worker.path.rule(move |seen| {
-        if seen.key != id.as_str() {
+        if seen.key != id.as_str() || seen.operation != "write" {
             return Act::Pass;
         }
         let pause = lost_at.take().map(|at: Instant| at.elapsed());
@@ -322,7 +322,7 @@ async fn a_table_that_may_not_be_read_ends_the_start_and_later_is_only_told() {
     // Also when a listing waits for a scan, nothing is asked for faster than once a second.
     let synced = timeout(L, worker.handle.sync_shards(listing(1), false)).await;
     assert!(synced.is_err());
-    assert!(worker.path.reads.load(Ordering::Relaxed) < 30);
+    assert!(worker.path.reads.load(Ordering::Relaxed) < 80);
 }
 
 #[tokio::test(start_paused = true)]

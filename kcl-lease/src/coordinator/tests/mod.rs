@@ -3,6 +3,7 @@
 mod audits;
 mod basics;
 mod ends;
+mod fleet;
 mod hostile;
 mod liveness;
 mod lost_answers;
@@ -23,6 +24,7 @@ use crate::key::{HashKeyRange, ShardId};
 use crate::table::{
     Consistency, Prepared, ScanPage, ScanToken, TableError, TableErrorKind, Transacted, Written,
 };
+use crate::test_support::at as checkpoint_at;
 use crate::write::RowWrite;
 use crate::{Grant, Lease, ListedShard, MemoryLeaseTable, StreamStart};
 
@@ -200,6 +202,8 @@ pub(super) struct Worker {
     pub(super) events: mpsc::UnboundedReceiver<CoordinatorEvent>,
     pub(super) path: Arc<Path>,
     pub(super) grants: BTreeMap<String, Grant>,
+    /// Tasks that stop work on a lease as soon as they are asked to, for a worker that does so.
+    pub(super) holders: Option<Vec<tokio_util::task::AbortOnDropHandle<()>>>,
 }
 
 pub(super) fn table() -> Arc<MemoryLeaseTable> {
@@ -238,7 +242,32 @@ impl Worker {
             events,
             path,
             grants: BTreeMap::new(),
+            holders: None,
         }
+    }
+
+    /// A worker that gives its leases away as soon as it is asked to, at checkpoint 9.
+    pub(super) fn cooperating(name: &str, table: &Arc<MemoryLeaseTable>) -> Self {
+        Self {
+            holders: Some(Vec::new()),
+            ..Self::start(name, table)
+        }
+    }
+
+    pub(super) fn hold(&mut self, grant: Grant) {
+        if let Some(holders) = &mut self.holders {
+            let holder = grant.clone();
+            holders.push(Runtime::virtual_time(0).spawn(async move {
+                holder.recalled().await;
+                while holder
+                    .release(Some(checkpoint_at(9)))
+                    .await
+                    .is_err_and(|e| e.is_retryable())
+                {}
+            }));
+        }
+        self.grants
+            .insert(grant.shard_id().as_str().to_owned(), grant);
     }
 
     /// Opens the stream and creates leases for the shards.
@@ -263,10 +292,7 @@ impl Worker {
         let mut others = Vec::new();
         while let Ok(Some(event)) = tokio::time::timeout_at(end, self.events.recv()).await {
             match event {
-                CoordinatorEvent::Granted(grant) => {
-                    self.grants
-                        .insert(grant.shard_id().as_str().to_owned(), grant);
-                }
+                CoordinatorEvent::Granted(grant) => self.hold(grant),
                 other => others.push(other),
             }
         }
@@ -279,8 +305,7 @@ impl Worker {
         let waited = timeout(Duration::from_secs(60), async {
             while self.grants.len() < count || self.held() < count {
                 if let CoordinatorEvent::Granted(grant) = self.events.recv().await.unwrap() {
-                    self.grants
-                        .insert(grant.shard_id().as_str().to_owned(), grant);
+                    self.hold(grant);
                 }
             }
         });
@@ -296,8 +321,7 @@ impl Worker {
                     return;
                 }
                 if let CoordinatorEvent::Granted(grant) = event {
-                    self.grants
-                        .insert(grant.shard_id().as_str().to_owned(), grant);
+                    self.hold(grant);
                 }
             }
         });

@@ -1,0 +1,200 @@
+//! Stopping: every lease is handed to a worker that lives, and left to the leader if there is none.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::calls::Answer;
+use super::driver::Driver;
+use crate::grant::Recall;
+use crate::key::{LeaseKey, WorkerId};
+use crate::leader_item::LeaderItem;
+use crate::planner::{self, Room, Snapshot};
+use crate::roster::Life;
+use crate::runtime::Moment;
+use crate::worker_item::{PROTOCOL_VERSION, WorkerItem};
+use crate::write;
+
+/// A stop that is under way.
+#[derive(Debug)]
+pub(super) struct Drain {
+    begun: Moment,
+    /// How long to look for workers that live.
+    patience: Duration,
+    /// The table was read since it began.
+    scanned: bool,
+    /// The heartbeats that were read first since then: whoever shows a larger one lives.
+    first_seen: BTreeMap<WorkerId, u64>,
+}
+
+impl Drain {
+    /// A scan that was begun at `begun` was read: it found these workers.
+    pub(super) fn saw_scan<'a>(
+        &mut self,
+        begun: Moment,
+        workers: impl Iterator<Item = &'a WorkerItem>,
+    ) {
+        if begun < self.begun {
+            return;
+        }
+        self.scanned = true;
+        for worker in workers {
+            let first = self.first_seen.entry(worker.id.clone());
+            first.or_insert(worker.heartbeat);
+        }
+    }
+
+    fn saw_alive(&self, worker: &WorkerItem) -> bool {
+        let first = self.first_seen.get(&worker.id);
+        first.is_some_and(|first| *first < worker.heartbeat)
+    }
+}
+
+impl Driver {
+    pub(super) fn on_shutdown(&mut self, budget: Duration, now: Moment) {
+        if self.draining {
+            return;
+        }
+        self.resign(now);
+        self.draining = true;
+        self.steps.clear();
+        self.wanted.clear();
+        self.pending.clear();
+        // Every living worker shows a heartbeat within a third of the lease duration.
+        let proof = self.options.lease_duration / 3 + self.options.watch_interval;
+        self.drain = Some(Drain {
+            begun: now,
+            patience: proof.min(budget / 4),
+            scanned: false,
+            first_seen: BTreeMap::new(),
+        });
+        let Some(running) = self.running() else {
+            return;
+        };
+        if !self.busy.is_empty() {
+            let drain = write::drain(&running.session.id);
+            self.background += 1;
+            self.calls.write(drain, Answer::Housekeeping);
+            self.want_scan(now);
+        }
+    }
+
+    /// Names the deputy as leader, so that nobody has to notice that this one is gone.
+    fn resign(&mut self, now: Moment) {
+        let (Some(round), Some(running)) = (self.leadership.round(), self.running()) else {
+            return;
+        };
+        let undisturbed = running.session.undisturbed_since();
+        let write = match self.choose_deputy(undisturbed, now) {
+            Some(heir) => {
+                let item = LeaderItem {
+                    leader: heir.clone(),
+                    deputy: None,
+                    round: round.saturating_add(1),
+                    ages: Default::default(),
+                };
+                let me = running.session.id.clone();
+                let write = write::lead(Some(round), &heir, None, &Default::default());
+                self.leadership.resign();
+                self.leadership.saw(Some(item), &me, now);
+                write
+            }
+            None => {
+                self.leadership.resign();
+                write::abdicate(round)
+            }
+        };
+        self.background += 1;
+        self.calls.write(write, Answer::Housekeeping);
+    }
+
+    /// Finds a receiver for each lease that has none, and asks holders to stop whose leases nobody can receive.
+    pub(super) fn drive_drain(&mut self, now: Moment) {
+        let Some(drain) = &self.drain else {
+            return;
+        };
+        let patient = now.since(drain.begun) < drain.patience;
+        if (!drain.scanned || self.has_unproven_receivers(now)) && patient {
+            return;
+        }
+        let open: Vec<LeaseKey> = self
+            .held
+            .iter()
+            .filter(|(key, held)| self.giving.target(key).is_none() && !held.shared.is_recalled())
+            .map(|(key, _)| key.clone())
+            .collect();
+        if open.is_empty() {
+            return;
+        }
+        let targets = match self.running().map(|running| running.session.id.clone()) {
+            Some(me) => planner::drain(&self.drain_snapshot(&open), &me),
+            None => Default::default(),
+        };
+        for key in open {
+            match targets.get(&key) {
+                Some(to) => {
+                    let newcomer = self.roster.is_newcomer(to);
+                    self.begin_giving(&key, &to.clone(), newcomer, now);
+                }
+                None => {
+                    if let Some(held) = self.held.get(&key) {
+                        held.shared.recall(Recall::WorkerStops);
+                    }
+                }
+            }
+        }
+    }
+
+    /// When a drain goes on although it does not know everything.
+    pub(super) fn next_drain(&self, now: Moment) -> Option<Moment> {
+        let drain = self.drain.as_ref()?;
+        let end = drain.begun.plus(drain.patience);
+        (now < end).then_some(end)
+    }
+
+    /// Whether some worker may still show that it lives.
+    fn has_unproven_receivers(&self, now: Moment) -> bool {
+        let Some(running) = self.running() else {
+            return false;
+        };
+        let undisturbed = running.session.undisturbed_since();
+        self.roster.items().any(|item| {
+            let life = self.roster.life(&item.id, &self.liveness, undisturbed, now);
+            life != Life::Expired && !item.draining && !self.can_receive(item)
+        })
+    }
+
+    /// A worker that showed its heartbeat since the stop began, and takes leases.
+    fn can_receive(&self, item: &WorkerItem) -> bool {
+        let lives = |drain: &Drain| drain.saw_alive(item);
+        self.drain.as_ref().is_some_and(lives)
+            && !item.draining
+            && item.protocol == PROTOCOL_VERSION
+    }
+
+    fn drain_snapshot(&self, open: &[LeaseKey]) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        let Some(running) = self.running() else {
+            return snapshot;
+        };
+        let me = &running.session.id;
+        for known in self.view.rows().values().filter(|k| !k.lease.is_finished()) {
+            if let Some(owner) = known.lease.owner.as_ref().filter(|owner| *owner != me) {
+                let key = known.lease.key.clone();
+                snapshot.leases.insert(key, Some(owner.clone()));
+            }
+        }
+        for (key, held) in &self.held {
+            let given = self.giving.target(key).or(held.next_owner());
+            let owner = given.filter(|_| !open.contains(key)).unwrap_or(me);
+            snapshot.leases.insert(key.clone(), Some(owner.clone()));
+        }
+        for item in self.roster.items() {
+            let takes = self.can_receive(item);
+            let max_leases = item.room();
+            snapshot
+                .workers
+                .insert(item.id.clone(), Room { max_leases, takes });
+        }
+        snapshot
+    }
+}

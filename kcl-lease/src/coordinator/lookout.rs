@@ -1,0 +1,470 @@
+//! Looking at the fleet: this worker's inbox, the leader item, the others' heartbeats; and standing for leader.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::calls::{Answer, CallError};
+use super::driver::Driver;
+use super::event::CoordinatorEvent;
+use crate::expectation::Look;
+use crate::hint::Hint;
+use crate::item::Item;
+use crate::key::WorkerId;
+use crate::leader_item::{LEADER_KEY, LeaderItem};
+use crate::leadership::Candidacy;
+use crate::roster::Life;
+use crate::runtime::Moment;
+use crate::table::{Consistency, Written};
+use crate::view::{OwnerCheck, OwnerFound};
+use crate::worker_item::WorkerItem;
+use crate::write;
+
+/// A new worker looks into its inbox all the time for so long: a lease may be meant for it any moment.
+const NEWCOMER_FOR: Duration = Duration::from_secs(5);
+/// The inbox is looked at so many times as often while something is expected in it.
+const EAGERNESS: u32 = 10;
+/// A round that stands still for so many look-outs has no leader any more.
+const PATIENCE: u32 = 3;
+/// Heartbeats of others that are being read at once.
+const WATCHING_MAX: usize = 16;
+
+/// When this worker looked at what, and what it still has to look at.
+#[derive(Debug)]
+pub(super) struct Lookout {
+    registered: Moment,
+    own_read: Option<Moment>,
+    own_on_its_way: bool,
+    leader_read: Option<Moment>,
+    leader_on_its_way: bool,
+    workers_read: Option<Moment>,
+    to_watch: VecDeque<WorkerId>,
+    watching: BTreeSet<WorkerId>,
+    lead_written: Option<Moment>,
+    lead_on_its_way: bool,
+    /// Who was told that this worker joined.
+    greeted: BTreeSet<WorkerId>,
+}
+
+impl Lookout {
+    /// Everything is due.
+    pub(super) fn new(registered: Moment) -> Self {
+        Self {
+            registered,
+            own_read: Some(registered),
+            own_on_its_way: false,
+            leader_read: None,
+            leader_on_its_way: false,
+            workers_read: None,
+            to_watch: VecDeque::new(),
+            watching: BTreeSet::new(),
+            lead_written: None,
+            lead_on_its_way: false,
+            greeted: BTreeSet::new(),
+        }
+    }
+
+    fn is_new(&self, now: Moment) -> bool {
+        now.since(self.registered) < NEWCOMER_FOR
+    }
+
+    /// Has this worker's heartbeat read before those of others.
+    pub(super) fn watch_soon(&mut self, worker: WorkerId) {
+        if !self.to_watch.contains(&worker) {
+            self.to_watch.push_front(worker);
+        }
+    }
+}
+
+impl Driver {
+    /// When a worker that does not lead has had its chance to be given leases.
+    pub(super) fn settles_at(&self) -> Option<Moment> {
+        self.leadership.leader()?;
+        self.running()?;
+        Some(self.lookout.registered.plus(NEWCOMER_FOR))
+    }
+
+    /// Reads rows of leases that should have been handed over by now, in case a hint was lost.
+    pub(super) fn meet_expectations(&mut self, now: Moment) {
+        self.expectations.expire(self.options.lease_duration, now);
+        match self.expectations.look(now) {
+            Look::Nothing => {}
+            Look::Rows(keys) => {
+                self.rows_wanted.extend(keys);
+                self.replan = true;
+            }
+            Look::Scan => self.want_scan(now),
+        }
+    }
+
+    /// Whether this worker leads, as far as it knows.
+    pub(super) fn leads(&self) -> bool {
+        self.leadership.leads() && !self.draining && !self.newer_protocol
+    }
+
+    /// How often the leader item is looked at. Alone there is nobody to hear from but newcomers, who have patience.
+    fn watch_each(&self) -> Duration {
+        match self.leads() && self.roster.is_alone() {
+            true => self.options.watch_interval * 2,
+            false => self.options.watch_interval,
+        }
+    }
+
+    fn inbox_each(&self, now: Moment) -> Duration {
+        let alone = self.leads() && self.roster.is_alone();
+        let eager = !self.expectations.is_empty() || (self.lookout.is_new(now) && !alone);
+        match eager {
+            true => self.options.watch_interval / EAGERNESS,
+            false => self.watch_each(),
+        }
+    }
+
+    fn own_due(&self, now: Moment) -> Option<Moment> {
+        let read = self.lookout.own_read?;
+        (!self.lookout.own_on_its_way).then(|| read.plus(self.inbox_each(now)))
+    }
+
+    fn leader_due(&self) -> Option<Moment> {
+        let each = self.watch_each();
+        let due = self.lookout.leader_read.map(|read| read.plus(each));
+        (!self.lookout.leader_on_its_way).then(|| due.unwrap_or(self.lookout.registered))
+    }
+
+    fn workers_due(&self) -> Moment {
+        let each = match self.draining {
+            true => self.options.watch_interval / 2,
+            false => self.options.watch_interval,
+        };
+        let read = self.lookout.workers_read;
+        read.map_or(self.lookout.registered, |read| read.plus(each))
+    }
+
+    fn has_workers_to_watch(&self) -> bool {
+        !self.roster.is_alone() || self.leadership.leader().is_some()
+    }
+
+    /// When to look next.
+    pub(super) fn next_look(&self, now: Moment) -> Option<Moment> {
+        self.running()?;
+        let workers = self.has_workers_to_watch().then(|| self.workers_due());
+        let stand = self.next_stand(now);
+        let rows = self.expectations.next_look();
+        [self.own_due(now), self.leader_due(), workers, stand, rows]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Looks at whatever is due.
+    pub(super) fn look_out(&mut self, now: Moment) {
+        if self.running().is_none() {
+            return;
+        }
+        self.read_inbox(now);
+        self.read_leader(now);
+        self.watch_workers(now);
+        self.stand(now);
+        self.greet(now);
+    }
+
+    fn read_inbox(&mut self, now: Moment) {
+        if self.own_due(now).is_none_or(|due| now < due) {
+            return;
+        }
+        let Some(running) = self.running() else {
+            return;
+        };
+        let key = running.session.id.as_str().to_owned();
+        self.lookout.own_read = Some(now);
+        self.lookout.own_on_its_way = true;
+        self.calls.get(key, Consistency::Eventual, Answer::Inbox);
+    }
+
+    pub(super) fn on_inbox(&mut self, result: Result<Option<Item>, CallError>, now: Moment) {
+        self.heard(&result, now);
+        self.lookout.own_on_its_way = false;
+        if let Ok(Some(item)) = result {
+            self.see_inbox(&item, now);
+        }
+    }
+
+    /// Handles the new hints in this worker's own item, however it was read.
+    pub(super) fn see_inbox(&mut self, item: &Item, now: Moment) {
+        let me = self.worker.borrow().clone();
+        if let Ok(Some(item)) = WorkerItem::from_item(item)
+            && item.id == me
+        {
+            self.lookout.own_read = Some(now);
+            for hint in self.inbox.saw(&item.inbox) {
+                self.on_hint(hint, now);
+            }
+        }
+    }
+
+    fn read_leader(&mut self, now: Moment) {
+        if self.leader_due().is_none_or(|due| now < due) {
+            return;
+        }
+        let consistency = match self.lookout.leader_read {
+            None => Consistency::Strong,
+            Some(_) => Consistency::Eventual,
+        };
+        self.lookout.leader_read = Some(now);
+        self.lookout.leader_on_its_way = true;
+        let key = LEADER_KEY.to_owned();
+        self.calls.get(key, consistency, Answer::Leader);
+    }
+
+    pub(super) fn on_leader(&mut self, result: Result<Option<Item>, CallError>, now: Moment) {
+        self.heard(&result, now);
+        self.lookout.leader_on_its_way = false;
+        if let Ok(item) = result {
+            self.see_leader(item.as_ref(), now);
+        }
+    }
+
+    fn see_leader(&mut self, item: Option<&Item>, now: Moment) {
+        let me = self.worker.borrow().clone();
+        let led = self.leadership.leads();
+        match item.map(LeaderItem::from_item) {
+            None => self.leadership.saw(None, &me, now),
+            Some(Ok(Some(item))) => self.leadership.saw(Some(item), &me, now),
+            // Nobody can follow such an item: everybody plans for himself, which is harmless.
+            Some(_) => {
+                if self.leadership.saw_unreadable() {
+                    self.tell(CoordinatorEvent::RowUnreadable {
+                        key: LEADER_KEY.to_owned(),
+                        error: "the leader item cannot be read; delete it".to_owned(),
+                    });
+                }
+            }
+        }
+        self.note_lead(led, now);
+    }
+
+    /// What follows from a change of the lead.
+    fn note_lead(&mut self, led: bool, now: Moment) {
+        let leads = self.leadership.leads();
+        if leads && !led {
+            tracing::debug!("this worker leads");
+            self.scan_due = now;
+            self.replan = true;
+        } else if led && !leads {
+            self.pending.clear();
+        }
+    }
+
+    /// Reads heartbeats: the leader and the deputy everybody's, others the leader's, a worker that stops those of whom it
+    /// may hand its leases to.
+    fn watch_workers(&mut self, now: Moment) {
+        let me = self.worker.borrow().clone();
+        if now >= self.workers_due() {
+            self.lookout.workers_read = Some(now);
+            let all = self.leads() || self.draining || self.leadership.is_deputy(&me);
+            let mut ids = match all {
+                true => self.roster.ids(),
+                false => BTreeSet::new(),
+            };
+            ids.extend(self.leadership.leader().cloned());
+            ids.extend(self.giving.receivers());
+            ids.remove(&me);
+            self.lookout.to_watch = ids.into_iter().collect();
+        }
+        while self.lookout.watching.len() < WATCHING_MAX {
+            let Some(worker) = self.lookout.to_watch.pop_front() else {
+                break;
+            };
+            // One that was never seen may be newer than an old copy of the table.
+            let consistency = match self.roster.item(&worker) {
+                Some(_) => Consistency::Eventual,
+                None => Consistency::Strong,
+            };
+            if worker == me || !self.lookout.watching.insert(worker.clone()) {
+                continue;
+            }
+            let key = worker.as_str().to_owned();
+            self.calls
+                .get(key, consistency, move |result| Answer::Watched {
+                    worker,
+                    sent: now,
+                    consistency,
+                    result,
+                });
+        }
+    }
+
+    pub(super) fn on_watched(
+        &mut self,
+        worker: &WorkerId,
+        sent: Moment,
+        consistency: Consistency,
+        result: Result<Option<Item>, CallError>,
+        now: Moment,
+    ) {
+        self.heard(&result, now);
+        self.lookout.watching.remove(worker);
+        match result {
+            Ok(None) if consistency == Consistency::Strong => self.on_worker_gone(worker, sent),
+            Ok(None) => self.lookout.watch_soon(worker.clone()),
+            Ok(item) => {
+                self.see_worker(worker, item.as_ref(), now);
+            }
+            Err(_) => {}
+        }
+        if self.roster.item(worker).is_some() && matches!(consistency, Consistency::Eventual) {
+            return;
+        }
+        self.replan = true;
+    }
+
+    /// A worker's item was read: returns what that says of it as an owner.
+    pub(super) fn see_worker(
+        &mut self,
+        worker: &WorkerId,
+        item: Option<&Item>,
+        now: Moment,
+    ) -> OwnerFound {
+        match item.map(WorkerItem::from_item) {
+            None => OwnerFound::Nothing,
+            Some(Ok(Some(item))) if item.id == *worker => {
+                let heartbeat = item.heartbeat;
+                self.see_worker_item(item, now);
+                OwnerFound::Heartbeat(heartbeat)
+            }
+            Some(_) => OwnerFound::Unreadable,
+        }
+    }
+
+    pub(super) fn see_worker_item(&mut self, item: WorkerItem, now: Moment) {
+        let me = self.worker.borrow().clone();
+        if item.id == me {
+            return;
+        }
+        let known = self.roster.item(&item.id);
+        let changed = known
+            .is_none_or(|known| known.draining != item.draining || known.protocol != item.protocol);
+        let was_alive = self.liveness.was_alive(&item.id);
+        let id = item.id.clone();
+        self.liveness.saw_worker(&item, now);
+        self.giving.saw_heartbeat(&id, item.heartbeat, now);
+        self.roster.saw(item);
+        self.judge_protocol();
+        if changed || was_alive != self.liveness.was_alive(&id) {
+            self.replan = true;
+        }
+    }
+
+    /// A strongly consistent read, or a refused hint, showed that the worker has no item.
+    pub(super) fn on_worker_gone(&mut self, worker: &WorkerId, sent: Moment) {
+        let found = OwnerFound::Nothing;
+        self.view
+            .saw_owner(worker.clone(), OwnerCheck { sent, found });
+        self.liveness.forget_worker(worker);
+        self.roster.gone(worker);
+        self.leadership.is_vacant(worker);
+        self.outbox.gone(worker);
+        self.on_receiver_lost(worker);
+        self.replan = true;
+    }
+
+    fn next_stand(&self, now: Moment) -> Option<Moment> {
+        if !self.may_lead(now) || self.lookout.lead_on_its_way {
+            return None;
+        }
+        let running = self.running()?;
+        let candidacy = self.leadership.candidacy(
+            &running.session.id,
+            running.session.undisturbed_since(),
+            self.options.watch_interval * PATIENCE,
+            now,
+        );
+        let again = self
+            .lookout
+            .lead_written
+            .map(|at| at.plus(self.options.watch_interval));
+        match candidacy {
+            Candidacy::Unknown => None,
+            Candidacy::Later(at) => Some(at),
+            // Alone there is nobody who waits for a sign of the leader.
+            Candidacy::Now(_) if self.leadership.leads() && self.roster.is_alone() => None,
+            Candidacy::Now(_) => Some(again.unwrap_or(now)),
+        }
+    }
+
+    fn may_lead(&self, now: Moment) -> bool {
+        let valid = |running: &super::sessions::Running| running.session.may_take(now);
+        !self.draining && !self.newer_protocol && self.running().is_some_and(valid)
+    }
+
+    /// Writes the leader item when it is time to.
+    fn stand(&mut self, now: Moment) {
+        if self.next_stand(now).is_none_or(|at| now < at) {
+            return;
+        }
+        let Some(running) = self.running() else {
+            return;
+        };
+        let me = running.session.id.clone();
+        let undisturbed = running.session.undisturbed_since();
+        let patience = self.options.watch_interval * PATIENCE;
+        let Candidacy::Now(round) = self.leadership.candidacy(&me, undisturbed, patience, now)
+        else {
+            return;
+        };
+        let deputy = self.choose_deputy(undisturbed, now);
+        self.lookout.lead_written = Some(now);
+        self.lookout.lead_on_its_way = true;
+        let write = write::lead(round, &me, deputy.as_ref(), &Default::default());
+        self.calls.write(write, Answer::Led);
+    }
+
+    /// The smallest id of those who live.
+    pub(super) fn choose_deputy(&self, undisturbed: Moment, now: Moment) -> Option<WorkerId> {
+        let lives =
+            |id: &WorkerId| self.roster.life(id, &self.liveness, undisturbed, now) == Life::Alive;
+        self.roster
+            .items()
+            .filter(|item| !item.draining)
+            .map(|item| &item.id)
+            .find(|id| lives(id))
+            .cloned()
+    }
+
+    pub(super) fn on_led(&mut self, result: Result<Written, CallError>, now: Moment) {
+        self.heard(&result, now);
+        self.lookout.lead_on_its_way = false;
+        let me = self.worker.borrow().clone();
+        let led = self.leadership.leads();
+        match result {
+            Ok(Written::Applied(item)) => match LeaderItem::from_item(&item) {
+                Ok(Some(item)) if item.leader == me => self.leadership.won(item, now),
+                _ => self.leadership.resign(),
+            },
+            Ok(Written::Refused(item)) => {
+                let found = item.as_ref().map(LeaderItem::from_item);
+                let found = found.and_then(|item| item.ok().flatten());
+                self.leadership.lost(found, &me, now);
+            }
+            // A worker that never had a lease and may not write is no use: better it says so and stops.
+            Err(error) if self.grants == 0 && error.is_denied() => self.fail(error.into()),
+            // It may have been applied: then the next read names us.
+            Err(_) => {}
+        }
+        self.note_lead(led, now);
+    }
+
+    /// Tells the leader and the deputy that this worker has joined.
+    fn greet(&mut self, now: Moment) {
+        if self.leadership.leads() || self.draining || !self.lookout.is_new(now) {
+            return;
+        }
+        let me = self.worker.borrow().clone();
+        let leader = self.leadership.leader().into_iter();
+        let known: Vec<WorkerId> = leader.chain(self.leadership.deputy()).cloned().collect();
+        for worker in known {
+            if worker != me && self.lookout.greeted.insert(worker.clone()) {
+                let hint = Hint::Joined { worker: me.clone() };
+                self.outbox.push(&worker, &hint, now);
+            }
+        }
+    }
+}

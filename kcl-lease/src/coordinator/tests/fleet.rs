@@ -1,0 +1,256 @@
+//! Several workers: hand-over, balance, the leader's death, stopping, hints that get lost.
+
+use super::*;
+use crate::test_support::at;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Lets all workers take their events in for so long.
+async fn run(workers: &mut [&mut Worker], time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        for worker in workers.iter_mut() {
+            worker.listen(Duration::ZERO).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn counts(workers: &[&mut Worker]) -> Vec<usize> {
+    let mut counts: Vec<usize> = workers.iter().map(|worker| worker.held()).collect();
+    counts.sort_unstable();
+    counts
+}
+
+/// A worker on `shards` shards that gives its leases away when asked to.
+async fn first(name: &str, table: &Arc<MemoryLeaseTable>, shards: u32) -> Worker {
+    let mut worker = Worker::cooperating(name, table);
+    worker.open(&listing(shards)).await;
+    worker.wait_granted(shards as usize).await;
+    worker
+}
+
+async fn join(name: &str, table: &Arc<MemoryLeaseTable>, shards: u32) -> Worker {
+    let worker = Worker::cooperating(name, table);
+    worker.open(&listing(shards)).await;
+    worker
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_gets_its_share_within_seconds_and_then_nothing_moves() {
+    let table = table();
+    let mut a = first("a", &table, 8).await;
+    let mut b = join("b", &table, 8).await;
+    run(&mut [&mut a, &mut b], 5 * SECOND).await;
+    assert_eq!(counts(&[&mut a, &mut b]), [4, 4]);
+    let mut c = join("c", &table, 8).await;
+    run(&mut [&mut a, &mut b, &mut c], 6 * SECOND).await;
+    assert_eq!(counts(&[&mut a, &mut b, &mut c]), [2, 3, 3]);
+    for grant in c.grants.values().chain(b.grants.values()) {
+        assert!(
+            grant.start() == &at(9),
+            "handed over with its final checkpoint"
+        );
+    }
+    let before: Vec<u64> = (0..8).map(|n| row(&table, n).unwrap().counter).collect();
+    run(&mut [&mut a, &mut b, &mut c], 300 * SECOND).await;
+    let after: Vec<u64> = (0..8).map(|n| row(&table, n).unwrap().counter).collect();
+    assert_eq!(before, after, "no move at rest, and no write to a row");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_holder_goes_on_until_the_receiver_knows_and_the_gap_is_short() {
+    let table = table();
+    let mut a = first("a", &table, 2).await;
+    run(&mut [&mut a], 20 * SECOND).await;
+    let mut b = join("b", &table, 2).await;
+    let mut gap = None;
+    for _ in 0..2_000 {
+        run(&mut [&mut a, &mut b], Duration::from_millis(5)).await;
+        if gap.is_none() && a.held() == 1 {
+            gap = Some(Instant::now());
+        }
+        if b.held() == 1 {
+            break;
+        }
+    }
+    let gap = gap.expect("it was handed over").elapsed();
+    assert!(gap < Duration::from_millis(300), "{gap:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_leader_that_dies_costs_no_more_than_any_other_worker() {
+    for (dies, lives) in [("a", "b"), ("b", "a")] {
+        let table = table();
+        let mut a = first("a", &table, 6).await;
+        let mut b = join("b", &table, 6).await;
+        let mut c = join("c", &table, 6).await;
+        run(&mut [&mut a, &mut b, &mut c], 30 * SECOND).await;
+        assert_eq!(counts(&[&mut a, &mut b, &mut c]), [2, 2, 2], "{lives}");
+        let mut workers = BTreeMap::from([("a", a), ("b", b), ("c", c)]);
+        let mut dead = workers.remove(dies).unwrap();
+        dead.path.cut();
+        let killed = Instant::now();
+        let [left, right] = workers
+            .values_mut()
+            .collect::<Vec<_>>()
+            .try_into()
+            .ok()
+            .unwrap();
+        while left.held() + right.held() < 6 {
+            run(&mut [left, right, &mut dead], Duration::from_millis(50)).await;
+            let took = killed.elapsed();
+            // A look at heartbeats each second, a margin, a look into the inbox each second.
+            assert!(took < L + Duration::from_millis(2_350), "{dies}: {took:?}");
+        }
+        assert_eq!(counts(&[left, right]), [3, 3]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_stops_hands_each_lease_to_one_that_lives() {
+    for stops in ["a", "c"] {
+        let table = table();
+        let mut a = first("a", &table, 9).await;
+        let mut b = join("b", &table, 9).await;
+        let mut c = join("c", &table, 9).await;
+        run(&mut [&mut a, &mut b, &mut c], 30 * SECOND).await;
+        let mut workers = BTreeMap::from([("a", a), ("b", b), ("c", c)]);
+        let mut stopping = workers.remove(stops).unwrap();
+        let begun = Instant::now();
+        stopping.handle.shutdown(25 * SECOND);
+        let [left, right] = workers
+            .values_mut()
+            .collect::<Vec<_>>()
+            .try_into()
+            .ok()
+            .unwrap();
+        while left.held() + right.held() < 9 {
+            run(&mut [left, right, &mut stopping], Duration::from_millis(20)).await;
+            assert!(begun.elapsed() < 7 * SECOND, "{stops}");
+        }
+        let counted = counts(&[left, right]);
+        assert!(counted[1] - counted[0] <= 1, "{counted:?}");
+        for number in 0..9 {
+            let switches = row(&table, number).unwrap().owner_switches;
+            assert!(switches <= 3, "each lease moved once: {switches}");
+        }
+        stopping.handle.stopped().await;
+        assert!(
+            !table
+                .items()
+                .contains_key(stopping.handle.worker().as_str())
+        );
+        // Somebody leads again, and soon.
+        run(&mut [left, right], 3 * SECOND).await;
+        let leader = table.items()["SessionLeader"]["leader"].clone();
+        assert_ne!(leader, Value::text(stopping.handle.worker().as_str()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_while_a_peer_is_already_dead_gives_it_nothing() {
+    let table = table();
+    let mut a = first("a", &table, 6).await;
+    let mut b = join("b", &table, 6).await;
+    let mut c = join("c", &table, 6).await;
+    run(&mut [&mut a, &mut b, &mut c], 30 * SECOND).await;
+    let dead = c.handle.worker();
+    c.path.cut();
+    run(&mut [&mut a, &mut b], SECOND).await;
+    a.handle.shutdown(25 * SECOND);
+    for _ in 0..400 {
+        run(&mut [&mut a, &mut b], Duration::from_millis(50)).await;
+        let owned = (0..6).filter(|n| row(&table, *n).unwrap().owner.as_ref() == Some(&dead));
+        assert!(owned.count() <= 2, "only what it had");
+    }
+    assert_eq!(b.held(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_without_room_gets_nothing_more() {
+    let table = table();
+    let mut a = first("a", &table, 8).await;
+    let mut b = Worker {
+        holders: Some(Vec::new()),
+        ..Worker::start_with("b", &table, |options| options.max_leases = 2)
+    };
+    b.open(&listing(8)).await;
+    run(&mut [&mut a, &mut b], 40 * SECOND).await;
+    assert_eq!((a.held(), b.held()), (6, 2));
+    a.handle.shutdown(25 * SECOND);
+    run(&mut [&mut a, &mut b], 30 * SECOND).await;
+    assert_eq!((a.held(), b.held()), (0, 2));
+    // Room elsewhere is found by the leader.
+    let mut c = join("c", &table, 8).await;
+    run(&mut [&mut b, &mut c], 20 * SECOND).await;
+    assert_eq!((b.held(), c.held()), (2, 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn hints_that_are_lost_cost_time_only() {
+    let table = table();
+    let mut a = first("a", &table, 4).await;
+    let mut b = join("b", &table, 4).await;
+    // No hint ever reaches b, as far as a can tell it was sent.
+    let other = b.handle.worker();
+    a.path.rule(
+        move |seen| match seen.key == other.as_str() && seen.operation == "write" {
+            true => Act::Swallow,
+            false => Act::Pass,
+        },
+    );
+    run(&mut [&mut a, &mut b], 60 * SECOND).await;
+    assert_eq!(a.held() + b.held(), 4, "what cannot be announced stays");
+    a.path.heal();
+    run(&mut [&mut a, &mut b], 30 * SECOND).await;
+    assert_eq!(counts(&[&mut a, &mut b]), [2, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_nothing_moves() {
+    for outage in [4, 12, 60, 300] {
+        let table = table();
+        let mut a = first("a", &table, 6).await;
+        let mut b = join("b", &table, 6).await;
+        let mut c = join("c", &table, 6).await;
+        run(&mut [&mut a, &mut b, &mut c], 30 * SECOND).await;
+        let owners: Vec<_> = (0..6).map(|n| row(&table, n).unwrap().owner).collect();
+        for worker in [&a, &b, &c] {
+            worker.path.cut();
+        }
+        run(&mut [&mut a, &mut b, &mut c], outage * SECOND).await;
+        for worker in [&a, &b, &c] {
+            worker.path.heal();
+        }
+        run(&mut [&mut a, &mut b, &mut c], 3 * SECOND).await;
+        assert_eq!(a.held() + b.held() + c.held(), 6);
+        for grant in [&a, &b, &c]
+            .iter()
+            .flat_map(|worker| worker.grants.values())
+        {
+            assert!(grant.loss().is_some() || grant.is_current(), "{outage}");
+        }
+        run(&mut [&mut a, &mut b, &mut c], 30 * SECOND).await;
+        let after: Vec<_> = (0..6).map(|n| row(&table, n).unwrap().owner).collect();
+        assert_eq!(owners, after, "{outage}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_protocol_stops_taking_and_giving_and_is_told() {
+    let table = table();
+    let mut a = first("a", &table, 4).await;
+    let mut item =
+        crate::worker_item::WorkerItem::new("z/0123456789abcdef0123456789abcdef".into(), L);
+    item.protocol = 2;
+    table.put(item.id.as_str(), item.to_item());
+    let told = a.listen(15 * SECOND).await;
+    assert!(
+        told.iter()
+            .any(|event| matches!(event, CoordinatorEvent::NewerProtocol { protocol: 2, .. }))
+    );
+    let mut b = join("b", &table, 4).await;
+    run(&mut [&mut a, &mut b], 30 * SECOND).await;
+    assert_eq!((a.held(), b.held()), (4, 0));
+}
