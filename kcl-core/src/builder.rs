@@ -142,6 +142,13 @@ impl WorkerBuilder {
         self
     }
 
+    /// Runs every call of a processor on a thread that it may block: for processors that do not only wait with `await`.
+    /// Each running call then has a thread of tokio's pool for blocking work; at most 500 run at a time. Default: false.
+    pub fn blocking_processor(mut self, blocking: bool) -> Self {
+        self.config.blocking_processor = blocking;
+        self
+    }
+
     /// The longest wait before a failed batch is delivered again. Default: 30 s; 100 ms to 1 h.
     #[doc(alias = "taskBackoffTimeMillis")]
     pub fn processor_backoff_max(mut self, wait: Duration) -> Self {

@@ -1,14 +1,15 @@
 //! One call of user code: a panic becomes an error, and at most so many calls run at a time.
 
 use std::any::Any;
-use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use kcl_lease::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::processor::{BoxError, ProcessorResult};
+use crate::processor::{BoxError, ProcessorResult, RecordProcessor};
 
 /// Why a call of user code did not succeed.
 #[derive(Debug)]
@@ -43,11 +44,56 @@ pub(crate) async fn permit(calls: &Arc<Semaphore>) -> CallPermit {
     }
 }
 
-/// Runs `call` under its permit.
-pub(crate) async fn guarded(
-    _permit: CallPermit,
-    call: impl Future<Output = ProcessorResult> + Send,
-) -> Result<(), CallFailure> {
+/// Calls on threads of their own run at most this many at a time: tokio's pool has 512 threads, and a call that waits for
+/// one would begin later than its lease was looked at.
+pub(crate) const THREADS_MAX: usize = 500;
+
+/// Where user code runs.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// In the shard's task, on a thread of the runtime.
+    Task,
+    /// On a thread of its own, which it may block.
+    Thread(Runtime),
+}
+
+/// Runs one call of `processor` under its permit; does nothing if there is none.
+///
+/// # Cancellation
+/// On a thread of its own the call goes on to its end when this future is dropped, and the processor is not seen again.
+pub(crate) async fn guarded<F>(
+    permit: CallPermit,
+    place: &Place,
+    processor: &mut Option<Box<dyn RecordProcessor>>,
+    call: F,
+) -> Result<(), CallFailure>
+where
+    F: for<'p> FnOnce(&'p mut dyn RecordProcessor) -> BoxFuture<'p, ProcessorResult>
+        + Send
+        + 'static,
+{
+    match place {
+        Place::Task => match processor {
+            Some(processor) => outcome(call(processor.as_mut())).await,
+            None => Ok(()),
+        },
+        Place::Thread(runtime) => {
+            let Some(mut owned) = processor.take() else {
+                return Ok(());
+            };
+            let work = async move {
+                let result = outcome(call(owned.as_mut())).await;
+                drop(permit);
+                (owned, result)
+            };
+            let (owned, result) = runtime.on_blocking_thread(work).await;
+            *processor = Some(owned);
+            result
+        }
+    }
+}
+
+async fn outcome(call: BoxFuture<'_, ProcessorResult>) -> Result<(), CallFailure> {
     match AssertUnwindSafe(call).catch_unwind().await {
         Ok(result) => result.map_err(CallFailure::Error),
         Err(panic) => Err(CallFailure::Panic(panic_message(panic.as_ref()))),
@@ -72,18 +118,35 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 mod tests {
     use super::*;
 
+    struct Fails;
+
+    #[async_trait::async_trait]
+    impl RecordProcessor for Fails {
+        async fn process_records(&mut self, _: crate::ProcessRecordsInput) -> ProcessorResult {
+            Ok(())
+        }
+    }
+
     #[tokio::test]
-    async fn a_panic_becomes_an_error_with_its_message() {
+    async fn a_panic_becomes_an_error_with_its_message_wherever_it_happens() {
         let calls = Arc::new(Semaphore::new(1));
-        let failure = guarded(permit(&calls).await, async { panic!("no {}", "luck") })
+        for place in [Place::Task, Place::Thread(Runtime::production())] {
+            let mut processor: Option<Box<dyn RecordProcessor>> = Some(Box::new(Fails));
+            let permit_of = || permit(&calls);
+            let failure = guarded(permit_of().await, &place, &mut processor, |_| {
+                Box::pin(async { panic!("no {}", "luck") })
+            })
             .await
             .unwrap_err();
-        assert_eq!(failure.to_string(), "panicked: no luck");
-        assert!(
-            guarded(permit(&calls).await, async { Ok(()) })
-                .await
-                .is_ok(),
-            "the permit came back"
-        );
+            assert_eq!(failure.to_string(), "panicked: no luck");
+            assert!(
+                processor.is_some(),
+                "whoever called decides what becomes of it"
+            );
+            let fine = guarded(permit_of().await, &place, &mut processor, |_| {
+                Box::pin(async { Ok(()) })
+            });
+            assert!(fine.await.is_ok(), "the permit came back");
+        }
     }
 }

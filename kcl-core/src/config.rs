@@ -38,6 +38,7 @@ pub(crate) struct Config {
     pub(crate) idle_reads_per_second: u32,
     pub(crate) out_of_range: OutOfRange,
     pub(crate) max_concurrent_calls: usize,
+    pub(crate) blocking_processor: bool,
     pub(crate) processor_backoff_max: Duration,
     pub(crate) startup_timeout: Duration,
     pub(crate) drain_budget: Duration,
@@ -58,6 +59,7 @@ impl Default for Config {
             idle_reads_per_second: 500,
             out_of_range: OutOfRange::Deliver,
             max_concurrent_calls: usize::MAX,
+            blocking_processor: false,
             processor_backoff_max: Duration::from_secs(30),
             startup_timeout: Duration::from_secs(120),
             drain_budget: Duration::from_secs(25),
@@ -284,6 +286,12 @@ mod tests {
             |c| limit(c.max_concurrent_calls),
             "-",
             "Calls of processors that run at the same time, over all shards.",
+        ),
+        (
+            "blocking_processor",
+            |c| c.blocking_processor.to_string(),
+            "- (always)",
+            "Processors run on threads that they may block, one per running call; else on the runtime's threads, which are few.",
         ),
         (
             "processor_backoff_max",

@@ -7,6 +7,7 @@ use kcl_lease::retry::RetryPolicy;
 use kcl_lease::runtime::Runtime;
 use tokio::sync::Semaphore;
 
+use crate::call::Place;
 use crate::config::Config;
 use crate::event::EventSink;
 use crate::handle::ShardBoard;
@@ -21,6 +22,7 @@ pub(crate) struct Context {
     pub(crate) factory: ProcessorFactory,
     pub(crate) polling: Polling,
     pub(crate) calls: Arc<Semaphore>,
+    pub(crate) place: Place,
     pub(crate) events: EventSink,
     pub(crate) board: Arc<ShardBoard>,
     pub(crate) stop: Stop,

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::builder::WorkerBuilder;
+use crate::call::{Place, THREADS_MAX};
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::WorkerError;
@@ -154,12 +155,11 @@ impl Worker {
         };
         let context = Arc::new(Context {
             polling: polling(&parts.config, parts.source, parts.runtime.clone()),
-            calls: Arc::new(Semaphore::new(
-                parts
-                    .config
-                    .max_concurrent_calls
-                    .min(Semaphore::MAX_PERMITS),
-            )),
+            calls: Arc::new(Semaphore::new(concurrent_calls(&parts.config))),
+            place: match parts.config.blocking_processor {
+                true => Place::Thread(parts.runtime.clone()),
+                false => Place::Task,
+            },
             config: parts.config,
             factory: parts.factory,
             events: handle.events,
@@ -194,6 +194,14 @@ impl Worker {
         }
         std::process::exit(i32::from(exit_number(&outcome)));
     }
+}
+
+fn concurrent_calls(config: &Config) -> usize {
+    let most = match config.blocking_processor {
+        true => THREADS_MAX,
+        false => Semaphore::MAX_PERMITS,
+    };
+    config.max_concurrent_calls.min(most)
 }
 
 fn coordinator_options(config: &Config) -> CoordinatorOptions {

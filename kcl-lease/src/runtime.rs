@@ -190,6 +190,30 @@ impl Runtime {
         AbortOnDropHandle::new(handle)
     }
 
+    /// Runs `work` on a thread that it may block, and waits for its end. On virtual time there is only one thread.
+    ///
+    /// # Cancellation
+    /// Dropping the future does not stop the work.
+    pub async fn on_blocking_thread<F>(&self, work: F) -> F::Output
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        match &self.mode {
+            Mode::Production => {
+                let runtime = tokio::runtime::Handle::current();
+                #[expect(clippy::disallowed_methods, reason = "the one place where tasks start")]
+                let done = tokio::task::spawn_blocking(move || runtime.block_on(work));
+                match done.await {
+                    Ok(output) => output,
+                    // The runtime is going away, and this task with it.
+                    Err(_) => std::future::pending().await,
+                }
+            }
+            Mode::Virtual(_) => work.await,
+        }
+    }
+
     /// Runs `task` where user code cannot starve it: in production on a thread and runtime of its own, else on the
     /// current runtime. The task should end by itself; it is not aborted when the caller goes away.
     ///

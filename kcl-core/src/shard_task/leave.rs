@@ -1,0 +1,88 @@
+//! Leaving a shard that goes on: its lease was lost, or is given away.
+
+use super::*;
+
+impl ShardTask {
+    pub(super) async fn lose(mut self, reason: LossReason) -> Outcome {
+        self.context.events.counters().leases_lost.add(1);
+        self.context.events.emit(WorkerEvent::LeaseLost {
+            shard: self.shard.shard_id().clone(),
+            reason,
+        });
+        if self.processor.is_some() {
+            let input = LeaseLostInput {
+                shard: self.shard.clone(),
+                reason,
+            };
+            let permit = permit(&self.context.calls).await;
+            let outcome = self.call(permit, |p| p.lease_lost(input)).await;
+            self.report_unretried("lease_lost", outcome);
+        }
+        Outcome::Lost
+    }
+
+    /// Lets the processor flush, stores what is complete and gives the lease away. The worker enforces the deadline of its
+    /// own stop.
+    pub(super) async fn give_away(mut self, recall: Recall) -> Outcome {
+        if let Some(children) = self.ending.take() {
+            return self.finish_when_recalled(children).await;
+        }
+        let permit = permit(&self.context.calls).await;
+        if let Err(reason) = self.grant.deliverable().await {
+            return self.lose(reason).await;
+        }
+        let (reason, deadline) = self.shutdown_reason(recall);
+        if self.processor.is_some() {
+            let input = ShutdownRequestedInput {
+                shard: self.shard.clone(),
+                grant: Grant::new(self.grant.clone()),
+                reason,
+                deadline,
+                checkpointer: self.checkpointer.clone(),
+            };
+            let outcome = self.call(permit, |p| p.shutdown_requested(input)).await;
+            self.report_unretried("shutdown_requested", outcome);
+        }
+        let mut schedule = self.schedule();
+        loop {
+            let checkpoint = self.progress.complete();
+            match self.grant.release(Some(checkpoint.clone())).await {
+                Ok(()) => {
+                    self.report_released(checkpoint);
+                    return match recall {
+                        Recall::Rebalance => Outcome::Moved,
+                        _ => Outcome::Drained,
+                    };
+                }
+                Err(GrantError::Lost { reason, .. }) => return self.lose(reason).await,
+                Err(_) => Self::wait_before_retry(&mut schedule).await,
+            }
+        }
+    }
+
+    /// What the processor is told, and until when it should be done.
+    pub(super) fn shutdown_reason(&self, recall: Recall) -> (ShutdownReason, Instant) {
+        let in_time = Instant::now() + self.context.config.lease_duration;
+        match recall {
+            Recall::Rebalance => (ShutdownReason::LeaseMoves, in_time),
+            _ => {
+                let deadline = self.context.stop.deadline();
+                (ShutdownReason::WorkerStops, deadline.unwrap_or(in_time))
+            }
+        }
+    }
+
+    pub(super) fn report_released(&self, checkpoint: Checkpoint) {
+        self.context.events.emit(WorkerEvent::LeaseReleased {
+            shard: self.shard.shard_id().clone(),
+            checkpoint,
+        });
+    }
+
+    pub(super) fn report_unretried(&self, call: &'static str, outcome: Result<(), CallFailure>) {
+        if let Err(failure) = outcome {
+            self.context.events.counters().processor_failures.add(1);
+            tracing::warn!(shard = %self.shard.shard_id(), call, error = %failure, "the processor failed; the call is not repeated");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! One shard under one grant: initialize, deliver batch by batch, and one of the ways to end.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use kcl_checkpoint::Checkpoint;
+use kcl_lease::mutant::{self, Mutant};
+use kcl_lease::retry::RetrySchedule;
+use kcl_lease::{GrantError, ListedShard, LossReason, Recall, ShardId};
+use tokio::time::Instant;
+
+use crate::call::{CallFailure, CallPermit, guarded, guarded_factory, permit};
+use crate::checkpointer::Checkpointer;
+use crate::context::Context;
+use crate::event::WorkerEvent;
+use crate::grant::Grant;
+use crate::input::{
+    InitializationInput, LeaseLostInput, ProcessRecordsInput, ShardEndedInput, ShutdownReason,
+    ShutdownRequestedInput,
+};
+use crate::processor::{ProcessorResult, RecordProcessor};
+use crate::progress::ShardProgress;
+use crate::retrieval::{Delivery, PollEnd, ShardFilter};
+use crate::shard_info::ShardInfo;
+use crate::shard_reader::{self, Deliveries, Next};
+
+mod deliver;
+mod finish;
+mod leave;
+
+/// How the work on a shard ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The shard is complete, its children can start.
+    Ended,
+    /// The lease was lost.
+    Lost,
+    /// The lease was given away because the worker stops.
+    Drained,
+    /// The lease was given away because another worker has fewer.
+    Moved,
+    /// The stream does not exist any more.
+    StreamDeleted,
+    /// The reader failed, which is a bug of the framework or of the stream's source.
+    Failed(&'static str),
+}
+
+/// Why delivery stops. Every way of stopping is a value that bubbles up through `?`-like control flow.
+#[derive(Debug)]
+enum Stopped {
+    Lost(LossReason),
+    Recalled(Recall),
+    StreamDeleted,
+    Failed(&'static str),
+}
+
+type Flow<T> = ControlFlow<Stopped, T>;
+
+/// Runs one shard until it ends, is lost or is drained.
+pub(crate) async fn run(context: Arc<Context>, grant: kcl_lease::Grant) -> Outcome {
+    let shard = context.shard_info(&grant);
+    context.events.counters().leases_granted.add(1);
+    context.events.emit(WorkerEvent::ShardStarted {
+        shard: shard.shard_id().clone(),
+        checkpoint: grant.start().clone(),
+        epoch: grant.epoch(),
+    });
+    let progress = Arc::new(ShardProgress::new(grant.start().clone()));
+    let checkpointer =
+        Checkpointer::new(grant.clone(), Arc::clone(&progress), context.events.clone());
+    ShardTask {
+        context,
+        grant,
+        shard,
+        progress,
+        checkpointer,
+        processor: None,
+        ending: None,
+    }
+    .run()
+    .await
+}
+
+struct ShardTask {
+    context: Arc<Context>,
+    grant: kcl_lease::Grant,
+    shard: ShardInfo,
+    progress: Arc<ShardProgress>,
+    checkpointer: Checkpointer,
+    /// None until it is initialized, and after a panic.
+    processor: Option<Box<dyn RecordProcessor>>,
+    /// The children, once the processor knows that the shard ended.
+    ending: Option<Vec<ListedShard>>,
+}
+
+impl ShardTask {
+    async fn run(mut self) -> Outcome {
+        let automatic = self.checkpointer.clone().run_automatic(
+            self.context.config.checkpoint_interval,
+            self.context.processor_retry(),
+            self.context.runtime.clone(),
+        );
+        let _automatic = self.context.runtime.spawn(automatic);
+        let stopped = match self.deliver_all().await {
+            ControlFlow::Continue(children) => {
+                self.context.board.ended(self.shard.shard_id(), &children);
+                return Outcome::Ended;
+            }
+            ControlFlow::Break(stopped) => stopped,
+        };
+        self.context.board.gone(self.shard.shard_id());
+        match stopped {
+            Stopped::Lost(reason) => self.lose(reason).await,
+            Stopped::Recalled(recall) => self.give_away(recall).await,
+            Stopped::StreamDeleted => Outcome::StreamDeleted,
+            Stopped::Failed(what) => Outcome::Failed(what),
+        }
+    }
+
+    /// Delivers the whole shard, and finishes it. Returns its children.
+    async fn deliver_all(&mut self) -> Flow<Vec<ShardId>> {
+        self.ensure_processor().await?;
+        let mut deliveries =
+            shard_reader::start(&self.context, &self.grant, &self.progress.complete());
+        loop {
+            match self.next(&mut deliveries).await? {
+                Next::Delivery(delivery) => {
+                    self.set_at_tip(false);
+                    if let Some(end) = &delivery.end
+                        && mutant::is(Mutant::EndShardEarly)
+                    {
+                        return self.finish(end.children.clone()).await;
+                    }
+                    self.deliver(&delivery).await?;
+                    if let Some(end) = delivery.end {
+                        return self.finish(end.children).await;
+                    }
+                }
+                Next::AtTip => self.set_at_tip(true),
+                Next::Over(PollEnd::ShardGone(_)) => {
+                    let children = self.children_of_a_gone_shard().await?;
+                    return self.finish(children).await;
+                }
+                Next::Over(PollEnd::StreamGone(_)) => {
+                    return ControlFlow::Break(Stopped::StreamDeleted);
+                }
+                Next::Over(_) => return ControlFlow::Break(Stopped::Failed("a shard's reader")),
+            }
+        }
+    }
+
+    async fn next(&mut self, deliveries: &mut Deliveries) -> Flow<Next> {
+        tokio::select! {
+            biased;
+            reason = self.grant.lost() => ControlFlow::Break(Stopped::Lost(reason)),
+            recall = self.grant.recalled() => ControlFlow::Break(Stopped::Recalled(recall)),
+            next = deliveries.next() => ControlFlow::Continue(next),
+        }
+    }
+
+    fn set_at_tip(&self, at_tip: bool) {
+        if self.context.board.at_tip(self.shard.shard_id(), at_tip) {
+            self.context.events.emit(WorkerEvent::CaughtUp {
+                shard: self.shard.shard_id().clone(),
+            });
+        }
+    }
+
+    /// Waits until user code may be called, and checks last that the lease is surely held.
+    async fn begin_call(&mut self) -> Flow<CallPermit> {
+        let permit = tokio::select! {
+            biased;
+            reason = self.grant.lost() => return ControlFlow::Break(Stopped::Lost(reason)),
+            recall = self.grant.recalled() => return ControlFlow::Break(Stopped::Recalled(recall)),
+            permit = permit(&self.context.calls) => permit,
+        };
+        // What this task has just woken runs before a call that may block the thread: tokio keeps such a task for this
+        // thread alone.
+        tokio::task::yield_now().await;
+        if !mutant::is(Mutant::DeliverWithoutCheck) {
+            self.may_deliver().await?;
+        }
+        ControlFlow::Continue(permit)
+    }
+
+    /// Waits until the lease is surely held: after a lapse that is until it was granted again.
+    async fn may_deliver(&mut self) -> Flow<()> {
+        if let Some(recall) = self.grant.recall() {
+            return ControlFlow::Break(Stopped::Recalled(recall));
+        }
+        tokio::select! {
+            biased;
+            held = self.grant.deliverable() => match held {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(reason) => ControlFlow::Break(Stopped::Lost(reason)),
+            },
+            recall = self.grant.recalled() => ControlFlow::Break(Stopped::Recalled(recall)),
+        }
+    }
+
+    async fn wait_before_retry(schedule: &mut RetrySchedule) {
+        tokio::time::sleep(schedule.next_or_cap()).await;
+    }
+
+    /// Calls the processor.
+    async fn call<F>(&mut self, permit: CallPermit, call: F) -> Result<(), CallFailure>
+    where
+        F: for<'p> FnOnce(&'p mut dyn RecordProcessor) -> BoxFuture<'p, ProcessorResult>
+            + Send
+            + 'static,
+    {
+        guarded(permit, &self.context.place, &mut self.processor, call).await
+    }
+
+    /// Reports a failed call and waits before the next attempt. After a panic the instance is not used again.
+    async fn after_failure(
+        &mut self,
+        call: &'static str,
+        failure: &CallFailure,
+        attempt: u32,
+        schedule: &mut RetrySchedule,
+    ) -> Flow<()> {
+        if matches!(failure, CallFailure::Panic(_)) {
+            self.processor = None;
+        }
+        let retry_in = schedule.next_or_cap();
+        self.context.events.counters().processor_failures.add(1);
+        self.context.events.emit(WorkerEvent::ProcessorFailed {
+            shard: self.shard.shard_id().clone(),
+            call,
+            attempt,
+            error: failure.to_string(),
+            retry_in,
+        });
+        self.pause(retry_in).await
+    }
+
+    async fn pause(&mut self, time: Duration) -> Flow<()> {
+        tokio::select! {
+            biased;
+            reason = self.grant.lost() => ControlFlow::Break(Stopped::Lost(reason)),
+            recall = self.grant.recalled() => ControlFlow::Break(Stopped::Recalled(recall)),
+            () = tokio::time::sleep(time) => ControlFlow::Continue(()),
+        }
+    }
+
+    fn schedule(&self) -> RetrySchedule {
+        self.context
+            .processor_retry()
+            .schedule(self.context.runtime.rng(self.shard.shard_id().as_str()))
+    }
+}
