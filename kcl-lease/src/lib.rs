@@ -35,6 +35,7 @@ mod memory;
 #[doc(hidden)]
 pub mod mutant;
 mod planner;
+mod reset;
 pub mod retry;
 mod roster;
 mod row;

@@ -177,6 +177,11 @@ impl Liveness {
         Some(since.plus(self.duration + self.margin))
     }
 
+    /// Whether the row changed after this moment, or was first seen then.
+    pub(crate) fn row_moved_since(&self, key: &LeaseKey, moment: Moment) -> bool {
+        self.rows.get(key).is_some_and(|seen| seen.since > moment)
+    }
+
     /// Workers whose heartbeat stood still for ten lease durations, with that heartbeat: their items are litter.
     pub(crate) fn long_dead(&self, now: Moment, undisturbed_since: Moment) -> Vec<(WorkerId, u64)> {
         self.workers

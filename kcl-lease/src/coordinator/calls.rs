@@ -10,6 +10,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::item::Item;
 use crate::key::{LeaseKey, WorkerId};
+use crate::lease::Lease;
 use crate::runtime::Moment;
 use crate::table::{
     Consistency, LeaseTable, Prepared, TableError, TableErrorKind, Transacted, Written,
@@ -52,6 +53,11 @@ impl CallError {
 
     pub(super) fn is_throttled(&self) -> bool {
         matches!(self, Self::Table(error) if *error.kind() == TableErrorKind::Throttled)
+    }
+
+    /// Whether the table is not there.
+    pub(super) fn is_table_missing(&self) -> bool {
+        matches!(self, Self::Table(error) if *error.kind() == TableErrorKind::TableMissing)
     }
 
     /// Whether the worker lacks the right to make the call.
@@ -130,6 +136,12 @@ pub(super) enum Answer {
         result: Result<Vec<Item>, CallError>,
     },
     Stream(Result<Written, CallError>),
+    /// The stream item, read because there is a new session.
+    StreamRead(Result<Option<Item>, CallError>),
+    /// A row of a stream that was left, deleted.
+    ResetRow(Lease, Result<Written, CallError>),
+    /// The stream item, replaced.
+    ResetStream(Result<Written, CallError>),
     /// The row of a shard in a listing.
     Created {
         key: LeaseKey,

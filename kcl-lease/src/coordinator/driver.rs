@@ -309,6 +309,9 @@ impl Driver {
             } => self.on_owner(worker, sent, result, now),
             Answer::RowRead { key, result } => self.on_row_read(&key, result, now),
             Answer::Stream(result) => self.on_stream(result, now),
+            Answer::StreamRead(result) => self.on_stream_read(result, now),
+            Answer::ResetRow(lease, result) => self.on_reset_row(lease, result, now),
+            Answer::ResetStream(result) => self.on_reset_stream(result, now),
             Answer::Created { key, result } => self.on_created(&key, result, now),
             Answer::Litter { key, result } => self.on_litter(&key, result, now),
             Answer::Housekeeping(result) => {
@@ -403,6 +406,9 @@ impl Driver {
                     self.trouble = None;
                     self.tell(CoordinatorEvent::TableHealed);
                 }
+            }
+            Err(error) if error.is_table_missing() && self.is_cut_off(now) => {
+                self.fail(CoordinatorError::TableDeleted);
             }
             Err(error) => {
                 let told = Trouble::heard(&mut self.trouble, now);

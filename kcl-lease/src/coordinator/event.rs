@@ -45,6 +45,12 @@ pub enum CoordinatorEvent {
         /// Its version.
         protocol: u64,
     },
+    /// The leases of another stream were deleted, as
+    /// [`reset_if_stream_changed`](crate::CoordinatorOptions::reset_if_stream_changed) asks for.
+    ApplicationReset {
+        /// The stream that the application belonged to.
+        before: StreamIdentity,
+    },
     /// A lease's row was deleted by hand.
     LeaseRowDeleted {
         /// The row's key.
@@ -139,6 +145,27 @@ pub enum CoordinatorError {
         /// The stream that is there.
         found: Box<StreamIdentity>,
     },
+    /// A reset was asked for, but somebody still works on the leases of the other stream.
+    #[error(
+        "the leases of stream {} created at {} ms cannot be deleted: worker {worker} still works on them; stop it, then \
+         start this worker again",
+        stored.stream_arn, stored.created_at
+    )]
+    ResetRefused {
+        /// The worker that lives and holds leases.
+        worker: WorkerId,
+        /// The stream that the leases belong to.
+        stored: Box<StreamIdentity>,
+    },
+    /// While the worker ran, the item that fixes the stream's identity was deleted.
+    #[error(
+        "the lease table does not say any more which stream it belongs to: its items were deleted while this worker \
+         ran; start it again to begin anew"
+    )]
+    StreamItemDeleted,
+    /// While the worker ran, the lease table was deleted.
+    #[error("the lease table was deleted while this worker ran; start it again to begin anew")]
+    TableDeleted,
     /// Leases cannot be made from the listing.
     #[error(transparent)]
     Listing(#[from] crate::graph::ListingError),
@@ -159,7 +186,10 @@ impl CoordinatorError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Table(error) => error.is_retryable(),
-            Self::NoAnswer { .. } | Self::Listing(_) | Self::NoThread { .. } => true,
+            Self::NoAnswer { .. }
+            | Self::Listing(_)
+            | Self::NoThread { .. }
+            | Self::ResetRefused { .. } => true,
             _ => false,
         }
     }

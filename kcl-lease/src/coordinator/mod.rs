@@ -15,6 +15,7 @@ mod hints;
 mod leading;
 mod lookout;
 mod outbox;
+mod resets;
 mod rows;
 mod scans;
 mod sessions;
@@ -53,6 +54,9 @@ pub struct CoordinatorOptions {
     pub max_leases: usize,
     /// How long transient failures of the table are tried again at the start.
     pub startup_timeout: Duration,
+    /// Whether the leases of another stream, or of an earlier stream of the same name, are deleted when this worker starts.
+    /// Otherwise it refuses to start.
+    pub reset_if_stream_changed: bool,
     /// Whether a lease whose row was deleted, and whose progress no running worker knows, is read again from where the
     /// application began.
     pub replay_deleted_leases: bool,
@@ -68,6 +72,7 @@ impl Default for CoordinatorOptions {
             watch_interval: Duration::from_secs(1),
             max_leases: usize::MAX,
             startup_timeout: Duration::from_secs(120),
+            reset_if_stream_changed: false,
             replay_deleted_leases: false,
         }
     }

@@ -220,7 +220,8 @@ impl Driver {
             .runtime
             .wall_time()
             .duration_since(SystemTime::UNIX_EPOCH);
-        u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(0)
+        let millis = u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(0);
+        millis.max(self.streams.resets.counter_floor)
     }
 }
 

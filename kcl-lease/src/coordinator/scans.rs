@@ -47,7 +47,7 @@ impl Driver {
     /// Rows are planned from the first scan, or from one that is not older than what was asked for.
     fn is_scan_wanted(&self) -> bool {
         let aged = |at: Moment| self.runtime.now().since(at) > SCAN_AGES_AFTER;
-        self.streams.is_open() && self.streams.wants_scan() && self.scanned.is_some_and(aged)
+        self.streams.wants_scan() && self.scanned.is_some_and(aged)
     }
 
     pub(super) fn begin_scan(&mut self, now: Moment) {
@@ -86,6 +86,7 @@ impl Driver {
             match Row::from_item(item) {
                 Ok(Row::Lease(lease)) => leases.push(lease),
                 Ok(Row::Worker(worker)) => workers.push(worker),
+                Ok(Row::Stream(stream)) => self.saw_stream(stream, begun),
                 Ok(_) => {}
                 Err(error) => {
                     let key = key_of(item);
@@ -99,6 +100,7 @@ impl Driver {
         if self.scanned.is_none() {
             self.table_was_empty = leases.is_empty();
         }
+        self.note_workers(&workers);
         self.see_scan(leases, &workers, consistency, begun, now);
         self.scanned = Some(now);
         self.replan = true;

@@ -131,6 +131,12 @@ impl Driver {
         !self.newer_protocol && self.streams.is_open() && self.running().is_some_and(valid)
     }
 
+    /// No heartbeat succeeded for so long that nothing may be taken.
+    pub(super) fn is_cut_off(&self, now: Moment) -> bool {
+        self.running()
+            .is_some_and(|running| !running.session.may_take(now))
+    }
+
     pub(super) fn on_prepared(&mut self, result: Result<Prepared, CallError>, now: Moment) {
         self.heard(&result, now);
         let Phase::Preparing { retry, .. } = self.phase else {
@@ -314,6 +320,7 @@ impl Driver {
                 self.replan = true;
                 if beat == Beat::Lapsed {
                     tracing::warn!("the session lapsed; every lease is granted again");
+                    self.doubt_again();
                     self.dirty.extend(self.held.keys().cloned());
                 }
             }

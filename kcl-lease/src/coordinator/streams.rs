@@ -7,11 +7,12 @@ use super::calls::{Answer, CallError};
 use super::driver::{BACKGROUND_MAX, Driver, RETRY};
 use super::event::{CoordinatorError, CoordinatorEvent};
 use super::handle::{Answer as Reply, OpenedStream, StreamIdentity, SyncOutcome};
+use super::resets::Resets;
 use super::scans::SCAN_AGES_AFTER;
 use crate::audit::Repair;
 use crate::graph;
 use crate::item::Item;
-use crate::key::LeaseKey;
+use crate::key::{LeaseKey, WorkerId};
 use crate::lease::Lease;
 use crate::listed_shard::ListedShard;
 use crate::runtime::Moment;
@@ -23,6 +24,13 @@ use crate::write;
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     stored: Option<StreamItem>,
+    /// When that was found out.
+    opened: Option<Moment>,
+    /// The session under which it was found out.
+    session: Option<WorkerId>,
+    /// There is a new session: what is stored may have been deleted meanwhile, with everything else.
+    doubted: bool,
+    read_on_its_way: bool,
     opens: VecDeque<(StreamIdentity, Reply<OpenedStream>)>,
     open_on_its_way: bool,
     syncs: VecDeque<SyncRequest>,
@@ -30,6 +38,7 @@ pub(super) struct Streams {
     retry_at: Option<Moment>,
     synced: bool,
     pub(super) audits: Audits,
+    pub(super) resets: Resets,
 }
 
 #[derive(Debug)]
@@ -71,7 +80,7 @@ impl Streams {
 
     /// The identity is stored: leases may be created and taken.
     pub(super) fn is_open(&self) -> bool {
-        self.stored.is_some()
+        self.stored.is_some() && !self.doubted
     }
 
     /// At least one listing was turned into leases.
@@ -80,25 +89,36 @@ impl Streams {
     }
 
     pub(super) fn wants_scan(&self) -> bool {
-        !self.syncs.is_empty() && self.sync.is_none()
+        let syncs = !self.syncs.is_empty() && self.sync.is_none();
+        (self.is_open() && syncs) || self.resets.current.is_some()
     }
 
     pub(super) fn retry_at(&self) -> Option<Moment> {
         self.retry_at
+    }
+
+    pub(super) fn retry_after(&mut self, moment: Moment) {
+        self.retry_at = Some(moment);
     }
 }
 
 impl Driver {
     /// Goes on with requests about the stream, once there is a session (it comes before every other write) and a scan.
     pub(super) fn drive_streams(&mut self, now: Moment) {
-        if self.running().is_none() || self.scanned.is_none() {
+        let session = self.running().map(|running| running.session.id.clone());
+        let Some(session) = session.filter(|_| self.scanned.is_some()) else {
             return;
-        }
+        };
+        self.doubt_stream(session);
         if self.streams.retry_at.is_some_and(|at| now < at) {
             return;
         }
         self.streams.retry_at = None;
+        if self.streams.doubted {
+            return self.read_stream();
+        }
         self.drive_open();
+        self.drive_reset(now);
         self.plan_sync(now);
         self.create_rows();
     }
@@ -116,6 +136,76 @@ impl Driver {
         self.calls.write(put, Answer::Stream);
     }
 
+    /// The worker was cut off for longer than its lease duration: meanwhile the application may have been reset.
+    pub(super) fn doubt_again(&mut self) {
+        self.streams.doubted = self.streams.stored.is_some();
+    }
+
+    /// A new session follows one whose item was deleted: perhaps the whole table was, or the application was reset.
+    fn doubt_stream(&mut self, session: WorkerId) {
+        if self.streams.session.as_ref() == Some(&session) {
+            return;
+        }
+        let again = self.streams.session.replace(session).is_some();
+        self.streams.doubted = again && self.streams.stored.is_some();
+        if again {
+            self.streams.audits = Audits::default();
+        }
+    }
+
+    fn read_stream(&mut self) {
+        let Some(stored) = self.streams.stored.as_ref() else {
+            return;
+        };
+        if !self.streams.read_on_its_way {
+            self.streams.read_on_its_way = true;
+            self.background += 1;
+            self.calls
+                .get(stored.key.clone(), Consistency::Strong, Answer::StreamRead);
+        }
+    }
+
+    pub(super) fn on_stream_read(&mut self, result: Result<Option<Item>, CallError>, now: Moment) {
+        self.heard(&result, now);
+        self.streams.read_on_its_way = false;
+        match result {
+            Err(_) => self.streams.retry_at = Some(now.plus(RETRY)),
+            Ok(None) => self.fail(CoordinatorError::StreamItemDeleted),
+            Ok(Some(item)) => match StreamItem::from_item(&item) {
+                Ok(Some(stream)) => {
+                    self.streams.doubted = false;
+                    self.replan = true;
+                    self.compare_stream(stream);
+                }
+                Ok(None) => self.fail(CoordinatorError::StreamItemDeleted),
+                Err(error) => self.fail(error.into()),
+            },
+        }
+    }
+
+    /// A reading of the table found the stream item.
+    pub(super) fn saw_stream(&mut self, stream: StreamItem, begun: Moment) {
+        // Soon after the item was written a reading may still show the one before.
+        let settled = |at: Moment| at.plus(self.options.lease_duration) <= begun;
+        if self.streams.opened.is_some_and(settled) {
+            self.compare_stream(stream);
+        }
+    }
+
+    /// Ends the worker if the application belongs to another stream by now.
+    fn compare_stream(&mut self, found: StreamItem) {
+        let Some(own) = self.streams.stored.as_ref() else {
+            return;
+        };
+        let [own, found] = [own.clone(), found].map(StreamIdentity::from_item);
+        if !own.is_same_stream(&found) {
+            self.fail(CoordinatorError::StreamMismatch {
+                stored: Box::new(found),
+                found: Box::new(own),
+            });
+        }
+    }
+
     pub(super) fn on_stream(&mut self, result: Result<Written, CallError>, now: Moment) {
         self.heard(&result, now);
         self.streams.open_on_its_way = false;
@@ -125,7 +215,13 @@ impl Driver {
         let patient = now.since(self.started) < self.options.startup_timeout;
         let opened = match result {
             Ok(Written::Applied(_)) => Ok(proposed.to_item()),
-            Ok(Written::Refused(item)) => stored_stream(item.as_ref(), &proposed),
+            Ok(Written::Refused(item)) => match stored_stream(item.as_ref(), &proposed) {
+                Ok(Stored::Same(stored)) => Ok(stored),
+                Ok(Stored::Other(stored)) => {
+                    return self.begin_reset(stored, proposed, answer, now);
+                }
+                Err(error) => Err(error),
+            },
             Err(error) if error.is_retryable() && patient => {
                 self.streams.retry_at = Some(now.plus(RETRY));
                 self.streams.opens.push_front((proposed, answer));
@@ -135,6 +231,7 @@ impl Driver {
         };
         if let Ok(stored) = &opened {
             self.streams.stored = Some(stored.clone());
+            self.streams.opened = Some(now);
             self.replan = true;
         }
         let fresh = self.table_was_empty;
@@ -150,7 +247,10 @@ impl Driver {
         let Some(stored) = self.streams.stored.clone() else {
             return;
         };
-        if !self.streams.wants_scan() || !self.scanned.as_ref().is_some_and(fresh_scan) {
+        if self.streams.syncs.is_empty()
+            || !self.streams.wants_scan()
+            || !self.scanned.as_ref().is_some_and(fresh_scan)
+        {
             return;
         }
         let Some(request) = self.streams.syncs.pop_front() else {
@@ -288,22 +388,25 @@ impl Sync {
     }
 }
 
+/// The stream that is stored.
+enum Stored {
+    Same(StreamItem),
+    Other(StreamItem),
+}
+
 /// Compares what is stored with what was proposed.
 fn stored_stream(
     item: Option<&Item>,
     proposed: &StreamIdentity,
-) -> Result<StreamItem, CoordinatorError> {
+) -> Result<Stored, CoordinatorError> {
     let no_stream = || CoordinatorError::NoStreamItem {
         key: proposed.to_item().key,
     };
     let item = item.ok_or_else(no_stream)?;
     let stored = StreamItem::from_item(item)?.ok_or_else(no_stream)?;
     let identity = StreamIdentity::from_item(stored.clone());
-    if !identity.is_same_stream(proposed) {
-        return Err(CoordinatorError::StreamMismatch {
-            stored: Box::new(identity),
-            found: Box::new(proposed.clone()),
-        });
-    }
-    Ok(stored)
+    Ok(match identity.is_same_stream(proposed) {
+        true => Stored::Same(stored),
+        false => Stored::Other(stored),
+    })
 }

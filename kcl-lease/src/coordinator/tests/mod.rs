@@ -8,6 +8,7 @@ mod hostile;
 mod liveness;
 mod lost_answers;
 mod own_thread;
+mod resets;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +41,8 @@ pub(super) enum Act {
     Reject,
     /// Refused without effect, and for good.
     Deny,
+    /// Refused because there is no table.
+    NoTable,
     /// Never answered, without effect.
     Swallow,
     /// Carried out, never answered.
@@ -116,6 +119,13 @@ impl Path {
                 let action = "dynamodb:Scan";
                 let kind = TableErrorKind::AccessDenied { action };
                 return Err(TableError::new(kind, operation, "t"));
+            }
+            Act::NoTable => {
+                return Err(TableError::new(
+                    TableErrorKind::TableMissing,
+                    operation,
+                    "t",
+                ));
             }
             Act::Swallow => return never().await,
             Act::LoseAnswer => {
