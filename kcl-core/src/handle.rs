@@ -118,6 +118,13 @@ impl ShardBoard {
         });
     }
 
+    /// Notes that a child is not processed by this worker.
+    pub(crate) fn elsewhere(&self, child: &ShardId) {
+        self.change(|board| {
+            board.expected.remove(child);
+        });
+    }
+
     pub(crate) fn gone(&self, shard: &ShardId) {
         self.change(|board| {
             board.shards.remove(shard);
@@ -168,6 +175,11 @@ mod tests {
         board.started(&child);
         board.at_tip(&child, true);
         board.caught_up().await;
-        assert_eq!(board.held(), [child]);
+        assert_eq!(board.held(), std::slice::from_ref(&child));
+        board.ended(&child, &["a".into(), "b".into()]);
+        board.elsewhere(&"a".into());
+        assert!(!*board.caught_up.borrow());
+        board.elsewhere(&"b".into());
+        board.caught_up().await;
     }
 }

@@ -339,6 +339,7 @@ impl Supervisor {
         match event {
             CoordinatorEvent::Granted(grant) => self.start(grant),
             CoordinatorEvent::Settled => self.context.board.settle(),
+            CoordinatorEvent::ChildElsewhere { shard } => self.context.board.elsewhere(&shard),
             CoordinatorEvent::Registered { worker } => emit(WorkerEvent::SessionStarted { worker }),
             CoordinatorEvent::RowUnreadable { key, error } => {
                 emit(WorkerEvent::LeaseRowUnreadable { key, error });

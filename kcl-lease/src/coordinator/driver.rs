@@ -333,6 +333,7 @@ impl Driver {
         self.look_out(now);
         self.meet_expectations(now);
         self.drive_drain(now);
+        self.give_up_children(now);
         self.take_steps(now);
         self.recall_holders(now);
         self.send_hints(now);
@@ -365,11 +366,12 @@ impl Driver {
         let look = self.next_look(now);
         let hints = self.running().and_then(|_| self.outbox.next());
         let recall = self.giving.next_recall();
+        let children = self.own_children.values().min().copied();
         let drain = self.next_drain(now);
         let settled = self.next_settling(now);
         let streams = self.running().and_then(|_| self.streams.retry_at());
         [
-            heartbeat, scan, retry, plan, look, hints, recall, drain, settled, streams,
+            heartbeat, scan, retry, plan, look, hints, recall, children, drain, settled, streams,
         ]
         .into_iter()
         .flatten()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kcl_checkpoint::Checkpoint;
 
 use crate::grant::Grant;
-use crate::key::{HashKeyRange, InvalidWorkerName, LeaseKey, WorkerId};
+use crate::key::{HashKeyRange, InvalidWorkerName, LeaseKey, ShardId, WorkerId};
 use crate::table::TableError;
 
 use super::handle::StreamIdentity;
@@ -26,6 +26,11 @@ pub enum CoordinatorEvent {
     },
     /// A lease was taken: work on it may begin.
     Granted(Grant),
+    /// A child of a shard that was finished here is not processed here, at least not soon.
+    ChildElsewhere {
+        /// The child.
+        shard: ShardId,
+    },
     /// The first round of takes is over: what can be had at the start was granted, the leases of owners that turned out
     /// to be dead included.
     Settled,

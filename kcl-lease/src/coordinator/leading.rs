@@ -27,7 +27,6 @@ impl Driver {
         };
         let (me, undisturbed_since) = (session.id.clone(), session.undisturbed_since());
         self.forget_followed_advice(now);
-        self.own_children.retain(|_, until| now < *until);
         let claimed = self.busy.iter().chain(self.own_children.keys());
         let claimed: BTreeSet<LeaseKey> = claimed.cloned().collect();
         let advice = advice::advise(&Situation {

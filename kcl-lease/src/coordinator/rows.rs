@@ -1,11 +1,12 @@
 //! The leases that are held: requests of their holders, their writes, and how they end.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::audits::last_known;
 use super::calls::{Answer, CallError, Outcome};
 use super::driver::Driver;
+use super::event::CoordinatorEvent;
 use crate::grant::{Grant, GrantError, GrantRequest, GrantShared, LossReason};
 use crate::held::{Fate, HeldLease, Request, Response};
 use crate::key::{LeaseKey, WorkerId};
@@ -14,6 +15,10 @@ use crate::mutant::{self, Mutant};
 use crate::runtime::Moment;
 use crate::shard_end::ShardEnd;
 use crate::table::{Consistency, Transacted, Written};
+
+/// A worker that stops takes the children of what it finishes, so that somebody reads on, but does not wait for long for
+/// those that cannot start.
+const CHILDREN_WHEN_STOPPING: Duration = Duration::from_secs(2);
 
 impl Driver {
     /// Holds a lease that was just granted.
@@ -188,13 +193,36 @@ impl Driver {
             .map(|child| child.key)
             .chain(plan.found().cloned())
         {
-            let until = now.plus(self.options.lease_duration);
+            let until = now.plus(match self.draining {
+                true => CHILDREN_WHEN_STOPPING,
+                false => self.options.lease_duration,
+            });
             self.wanted.insert(child.clone(), until);
             self.own_children.insert(child.clone(), until);
             self.look_at_row(child);
         }
         if !plan.outcome().waiting.is_empty() || plan.children().is_empty() {
             self.ask_for_listing(now);
+        }
+    }
+
+    /// Gives up children of finished shards that somebody else has, or that cannot start for long.
+    pub(super) fn give_up_children(&mut self, now: Moment) {
+        let me = self.worker.borrow().clone();
+        let view = &self.view;
+        let taken = |key: &LeaseKey| {
+            let owner = view.row(key).and_then(|known| known.lease.owner.as_ref());
+            owner.is_some_and(|owner| *owner != me)
+        };
+        let given_up: Vec<LeaseKey> = self
+            .own_children
+            .iter()
+            .filter(|(key, until)| **until <= now || taken(key))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in given_up {
+            self.own_children.remove(&key);
+            self.tell(CoordinatorEvent::ChildElsewhere { shard: key.shard() });
         }
     }
 

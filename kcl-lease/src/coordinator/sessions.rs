@@ -357,7 +357,9 @@ impl Driver {
         self.giving = Giving::default();
         self.pending.clear();
         self.wanted.clear();
-        self.own_children.clear();
+        for (key, _) in std::mem::take(&mut self.own_children) {
+            self.tell(CoordinatorEvent::ChildElsewhere { shard: key.shard() });
+        }
     }
 
     pub(super) fn on_abandon(&mut self) {
@@ -372,7 +374,8 @@ impl Driver {
 
     /// Ends coordination once nothing is held or being taken.
     pub(super) fn finish(&mut self) {
-        if !self.draining || !self.busy.is_empty() || !self.outbox.is_empty() {
+        let idle = self.busy.is_empty() && self.own_children.is_empty();
+        if !self.draining || !idle || !self.outbox.is_empty() {
             return;
         }
         match &self.phase {

@@ -254,3 +254,48 @@ async fn a_newer_protocol_stops_taking_and_giving_and_is_told() {
     run(&mut [&mut a, &mut b], 30 * SECOND).await;
     assert_eq!((a.held(), b.held()), (4, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_finisher_takes_the_children_at_once_and_tells_of_those_it_has_no_room_for() {
+    let table = table();
+    let mut a = Worker::start_with("a", &table, |options| options.max_leases = 1);
+    a.open(&listing(1)).await;
+    a.wait_granted(1).await;
+    let children = vec![shard(1, &[0], 0, 2), shard(2, &[0], 1, 2)];
+    a.grant(0).end_shard(children).await.unwrap();
+    let told = a.listen(Duration::from_millis(200)).await;
+    assert_eq!(a.held(), 1, "one of them, at once");
+    assert!(
+        !told
+            .iter()
+            .any(|event| matches!(event, CoordinatorEvent::ChildElsewhere { .. }))
+    );
+    let told = a.listen(L).await;
+    let elsewhere = told
+        .iter()
+        .filter(|event| matches!(event, CoordinatorEvent::ChildElsewhere { .. }));
+    assert_eq!(elsewhere.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_stops_takes_the_children_of_what_it_finishes_and_hands_them_over() {
+    let table = table();
+    let mut a = Worker::start("a", &table);
+    a.open(&listing(1)).await;
+    a.wait_granted(1).await;
+    let mut b = join("b", &table, 1).await;
+    run(&mut [&mut a, &mut b], 20 * SECOND).await;
+    a.handle.shutdown(25 * SECOND);
+    let children = vec![shard(1, &[0], 0, 2), shard(2, &[0], 1, 2)];
+    a.grant(0).end_shard(children).await.unwrap();
+    a.holders = Some(Vec::new());
+    run(&mut [&mut a, &mut b], Duration::from_millis(200)).await;
+    assert_eq!(
+        a.held(),
+        2,
+        "somebody reads on while receivers are looked for"
+    );
+    run(&mut [&mut a, &mut b], 8 * SECOND).await;
+    assert_eq!((a.held(), b.held()), (0, 2));
+    a.handle.stopped().await;
+}
