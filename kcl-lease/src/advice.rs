@@ -362,3 +362,7 @@ fn take(to: &WorkerId, known: &KnownRow, dead: Option<Dead>) -> Order {
 fn wake_at(advice: &mut Advice, moment: Moment) {
     advice.wake = Some(advice.wake.map_or(moment, |wake| wake.min(moment)));
 }
+
+#[cfg(test)]
+#[path = "advice_tests.rs"]
+mod tests;

@@ -39,3 +39,31 @@ impl Inbox {
         self.handled.len() >= MANY
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_is_handled_once_and_again_only_if_it_was_taken_out_meanwhile() {
+        let text = "joined|w/1".to_owned();
+        let texts = BTreeSet::from([text.clone(), "no hint".to_owned()]);
+        let mut inbox = Inbox::default();
+        assert_eq!(inbox.saw(&texts).len(), 1);
+        assert_eq!(inbox.saw(&texts).len(), 0);
+        let consumed = inbox.consumed();
+        assert_eq!(consumed, texts, "what cannot be understood goes too");
+        inbox.removed(&consumed);
+        assert_eq!(inbox.saw(&BTreeSet::from([text])).len(), 1);
+    }
+
+    #[test]
+    fn many_hints_are_a_reason_to_tidy_up_early() {
+        let mut inbox = Inbox::default();
+        let texts = |count: usize| (0..count).map(|n| format!("{n}")).collect();
+        inbox.saw(&texts(MANY - 1));
+        assert!(!inbox.is_full());
+        inbox.saw(&texts(MANY));
+        assert!(inbox.is_full());
+    }
+}

@@ -120,3 +120,57 @@ impl Queue {
         batch
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Runtime;
+
+    fn hint(number: u64) -> Hint {
+        Hint::Yours {
+            key: format!("shard-{number}").as_str().into(),
+            counter: number,
+        }
+    }
+
+    fn after(start: Moment, millis: u64) -> Moment {
+        start.plus(Duration::from_millis(millis))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hints_gather_until_they_are_due_or_many() {
+        let t0 = Runtime::virtual_time(0).now().plus(GATHER);
+        let to = WorkerId::from("w/1");
+        let mut outbox = Outbox::default();
+        outbox.push(&to, &hint(0), t0.plus(GATHER));
+        assert!(outbox.send(t0).is_empty());
+        for number in 1..60 {
+            outbox.push(&to, &hint(number), t0.plus(GATHER));
+        }
+        let sent = outbox.send(t0);
+        assert_eq!(sent[0].1.len(), BATCH_MAX);
+        assert!(outbox.send(t0).is_empty(), "one write at a time");
+        outbox.sent(&to, BATCH_MAX, t0);
+        assert_eq!(outbox.send(t0)[0].1.len(), BATCH_MAX);
+        // The inbox is full: the rest waits until the receiver had time to tidy up.
+        outbox.sent(&to, INBOX_MAX + 1, t0);
+        assert!(outbox.send(after(t0, 499)).is_empty());
+        assert_eq!(outbox.send(after(t0, 500))[0].1.len(), 60 - 2 * BATCH_MAX);
+        outbox.sent(&to, 10, after(t0, 510));
+        assert!(outbox.is_empty() && outbox.next().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_fails_is_repeated_and_given_up() {
+        let t0 = Runtime::virtual_time(0).now();
+        let to = WorkerId::from("w/1");
+        let mut outbox = Outbox::default();
+        outbox.push(&to, &hint(0), t0);
+        for attempt in 1..=ATTEMPTS_MAX {
+            let now = after(t0, u64::from(attempt) * 1_000);
+            let (worker, hints) = outbox.send(now).pop().unwrap();
+            assert_eq!(outbox.failed(&worker, hints, now), attempt < ATTEMPTS_MAX);
+        }
+        assert!(outbox.is_empty());
+    }
+}
