@@ -90,6 +90,32 @@ impl WorkerBuilder {
         self
     }
 
+    /// Lets this worker take the application over to the stream that it is given, if the application belonged to another
+    /// stream or to an earlier one of the same name. Default: false; the worker refuses to start then.
+    ///
+    /// What is lost: every lease row of the application, and with them the checkpoints of all shards of the former stream
+    /// and pending checkpoints. Records of it that were not processed are never delivered. The new stream is read from
+    /// [`initial_position`](Self::initial_position). Nothing else in the table is touched.
+    ///
+    /// Leases that a living worker holds are not deleted: the start fails with an error that names that worker, so stop
+    /// the whole fleet first. A worker that died is waited for, up to its lease duration. Several workers may be started
+    /// with this option at the same time.
+    pub fn reset_if_stream_changed(mut self, reset: bool) -> Self {
+        self.config.reset_if_stream_changed = reset;
+        self
+    }
+
+    /// Lets shards be read again from where the application began, if somebody deleted their lease rows and no running
+    /// worker knows their progress. Default: false; then such a shard is not read, and
+    /// [`LeaseRowDeleted`](crate::WorkerEvent::LeaseRowDeleted) says so about once a minute.
+    ///
+    /// (The Java library always reads them again. A row that is deleted while a worker runs that knows its progress is
+    /// made again with that progress, whatever this option says.)
+    pub fn replay_deleted_leases(mut self, replay: bool) -> Self {
+        self.config.replay_deleted_leases = replay;
+        self
+    }
+
     /// How often progress is stored, per shard that makes progress. Default: 5 s; 10 ms to 1 h.
     ///
     /// After a crash at most the records of one interval are delivered again; each checkpoint is one write to DynamoDB.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kcl_checkpoint::{Checkpoint, SequenceNumber};
-use kcl_lease::{LossReason, ShardId, WorkerId};
+use kcl_lease::{LossReason, RowRepair, ShardId, WorkerId};
 use tokio::sync::broadcast;
 
 use crate::counters::Counters;
@@ -139,6 +139,20 @@ pub enum WorkerEvent {
         /// What is wrong with it.
         error: String,
     },
+    /// Somebody deleted the row of a lease.
+    LeaseRowDeleted {
+        /// The shard.
+        shard: ShardId,
+        /// What was done about it.
+        repair: RowRepair,
+    },
+    /// The application was taken over to another stream, as
+    /// [`reset_if_stream_changed`](crate::WorkerBuilder::reset_if_stream_changed) asks for: the leases and checkpoints of
+    /// the former stream are deleted.
+    ApplicationReset {
+        /// The ARN of the former stream; the same as the present one's if the stream was created anew.
+        stream_arn: String,
+    },
     /// The lease table does not answer.
     TableTrouble {
         /// Why.
@@ -229,6 +243,10 @@ fn log(event: &WorkerEvent) {
             needs_operator: true,
             ..
         }
+        | E::LeaseRowDeleted {
+            repair: RowRepair::ProgressUnknown,
+            ..
+        }
         | E::LeaseRowUnreadable { .. } => {
             tracing::error!(?event, "worker");
         }
@@ -238,6 +256,8 @@ fn log(event: &WorkerEvent) {
         | E::CheckpointNotReadable { .. }
         | E::DamagedAggregates { .. }
         | E::LeaseLost { .. }
+        | E::LeaseRowDeleted { .. }
+        | E::ApplicationReset { .. }
         | E::TableTrouble { .. } => tracing::warn!(?event, "worker"),
         E::Checkpointed { .. } | E::CaughtUp { .. } => tracing::debug!(?event, "worker"),
         _ => tracing::info!(?event, "worker"),

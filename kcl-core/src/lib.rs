@@ -26,7 +26,7 @@ mod worker;
 pub use async_trait::async_trait;
 pub use kcl_checkpoint::{Checkpoint, CheckpointRuleError, Position, SequenceNumber};
 pub use kcl_lease::runtime::Runtime;
-pub use kcl_lease::{CoordinatorError, HashKeyRange, LossReason, ShardId, WorkerId};
+pub use kcl_lease::{CoordinatorError, HashKeyRange, LossReason, RowRepair, ShardId, WorkerId};
 
 pub use builder::WorkerBuilder;
 pub use checkpointer::Checkpointer;

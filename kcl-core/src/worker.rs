@@ -210,6 +210,8 @@ fn coordinator_options(config: &Config) -> CoordinatorOptions {
     options.lease_duration = config.lease_duration;
     options.scan_interval = options.scan_interval.min(config.lease_duration);
     options.max_leases = config.max_leases;
+    options.reset_if_stream_changed = config.reset_if_stream_changed;
+    options.replay_deleted_leases = config.replay_deleted_leases;
     options.startup_timeout = config.startup_timeout;
     options
 }
@@ -343,6 +345,14 @@ impl Supervisor {
             CoordinatorEvent::Registered { worker } => emit(WorkerEvent::SessionStarted { worker }),
             CoordinatorEvent::RowUnreadable { key, error } => {
                 emit(WorkerEvent::LeaseRowUnreadable { key, error });
+            }
+            CoordinatorEvent::LeaseRowDeleted { key, repair, .. } => {
+                let shard = key.shard();
+                emit(WorkerEvent::LeaseRowDeleted { shard, repair });
+            }
+            CoordinatorEvent::ApplicationReset { before } => {
+                let stream_arn = before.stream_arn;
+                emit(WorkerEvent::ApplicationReset { stream_arn });
             }
             CoordinatorEvent::TableTrouble { error, .. } => {
                 emit(WorkerEvent::TableTrouble { error });

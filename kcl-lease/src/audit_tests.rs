@@ -132,7 +132,7 @@ impl World {
             Event::Finish(index) => {
                 let startable = self.startable(|world_open| !world_open);
                 if !startable.is_empty() {
-                    self.finish(index.get(&startable).clone());
+                    self.finish(index.get(&startable));
                 }
             }
             Event::Trim => {
@@ -204,12 +204,12 @@ impl World {
     }
 
     /// The end of a shard as its holder writes it: with the children that the service lists.
-    fn finish(&mut self, key: LeaseKey) {
+    fn finish(&mut self, key: &LeaseKey) {
         let shard = key.shard();
         let names = |child: &&ListedShard| child.parents().any(|parent| *parent == shard);
         let children = self.listing.iter().filter(names).cloned().collect();
-        let end = ShardEnd::new(&key, children, |other| self.rows.contains_key(other)).unwrap();
-        let parent = self.rows.get_mut(&key).unwrap();
+        let end = ShardEnd::new(key, children, |other| self.rows.contains_key(other)).unwrap();
+        let parent = self.rows.get_mut(key).unwrap();
         parent.checkpoint = Checkpoint::ShardEnd;
         parent.children = end.children();
         end.made().for_each(|child| self.make(child));
@@ -308,7 +308,7 @@ impl World {
             let Some(key) = closed.first() else {
                 break;
             };
-            world.finish(key.clone());
+            world.finish(key);
         }
         let startable: BTreeSet<_> = world.startable(|open| open).into_iter().collect();
         let open = world.listing.iter().filter(|shard| shard.open);

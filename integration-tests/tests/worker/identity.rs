@@ -38,8 +38,8 @@ async fn another_stream_is_refused() {
     assert_eq!(stage.log.records(), 5);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_stream_that_was_created_anew_is_refused() {
+/// Five records were processed, then the stream was deleted and created anew with five others.
+async fn created_anew() -> Stage {
     let stage = Stage::new(1);
     stage.put_numbered(0, 5).await;
     stage.catch_up("a").await;
@@ -53,6 +53,25 @@ async fn a_stream_that_was_created_anew_is_refused() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     stage.emulator.create_stream(STREAM, 1).unwrap();
     stage.put_numbered(5, 5).await;
+    stage
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_reads_the_new_stream_from_its_beginning() {
+    let stage = created_anew().await;
+    let worker = stage.worker("b").reset_if_stream_changed(true);
+    stage.catch_up_with("b", worker).await;
+    let expected: Vec<String> = (5..10).map(|n| format!("{n:05}")).collect();
+    assert_eq!(stage.log.data_of("b"), expected);
+    // From then on the application belongs to the new stream, with its checkpoints.
+    stage.put_numbered(10, 1).await;
+    stage.catch_up("c").await;
+    assert_eq!(stage.log.data_of("c"), ["00010"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_created_anew_is_refused() {
+    let stage = created_anew().await;
     let error = refused(&stage, STREAM).await;
     assert!(error.contains(STREAM), "{error}");
     assert_eq!(

@@ -13,6 +13,7 @@ mod aggregates;
 mod caught_up;
 mod cold_start;
 mod costs;
+mod deleted;
 mod iam_policy;
 mod identity;
 mod latest;

@@ -141,7 +141,7 @@ pub enum CoordinatorError {
     /// The application's leases belong to another stream, or to an earlier stream of the same name.
     #[error(
         "the lease table belongs to stream {} created at {} ms, not to {} created at {} ms; use another application \
-         name, or delete the table to start anew",
+         name, or start one worker with reset_if_stream_changed(true), which deletes the leases of the former",
         stored.stream_arn, stored.created_at, found.stream_arn, found.created_at
     )]
     StreamMismatch {

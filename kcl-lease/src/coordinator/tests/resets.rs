@@ -12,7 +12,7 @@ fn other_stream() -> StreamIdentity {
 
 fn resetting(name: &str, table: &Arc<MemoryLeaseTable>) -> Worker {
     Worker::start_with(name, table, |options| {
-        options.reset_if_stream_changed = true
+        options.reset_if_stream_changed = true;
     })
 }
 
