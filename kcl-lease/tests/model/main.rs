@@ -13,6 +13,7 @@
 mod explore;
 mod intern;
 mod runs;
+mod shards;
 mod table;
 mod timed;
 mod untimed;

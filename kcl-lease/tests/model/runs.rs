@@ -21,6 +21,7 @@ impl Effort {
     pub(crate) fn of_this_run() -> Self {
         match std::env::var("KCL_MODEL").as_deref() {
             Ok("long") => Self::Long,
+            Ok("full") => Self::Full,
             Ok("quick") => Self::Quick,
             _ if cfg!(debug_assertions) => Self::Quick,
             _ => Self::Full,

@@ -21,7 +21,7 @@ const CALM: Bounds = Bounds {
 #[test]
 fn takes_lapses_and_re_grants() {
     let bounds = Bounds {
-        counter: effort().pick(2, 3, 4),
+        counter: effort().pick(1, 3, 4),
         ..Bounds::BASE
     };
     holds("U1", Untimed::new(bounds), NO_CLEAN_END);
@@ -44,7 +44,7 @@ fn hand_overs_and_releases_also_to_ids_without_an_item() {
     let bounds = Bounds {
         hand_overs: 1,
         lapses: false,
-        counter: effort().pick(2, 3, 4),
+        counter: effort().pick(1, 3, 4),
         ..Bounds::BASE
     };
     holds("U11", Untimed::new(bounds), &[]);
@@ -54,7 +54,7 @@ fn hand_overs_and_releases_also_to_ids_without_an_item() {
 fn two_hand_overs_and_lapses() {
     let bounds = Bounds {
         hand_overs: 2,
-        counter: effort().pick(2, 4, 5),
+        counter: effort().pick(2, 3, 5),
         ..CALM
     };
     holds("U4", Untimed::new(bounds), &[]);
@@ -89,7 +89,7 @@ fn a_java_leader_that_moves_the_lease_once() {
     let bounds = Bounds {
         hand_overs: 1,
         java: true,
-        counter: effort().pick(2, 3, 4),
+        counter: effort().pick(1, 3, 4),
         ..CALM
     };
     holds("U10", Untimed::new(bounds), &[]);
