@@ -353,6 +353,23 @@ impl Knowledge {
             .saw_owner(worker.clone(), OwnerCheck { sent, found });
     }
 
+    /// A worker's heartbeat and its age, as this worker would tell others.
+    pub fn age(
+        &self,
+        worker: &WorkerId,
+        session: &Session,
+        now: Moment,
+    ) -> Option<(u64, Duration)> {
+        let since = session.0.undisturbed_since();
+        let age = self.liveness.age(worker, since, now)?;
+        Some((self.liveness.heartbeat(worker)?, age))
+    }
+
+    /// Somebody told of a worker's heartbeat and its age.
+    pub fn was_told(&mut self, worker: &WorkerId, heartbeat: u64, age: Duration, now: Moment) {
+        self.liveness.told_of_worker(worker, heartbeat, age, now);
+    }
+
     fn look(&mut self, worker: &WorkerId, item: Option<&Item>, now: Moment) -> OwnerFound {
         match item.map(WorkerItem::from_item) {
             None => {

@@ -155,9 +155,8 @@ fn judge_owner(situation: &Situation<'_>, known: &KnownRow, owner: &WorkerId) ->
         (check.sent >= known.read_at || mutant::is(Mutant::RowAfterHeartbeat))
             && situation.now.since(check.sent) <= situation.check_ages_after
     });
-    let found = check.map(|check| check.found);
     // Registration comes before every other write of a session, so an owner without an item is gone.
-    if found == Some(OwnerFound::Nothing) {
+    if check.is_some_and(|check| check.found == OwnerFound::Nothing) {
         return take;
     }
     let expires = situation
@@ -166,18 +165,24 @@ fn judge_owner(situation: &Situation<'_>, known: &KnownRow, owner: &WorkerId) ->
     if let Some(expires) = expires.filter(|expires| situation.now < *expires) {
         return Judgement::Wait(expires);
     }
+    // An age may have grown by what others told: a look from before the owner counted as expired shows nothing, it may
+    // have come back since.
+    let check = check.filter(|check| {
+        let late_enough = expires.is_none_or(|expires| check.sent >= expires);
+        late_enough || mutant::is(Mutant::CheckBeforeExpiry)
+    });
     if mutant::is(Mutant::TakeWithoutOwnerCheck) && situation.liveness.heartbeat(owner).is_some() {
         return take;
     }
-    match (check, found) {
-        (None, _) | (_, None) => Judgement::Do(Step::CheckOwner(owner.clone())),
-        (_, Some(OwnerFound::Heartbeat(found)))
+    match check.map(|check| (check, check.found)) {
+        None => Judgement::Do(Step::CheckOwner(owner.clone())),
+        Some((_, OwnerFound::Heartbeat(found)))
             if situation.liveness.heartbeat(owner) == Some(found) =>
         {
             take
         }
         // Unreadable, or smaller than seen before: look again when the check has aged.
-        (Some(check), Some(_)) => {
+        Some((check, _)) => {
             let aged = check.sent.plus(situation.check_ages_after);
             Judgement::Wait(aged.plus(Duration::from_millis(1)))
         }

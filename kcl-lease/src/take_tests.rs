@@ -133,6 +133,23 @@ async fn an_owner_is_expired_by_age_and_then_by_a_consistent_look_after_the_row_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_look_from_before_the_owner_expired_says_nothing_however_old_its_heartbeat_is_told_to_be()
+{
+    let mut scene = Scene::new();
+    scene.row("s", Some(OTHER), 0);
+    scene.checked(OwnerFound::Heartbeat(5), 9_000);
+    scene.heartbeat(5, 9_000);
+    // Somebody else has seen this heartbeat since 0: it expires at 10.25 s.
+    let (age, told) = (Duration::from_millis(9_100), scene.at(9_100));
+    scene.liveness.told_of_worker(&OTHER.into(), 5, age, told);
+    assert_eq!(scene.judge("s", 10_249), Judgement::Wait(scene.at(10_250)));
+    // The holder may have come back after the look.
+    assert_eq!(scene.judge("s", 10_250), check_owner());
+    scene.checked(OwnerFound::Heartbeat(5), 10_250);
+    assert_eq!(scene.judge("s", 10_260), take());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_heartbeat_that_moved_begins_a_new_age() {
     let mut scene = Scene::new();
     scene.heartbeat(5, 0);

@@ -83,6 +83,8 @@ pub(crate) enum Event {
     /// A strongly consistent read of the row.
     ReadsRow(Id),
     SeesWorker(u8, Id),
+    /// Somebody tells the first worker's heartbeat and for how many ticks it has been the same.
+    IsTold(u8, u8),
     /// A strongly consistent read of the owner's item before a take.
     ChecksOwner(u8, Id),
     Takes(u8),
@@ -111,6 +113,8 @@ pub(crate) struct Facts {
     pub(crate) beat: Option<u8>,
     pub(crate) take: Option<u8>,
     pub(crate) writing: Option<u8>,
+    /// What it would tell of the first worker: its heartbeat, and for how many ticks it has been the same.
+    pub(crate) tells: Option<(u8, u8)>,
     /// The attempt of the next heartbeat.
     pub(crate) next_beat: u8,
     pub(crate) wish: Wish,
@@ -202,6 +206,11 @@ impl Mind {
             Event::SeesWorker(worker, item) => {
                 let (id, item) = (table.worker(worker), table.items.find(item));
                 self.knows.saw_worker(id, item, now());
+            }
+            Event::IsTold(heartbeat, ticks) => {
+                let age = TICK * u32::from(ticks);
+                self.knows
+                    .was_told(table.worker(0), heartbeat.into(), age, now());
             }
             Event::ChecksOwner(worker, item) => {
                 let (id, item) = (table.worker(worker), table.items.find(item));
@@ -382,6 +391,13 @@ impl Mind {
         }
     }
 
+    fn tells(&self, table: &Table) -> Option<(u8, u8)> {
+        let (heartbeat, age) = self.knows.age(table.worker(0), &self.session, now())?;
+        let most = LEASE_DURATION + self.margin + TICK;
+        let ticks = age.min(most).as_secs() / TICK.as_secs();
+        Some((heartbeat as u8, ticks as u8))
+    }
+
     fn facts(&self, table: &mut Table) -> Facts {
         let validity = self.session.validity();
         let writes = |held: &Holding| held.clone().next_call(validity, now(), 1, 0).is_some();
@@ -397,6 +413,7 @@ impl Mind {
             beat: self.beat.map(|beat| beat.attempt),
             take: self.take.map(|take| take.attempt),
             writing: self.writing,
+            tells: self.tells(table),
             next_beat: self.beat_attempt(),
             wish: self.wish(table),
             holder_writes: held.is_some_and(writes),

@@ -47,6 +47,9 @@ pub(crate) struct Bounds {
     pub(crate) row_timeouts: bool,
     /// The row names the first worker, which has not accepted it yet.
     pub(crate) offered: bool,
+    /// The second worker tells the third what it knows of the first one's heartbeat; the third looks for itself only
+    /// before a take.
+    pub(crate) told: bool,
     /// Reads of heartbeats may be one value old.
     pub(crate) stale_checks: bool,
 }
@@ -65,6 +68,7 @@ impl Bounds {
         well_connected: false,
         row_timeouts: false,
         offered: false,
+        told: false,
         stale_checks: false,
     };
 }
@@ -77,6 +81,8 @@ pub(crate) struct State {
     old_items: [Id; WORKERS],
     minds: [Id; WORKERS],
     net: [Option<Message>; MESSAGES],
+    /// What the second worker told last: it may be read at any later time.
+    told: Option<(u8, u8)>,
     drifted: u8,
     broken: u32,
 }
@@ -114,6 +120,8 @@ pub(crate) enum Action {
     /// A read of a worker's item, current or one heartbeat old.
     SeeWorker(u8, u8, bool),
     CheckOwner(u8, u8, bool),
+    Tell,
+    IsTold,
     Take(u8),
     TakeTimesOut(u8),
     Write(u8),
@@ -283,7 +291,7 @@ impl Timed {
             if self.bounds.row_timeouts && facts.writing.is_some() {
                 actions.push(Action::WriteTimesOut(worker));
             }
-        } else if self.bounds.may_take[number] || self.bounds.offered {
+        } else if self.bounds.may_take[number] || self.bounds.offered || self.bounds.told {
             self.taker_actions(worker, facts, room, actions);
         }
     }
@@ -308,6 +316,9 @@ impl Timed {
         }
         if self.bounds.may_take[usize::from(worker)] {
             actions.extend([Action::SeeRow(worker, false), Action::SeeRow(worker, true)]);
+        }
+        let looks = self.bounds.may_take[usize::from(worker)] && !self.bounds.told;
+        if looks || self.bounds.told && worker == 1 {
             for other in (0..self.bounds.workers as u8).filter(|other| *other != worker) {
                 if !self.bounds.steady[usize::from(other)] {
                     actions.extend([false, true].map(|old| Action::SeeWorker(worker, other, old)));
@@ -340,6 +351,7 @@ impl Model for Timed {
             old_items: [NONE; WORKERS],
             minds: [NONE; WORKERS],
             net: [None; MESSAGES],
+            told: None,
             drifted: 0,
             broken: 0,
         };
@@ -369,6 +381,9 @@ impl Model for Timed {
             if state.drifted < self.bounds.drift {
                 actions.extend([Action::Drift(worker, false), Action::Drift(worker, true)]);
             }
+        }
+        if self.bounds.told {
+            actions.extend([Action::Tell, Action::IsTold]);
         }
         for (slot, message) in state.net.iter().enumerate() {
             let Some(message) = message else {
@@ -443,6 +458,12 @@ impl Timed {
             Action::CheckOwner(worker, other, old) => {
                 let item = Self::item(state, other, old);
                 self.happen(state, worker, Event::ChecksOwner(other, item));
+            }
+            Action::Tell => state.told = self.facts(state, 1).tells.or(state.told),
+            Action::IsTold => {
+                if let Some((heartbeat, age)) = state.told {
+                    self.happen(state, 2, Event::IsTold(heartbeat, age));
+                }
             }
             Action::Take(worker) => {
                 let attempt = Self::attempt(state, worker);

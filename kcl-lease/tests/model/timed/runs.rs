@@ -15,6 +15,15 @@ const DRIFTING: Bounds = Bounds {
     ..Bounds::BASE
 };
 
+/// The taker knows of the holder's heartbeat what another worker tells it.
+const TOLD: Bounds = Bounds {
+    workers: 3,
+    told: true,
+    may_take: [false, false, true],
+    heartbeats: [1, 0, 0],
+    ..Bounds::BASE
+};
+
 /// The row names a slow worker that has to accept it.
 const OFFERED: Bounds = Bounds {
     offered: true,
@@ -38,6 +47,25 @@ fn clocks_that_drift_within_the_margin() {
         ..DRIFTING
     };
     holds("T1b", Timed::new(bounds), &[]);
+}
+
+#[test]
+fn ages_that_others_told() {
+    let bounds = Bounds {
+        heartbeats: [effort().pick(1, 1, 2), 0, 0],
+        ..TOLD
+    };
+    holds("T1e", Timed::new(bounds), &[]);
+}
+
+#[test]
+fn ages_that_others_told_and_clocks_that_drift() {
+    let bounds = Bounds {
+        drift: effort().pick(0, 1, 1),
+        margin: effort().pick(0, 1, 1),
+        ..TOLD
+    };
+    holds("T1f", Timed::new(bounds), &[]);
 }
 
 #[test]
@@ -146,6 +174,16 @@ fn a_check_by_an_eventually_consistent_read_is_caught() {
         ..Bounds::BASE
     };
     caught(Mutant::ExpiredOnEventualRead, bounds);
+}
+
+#[test]
+fn a_check_from_before_the_holder_expired_is_caught() {
+    caught(Mutant::CheckBeforeExpiry, TOLD);
+}
+
+#[test]
+fn a_take_without_a_check_of_what_was_told_is_caught() {
+    caught(Mutant::TakeWithoutOwnerCheck, TOLD);
 }
 
 #[test]
