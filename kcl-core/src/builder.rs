@@ -109,6 +109,8 @@ impl WorkerBuilder {
     /// worker knows their progress. Default: false; then such a shard is not read, and
     /// [`LeaseRowDeleted`](crate::WorkerEvent::LeaseRowDeleted) says so about once a minute.
     ///
+    /// It is enough that one worker of the fleet is started with it.
+    ///
     /// (The Java library always reads them again. A row that is deleted while a worker runs that knows its progress is
     /// made again with that progress, whatever this option says.)
     pub fn replay_deleted_leases(mut self, replay: bool) -> Self {

@@ -32,6 +32,7 @@ pub(super) struct Audits {
     looked_at: Option<Moment>,
     /// Leases that looked deleted at the last judgement.
     suspects: BTreeSet<LeaseKey>,
+    judged: Option<Moment>,
     /// When it was last told that a lease cannot be made again.
     told: Option<Moment>,
 }
@@ -39,6 +40,7 @@ pub(super) struct Audits {
 impl Driver {
     /// Looks for holes after each reading of the table. What is missing is judged with the listing that is asked for here.
     pub(super) fn audit(&mut self, now: Moment) {
+        self.look_twice(now);
         // Only the leader reads the table often enough to tell what is missing.
         let leads = self.leads();
         let audits = &mut self.streams.audits;
@@ -62,6 +64,15 @@ impl Driver {
             .is_none_or(|at| now.since(at) >= TOLD_AGAIN_AFTER)
         {
             tracing::debug!(?holes, "no lease reads these hash keys");
+            self.ask_for_listing(now);
+        }
+    }
+
+    /// What looks deleted is judged a second time, also by a worker that has only just started.
+    fn look_twice(&mut self, now: Moment) {
+        let audits = &self.streams.audits;
+        let due = |at: Moment| at.plus(self.options.scan_interval) <= now;
+        if !audits.suspects.is_empty() && audits.told.is_none() && audits.judged.is_some_and(due) {
             self.ask_for_listing(now);
         }
     }
@@ -90,6 +101,7 @@ impl Driver {
         };
         let verdict = audit::judge(evidence, &audits.suspects)?;
         audits.suspects = verdict.suspects;
+        audits.judged = Some(now);
         audits.listing = listing;
         let (refused, repairs): (Vec<_>, Vec<_>) = verdict
             .repairs

@@ -163,6 +163,50 @@ async fn a_replay_happens_when_it_is_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_worker_that_asks_for_a_replay_is_enough() {
+    let table = deleted_while_nobody_ran().await;
+    let mut leader = Worker::start("leader", &table);
+    leader.open(&listing(2)).await;
+    leader.serve(&listing(2), L * 4).await;
+    assert_eq!(row(&table, 0), None);
+    let mut late = Worker::start_with("late", &table, |o| o.replay_deleted_leases = true);
+    late.open(&listing(2)).await;
+    let events = late.serve(&listing(2), L * 3).await;
+    assert_eq!(repairs(&events), [(name(0), RowRepair::Replayed)]);
+    leader.serve(&listing(2), L * 2).await;
+    late.serve(&listing(2), L).await;
+    assert_eq!(leader.held() + late.held(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deleted_row_of_another_workers_lease_goes_back_to_that_worker() {
+    let table = table();
+    let mut leader = Worker::cooperating("leader", &table);
+    leader.open(&listing(2)).await;
+    leader.wait_granted(2).await;
+    let mut other = Worker::start("other", &table);
+    other.open(&listing(2)).await;
+    other.wait_granted(1).await;
+    let number = u32::from(other.grants.contains_key(&name(1)));
+    leader.serve(&listing(2), L * 2).await;
+    delete(&table, number).await;
+    let events = leader.serve(&listing(2), L * 4).await;
+    let restored = RowRepair::Restored { checkpoint: at(9) };
+    assert_eq!(repairs(&events), [(name(number), restored)]);
+    let owner = row(&table, number).unwrap().owner;
+    assert_eq!(
+        owner,
+        Some(other.handle.worker()),
+        "nobody starts beside it"
+    );
+    // It notices with its next write, and goes on from what is stored.
+    other.grant(number).checkpoint(at(10)).await.unwrap_err();
+    other.serve(&listing(2), L).await;
+    other.grant(number).checkpoint(at(10)).await.unwrap();
+    assert_eq!(row(&table, number).unwrap().checkpoint, at(10));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_start_that_stopped_half_way_is_completed_without_a_word() {
     let table = table();
     put_lease(&table, &lease_of(0));
