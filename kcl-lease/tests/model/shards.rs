@@ -494,7 +494,7 @@ impl Shards {
 
 #[test]
 fn the_end_of_shards() {
-    let takes = Effort::of_this_run().pick(2, 3, 4);
+    let takes = Effort::of_this_run().pick(1, 3, 4);
     holds("C-T", Shards::new(takes), &[]);
 }
 
@@ -504,11 +504,19 @@ fn a_child_that_starts_before_its_parents_ended_is_caught() {
 }
 
 #[test]
+#[cfg_attr(
+    debug_assertions,
+    ignore = "too many states without optimizations; run it with --release"
+)]
 fn a_shard_end_without_the_children_is_caught() {
     catches(Mutant::ShardEndBeforeChildren, Shards::new(2), &["L1"]);
 }
 
 #[test]
+#[cfg_attr(
+    debug_assertions,
+    ignore = "too many states without optimizations; run it with --release"
+)]
 fn a_finished_row_that_is_deleted_early_is_caught() {
     catches(Mutant::DeleteFinishedEarly, Shards::new(2), &["C2", "L1"]);
 }

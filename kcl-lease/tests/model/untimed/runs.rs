@@ -32,6 +32,7 @@ fn a_crash_or_a_live_workers_item_cleaned_up() {
     let bounds = Bounds {
         faults: 1,
         clean_ups: 1,
+        in_flight: effort().pick(1, 2, 2),
         counter: effort().pick(1, 2, 3),
         lapses: false,
         ..Bounds::BASE
@@ -54,7 +55,7 @@ fn hand_overs_and_releases_also_to_ids_without_an_item() {
 fn two_hand_overs_and_lapses() {
     let bounds = Bounds {
         hand_overs: 2,
-        counter: effort().pick(2, 3, 5),
+        counter: effort().pick(1, 3, 5),
         ..CALM
     };
     holds("U4", Untimed::new(bounds), &[]);
@@ -89,7 +90,7 @@ fn a_java_leader_that_moves_the_lease_once() {
     let bounds = Bounds {
         hand_overs: 1,
         java: true,
-        counter: effort().pick(1, 3, 4),
+        counter: effort().pick(1, 2, 4),
         ..CALM
     };
     holds("U10", Untimed::new(bounds), &[]);
