@@ -74,6 +74,10 @@ struct Flight {
 pub(crate) enum Event {
     /// So many ticks go by on its clock.
     Pass(u8),
+    /// A tick goes by without a heartbeat.
+    PassSilently,
+    /// A heartbeat is sent, applied and answered at once.
+    Beats,
     SendBeat,
     BeatTimesOut,
     /// The answer to a heartbeat: whether it was applied, and the item.
@@ -175,6 +179,8 @@ impl Mind {
     fn happen(&mut self, event: Event, table: &mut Table) -> Id {
         match event {
             Event::Pass(ticks) => self.pass(ticks),
+            Event::PassSilently => self.age(TICK),
+            Event::Beats => self.beats(),
             Event::SendBeat => {
                 self.session.heartbeat_sent(now());
                 self.beat = Some(Flight {
@@ -316,9 +322,13 @@ impl Mind {
         let passed = TICK * u32::from(ticks);
         self.age(passed);
         if self.steady {
-            self.session.heartbeat_sent(now());
-            self.session.heartbeat_applied(now(), now());
+            self.beats();
         }
+    }
+
+    fn beats(&mut self) {
+        self.session.heartbeat_sent(now());
+        self.session.heartbeat_applied(now(), now());
     }
 
     fn age(&mut self, passed: Duration) {

@@ -22,6 +22,7 @@ const FIRST: u64 = 1;
 
 const T1: u32 = 1;
 const T2: u32 = 1 << 1;
+const MOVE: u32 = 1 << 2;
 
 const TAKEN: u32 = 1;
 const TAKE_REFUSED: u32 = 1 << 1;
@@ -50,8 +51,27 @@ pub(crate) struct Bounds {
     /// The second worker tells the third what it knows of the first one's heartbeat; the third looks for itself only
     /// before a take.
     pub(crate) told: bool,
+    /// The whole table goes away once, for so many ticks at least. Otherwise heartbeats are applied each tick.
+    pub(crate) outage: Option<Outage>,
     /// Reads of heartbeats may be one value old.
     pub(crate) stale_checks: bool,
+}
+
+/// An outage of the table, with the first worker as holder and the second as taker.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outage {
+    pub(crate) ticks: u8,
+    /// The holder's first heartbeat after it is applied within so many ticks.
+    pub(crate) back_within: u8,
+}
+
+/// How far the outage is, and for how many ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Weather {
+    Before,
+    Out(u8),
+    /// After it, and which workers have sent a heartbeat since.
+    After(u8, [bool; 2]),
 }
 
 impl Bounds {
@@ -69,6 +89,7 @@ impl Bounds {
         row_timeouts: false,
         offered: false,
         told: false,
+        outage: None,
         stale_checks: false,
     };
 }
@@ -83,6 +104,7 @@ pub(crate) struct State {
     net: [Option<Message>; MESSAGES],
     /// What the second worker told last: it may be read at any later time.
     told: Option<(u8, u8)>,
+    weather: Weather,
     drifted: u8,
     broken: u32,
 }
@@ -130,6 +152,10 @@ pub(crate) enum Action {
     Hear(u8),
     Lose(u8),
     Tick,
+    OutageBegins,
+    OutageEnds,
+    /// The first heartbeat after the outage.
+    ComesBack(u8),
     /// A tick in which one worker's clock stands still or goes twice as far.
     Drift(u8, bool),
 }
@@ -204,6 +230,9 @@ impl Timed {
                 if self.bounds.well_connected && owner == Some(0) && message.from != 0 {
                     state.broken |= T2;
                 }
+                if self.bounds.outage.is_some() && owner == Some(0) {
+                    state.broken |= MOVE;
+                }
             }
         } else if message.kind == Kind::Take {
             sights |= TAKE_REFUSED;
@@ -270,11 +299,78 @@ impl Timed {
         }
     }
 
+    /// A heartbeat that is sent, applied and answered at once.
+    fn beat(&mut self, state: &mut State, worker: u8) {
+        if self.bounds.steady[usize::from(worker)] {
+            self.happen(state, worker, Event::Beats);
+            return;
+        }
+        let attempt = self.facts(state, worker).next_beat;
+        let write = self.happen(state, worker, Event::SendBeat);
+        let number = usize::from(worker);
+        let after = self.table.apply(write, state.items[number]);
+        let after = after.expect("nobody else writes it");
+        state.old_items[number] = state.items[number];
+        state.items[number] = after;
+        self.happen(state, worker, Event::BeatAnswered(attempt, true, after));
+    }
+
+    fn weather_passes(&mut self, state: &mut State, outage: Outage) {
+        let beating = match state.weather {
+            Weather::Before => [true; 2],
+            Weather::Out(_) => [false; 2],
+            Weather::After(_, back) => back,
+        };
+        for (worker, beats) in (0_u8..).zip(beating) {
+            self.happen(state, worker, Event::PassSilently);
+            if beats {
+                self.beat(state, worker);
+            }
+        }
+        state.weather = match state.weather {
+            Weather::Before => Weather::Before,
+            Weather::Out(ticks) => Weather::Out((ticks + 1).min(outage.ticks)),
+            Weather::After(ticks, back) => {
+                Weather::After((ticks + 1).min(outage.back_within), back)
+            }
+        };
+    }
+
+    fn weather_actions(&self, state: &State, outage: Outage, actions: &mut Vec<Action>) {
+        let more = self.facts(state, 0).heartbeat < u64::from(self.bounds.heartbeats[0]);
+        match state.weather {
+            Weather::Before => {
+                actions.push(Action::OutageBegins);
+                if more {
+                    actions.push(Action::Tick);
+                }
+            }
+            Weather::Out(ticks) => {
+                actions.push(Action::Tick);
+                if ticks >= outage.ticks {
+                    actions.push(Action::OutageEnds);
+                }
+            }
+            Weather::After(ticks, back) => {
+                let gone = (0_u8..).zip(back).filter(|(_, back)| !back);
+                actions.extend(gone.map(|(worker, _)| Action::ComesBack(worker)));
+                let in_time = if back[0] {
+                    more
+                } else {
+                    ticks < outage.back_within
+                };
+                if in_time {
+                    actions.push(Action::Tick);
+                }
+            }
+        }
+    }
+
     fn worker_actions(&self, state: &State, worker: u8, actions: &mut Vec<Action>) {
         let number = usize::from(worker);
         let facts = self.facts(state, worker);
         let room = state.net.iter().flatten().count() < self.bounds.messages;
-        if !self.bounds.steady[number] {
+        if !self.bounds.steady[number] && self.bounds.outage.is_none() {
             let more = facts.heartbeat < u64::from(self.bounds.heartbeats[number]);
             if facts.beat.is_none() && !facts.over && more && room {
                 actions.push(Action::SendBeat(worker));
@@ -335,6 +431,7 @@ impl Model for Timed {
     const PROPERTIES: &'static [&'static str] = &[
         "T1 nobody is granted a lease before the other holder's own deadline",
         "T2 a live, well-connected holder is never robbed",
+        "A6 a holder that is back in time after an outage keeps its lease",
     ];
     const SIGHTS: &'static [&'static str] = &[
         "a take is applied",
@@ -352,6 +449,7 @@ impl Model for Timed {
             minds: [NONE; WORKERS],
             net: [None; MESSAGES],
             told: None,
+            weather: Weather::Before,
             drifted: 0,
             broken: 0,
         };
@@ -376,6 +474,12 @@ impl Model for Timed {
     }
 
     fn actions(&mut self, state: &State, actions: &mut Vec<Action>) {
+        if let Some(outage) = self.bounds.outage {
+            self.weather_actions(state, outage, actions);
+            if matches!(state.weather, Weather::Out(_)) {
+                return;
+            }
+        }
         for worker in 0..self.bounds.workers as u8 {
             self.worker_actions(state, worker, actions);
             if state.drifted < self.bounds.drift {
@@ -400,7 +504,8 @@ impl Model for Timed {
                 actions.push(Action::Lose(slot));
             }
         }
-        if !self.bounds.well_connected || self.facts(state, 0).beat_is_fresh {
+        let waits = self.bounds.well_connected && !self.facts(state, 0).beat_is_fresh;
+        if self.bounds.outage.is_none() && !waits {
             actions.push(Action::Tick);
         }
     }
@@ -482,7 +587,18 @@ impl Timed {
             Action::Arrive(slot) => return self.arrive(state, slot.into()),
             Action::Hear(slot) => return self.hear(state, slot.into()),
             Action::Lose(slot) => state.net[usize::from(slot)] = None,
-            Action::Tick => self.pass(state, None),
+            Action::Tick => match self.bounds.outage {
+                Some(outage) => self.weather_passes(state, outage),
+                None => self.pass(state, None),
+            },
+            Action::OutageBegins => state.weather = Weather::Out(0),
+            Action::OutageEnds => state.weather = Weather::After(0, [false; 2]),
+            Action::ComesBack(worker) => {
+                self.beat(state, worker);
+                if let Weather::After(_, back) = &mut state.weather {
+                    back[usize::from(worker)] = true;
+                }
+            }
             Action::Drift(worker, fast) => {
                 state.drifted += 1;
                 self.pass(state, Some((worker, fast)));

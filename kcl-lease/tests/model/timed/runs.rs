@@ -2,7 +2,7 @@
 
 use kcl_lease::mutant::Mutant;
 
-use super::{Bounds, Timed};
+use super::{Bounds, Outage, Timed};
 use crate::runs::{Effort, catches, holds};
 
 fn effort() -> Effort {
@@ -132,6 +132,42 @@ fn a_well_connected_holder_with_a_drifting_clock_is_never_robbed() {
     holds("T2b", Timed::new(bounds), NOBODY_TAKES);
 }
 
+/// The lease duration and the margin are four ticks together, an interruption is more than one and a half.
+const OUTAGE: Bounds = Bounds {
+    heartbeats: [5, 0, 0],
+    margin: 1,
+    outage: Some(Outage {
+        ticks: 3,
+        back_within: 3,
+    }),
+    ..Bounds::BASE
+};
+
+#[test]
+fn after_an_outage_nothing_moves_that_is_back_in_time() {
+    let bounds = Bounds {
+        heartbeats: [effort().pick(3, 5, 7), 0, 0],
+        ..OUTAGE
+    };
+    holds("A6", Timed::new(bounds), NOBODY_TAKES_A_LEASE);
+}
+
+#[test]
+fn after_a_short_outage_nothing_moves_that_is_back_at_once() {
+    let outage = Outage {
+        ticks: 0,
+        back_within: 1,
+    };
+    let bounds = Bounds {
+        heartbeats: [effort().pick(3, 5, 7), 0, 0],
+        outage: Some(outage),
+        ..OUTAGE
+    };
+    holds("A6s", Timed::new(bounds), NOBODY_TAKES_A_LEASE);
+}
+
+const NOBODY_TAKES_A_LEASE: &[&str] = &["a take is applied", "a take is refused"];
+
 const NOBODY_TAKES: &[&str] = &[
     "a take is applied",
     "a take is refused",
@@ -171,6 +207,11 @@ fn a_lapse_that_nobody_notices_is_caught() {
 #[test]
 fn no_re_grant_is_caught() {
     caught(Mutant::NoRegrant, Bounds::BASE);
+}
+
+#[test]
+fn an_outage_that_counts_is_caught() {
+    catches(Mutant::OutageCounts, Timed::new(OUTAGE), &["A6"]);
 }
 
 #[test]
