@@ -24,6 +24,7 @@ fn harness(arguments: &[&str]) -> Child {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .env("TMPDIR", env!("CARGO_TARGET_TMPDIR"))
         .kill_on_drop(true)
         .spawn()
         .unwrap()

@@ -1,11 +1,10 @@
 //! From nothing to leases: which stream this is, where it starts, and a lease for each shard that needs one.
 
-use std::convert::Infallible;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kcl_lease::retry::{RetryPolicy, retry};
 use kcl_lease::runtime::Runtime;
-use kcl_lease::{CoordinatorError, CoordinatorHandle, StreamIdentity, StreamStart};
+use kcl_lease::{CoordinatorError, CoordinatorHandle, OpenedStream, StreamIdentity, StreamStart};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -13,7 +12,6 @@ use crate::config::{Config, InitialPosition};
 use crate::error::WorkerError;
 use crate::event::{EventSink, WorkerEvent};
 use crate::retrieval::{ShardFilter, ShardSource, SourceError, StreamDescription, StreamStatus};
-use crate::stream::StreamRef;
 
 /// A record may have arrived just before the call whose answer dates the start of a LATEST application.
 const LATEST_MARGIN: Duration = Duration::from_secs(1);
@@ -28,43 +26,122 @@ pub(crate) struct OpenStream {
     pub(crate) arn: String,
     /// The time that LATEST or AT_TIMESTAMP stand for in this application; `None` for TRIM_HORIZON.
     pub(crate) initial_time: Option<SystemTime>,
+    /// This worker has compared the stream itself with what is stored; else another one has that leads.
+    pub(crate) checked: bool,
 }
 
-/// Checks the stream against what the application knows of it, and creates missing leases.
-///
-/// The moment of LATEST is stored before the shards are listed, and the listing asks for the shards open at that moment:
-/// a split in between leaves no hole.
-pub(crate) async fn open(
-    stream: &StreamRef,
-    config: &Config,
-    source: &dyn ShardSource,
-    coordinator: &CoordinatorHandle,
-    events: &EventSink,
-    runtime: &Runtime,
-) -> Result<OpenStream, WorkerError> {
-    let attempts = Attempts {
-        stream,
-        deadline: Instant::now() + config.startup_timeout,
-        rng: runtime.rng("startup"),
-    };
-    let description = attempts.describe(source).await?;
-    let proposed = StreamIdentity {
-        stream_arn: description.arn.clone(),
-        created_at: epoch_millis(description.created_at),
-        start: proposed_start(config.initial_position, &description),
-    };
-    let opened = coordinator.open_stream(proposed).await?;
-    let start = opened.identity.start;
-    let created = attempts
-        .create_leases(source, coordinator, opened.fresh, &start)
-        .await?;
-    if created > 0 {
-        events.emit(WorkerEvent::LeasesCreated { count: created });
+/// What the start and later listings need.
+#[derive(Clone, Copy)]
+pub(crate) struct Startup<'a> {
+    pub(crate) stream: &'a str,
+    pub(crate) config: &'a Config,
+    pub(crate) source: &'a dyn ShardSource,
+    pub(crate) coordinator: &'a CoordinatorHandle,
+    pub(crate) events: &'a EventSink,
+    pub(crate) runtime: &'a Runtime,
+}
+
+impl Startup<'_> {
+    /// Checks the stream against what the application knows of it, and creates missing leases. Only the worker that leads
+    /// asks the service: all others start with what is stored, so that the start of a large fleet costs a few calls.
+    ///
+    /// The moment of LATEST is stored before the shards are listed, and the listing asks for the shards open at that
+    /// moment: a split in between leaves no hole.
+    pub(crate) async fn open(&self) -> Result<OpenStream, WorkerError> {
+        // A reset begins with the stream itself.
+        if !self.config.reset_if_stream_changed
+            && let Some(stored) = self.coordinator.stored_stream().await?
+            && self.source.adopt(&stored.stream_arn)
+        {
+            self.coordinator.join_stream();
+            return Ok(open_stream(stored, false));
+        }
+        let attempts = self.attempts();
+        let opened = self.check(&attempts).await?;
+        let start = opened.identity.start;
+        let created = attempts
+            .create_leases(self.source, self.coordinator, opened.fresh, &start)
+            .await?;
+        if created > 0 {
+            self.events
+                .emit(WorkerEvent::LeasesCreated { count: created });
+        }
+        Ok(open_stream(opened.identity, true))
     }
-    Ok(OpenStream {
-        arn: opened.identity.stream_arn,
-        initial_time: initial_time(&start),
-    })
+
+    fn attempts(&self) -> Attempts<'_> {
+        Attempts {
+            stream: self.stream,
+            deadline: Instant::now() + self.config.startup_timeout,
+            rng: self.runtime.rng("startup"),
+        }
+    }
+
+    /// Describes the stream and compares it with what is stored, or stores it.
+    async fn check(&self, attempts: &Attempts<'_>) -> Result<OpenedStream, WorkerError> {
+        let description = attempts.describe(self.source).await?;
+        let proposed = StreamIdentity {
+            stream_arn: description.arn.clone(),
+            created_at: epoch_millis(description.created_at),
+            start: proposed_start(self.config.initial_position, &description),
+        };
+        Ok(self.coordinator.open_stream(proposed).await?)
+    }
+
+    /// Lists the shards again whenever coordination needs to know which parents still exist, or when this worker has come
+    /// to lead; before the first time it looks whether the stream is the right one. Ends only with what that finds wrong.
+    pub(crate) async fn keep_listing(&self, wanted: &Notify, checked: bool) -> WorkerError {
+        let mut waits = RetryPolicy::endless(Duration::from_millis(200), Duration::from_secs(10))
+            .schedule(self.runtime.rng("listing"));
+        let mut checked = checked;
+        loop {
+            wanted.notified().await;
+            if !checked {
+                checked = match self.check(&self.attempts()).await {
+                    Ok(_) => true,
+                    Err(error) if error.is_retryable() => false,
+                    // Whoever runs the worker sees coordination end, and knows better why.
+                    Err(WorkerError::Coordination(CoordinatorError::Stopped)) => false,
+                    Err(error) => return error,
+                };
+            }
+            let listed = match checked {
+                true => self.list().await,
+                false => Err("the stream could not be described".to_owned()),
+            };
+            match listed {
+                Ok(created) if created > 0 => {
+                    self.events
+                        .emit(WorkerEvent::LeasesCreated { count: created });
+                }
+                Ok(_) => waits.reset(),
+                Err(error) => {
+                    tracing::warn!(error, "listing the shards failed and is tried again");
+                    wanted.notify_one();
+                }
+            }
+            // Never more than a few listings a second, whatever asks for them.
+            tokio::time::sleep(waits.next_or_cap()).await;
+        }
+    }
+
+    /// Creates leases for shards that lack one. Returns how many.
+    async fn list(&self) -> Result<usize, String> {
+        let listing = self.source.list_shards(ShardFilter::All).await;
+        let listing = listing.map_err(|error| error.to_string())?;
+        let synced = self.coordinator.sync_shards(listing, false).await;
+        synced
+            .map(|outcome| outcome.created)
+            .map_err(|error| error.to_string())
+    }
+}
+
+fn open_stream(identity: StreamIdentity, checked: bool) -> OpenStream {
+    OpenStream {
+        initial_time: initial_time(&identity.start),
+        arn: identity.stream_arn,
+        checked,
+    }
 }
 
 fn proposed_start(position: InitialPosition, description: &StreamDescription) -> StreamStart {
@@ -109,7 +186,7 @@ fn epoch_millis(time: SystemTime) -> u64 {
 
 /// Repeats transient failures of the start until the startup timeout.
 struct Attempts<'a> {
-    stream: &'a StreamRef,
+    stream: &'a str,
     deadline: Instant,
     rng: fastrand::Rng,
 }
@@ -122,12 +199,12 @@ impl Attempts<'_> {
                 StreamStatus::Readable => return Ok(description),
                 StreamStatus::Deleting => {
                     return Err(WorkerError::StreamDeleting {
-                        stream: self.stream.name.clone(),
+                        stream: self.stream.to_owned(),
                     });
                 }
                 StreamStatus::Creating if Instant::now() >= self.deadline => {
                     return Err(WorkerError::StreamCreating {
-                        stream: self.stream.name.clone(),
+                        stream: self.stream.to_owned(),
                     });
                 }
                 StreamStatus::Creating => tokio::time::sleep(CREATING_POLL).await,
@@ -182,44 +259,8 @@ impl Attempts<'_> {
         )
         .await
         .map_err(|source| WorkerError::Stream {
-            stream: self.stream.name.clone(),
+            stream: self.stream.to_owned(),
             source,
         })
-    }
-}
-
-/// Lists the shards again whenever coordination needs to know which parents still exist.
-pub(crate) async fn keep_listing(
-    source: &dyn ShardSource,
-    coordinator: &CoordinatorHandle,
-    wanted: &Notify,
-    events: &EventSink,
-    runtime: &Runtime,
-) -> Infallible {
-    let mut waits = RetryPolicy::endless(Duration::from_millis(200), Duration::from_secs(10))
-        .schedule(runtime.rng("listing"));
-    loop {
-        wanted.notified().await;
-        let outcome = match source.list_shards(ShardFilter::All).await {
-            Ok(listing) => coordinator
-                .sync_shards(listing, false)
-                .await
-                .map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match outcome {
-            Ok(outcome) if outcome.created > 0 => {
-                events.emit(WorkerEvent::LeasesCreated {
-                    count: outcome.created,
-                });
-            }
-            Ok(_) => waits.reset(),
-            Err(error) => {
-                tracing::warn!(error, "listing the shards failed and is tried again");
-                wanted.notify_one();
-            }
-        }
-        // Never more than a few listings a second, whatever asks for them.
-        tokio::time::sleep(waits.next_or_cap()).await;
     }
 }

@@ -145,6 +145,12 @@ impl StreamArn {
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
+
+    /// Whether `arn` is that of the stream that `named` (a name or an ARN) names for a client of this region.
+    pub(crate) fn names(arn: &str, named: &str, region: &str) -> bool {
+        Self::parse(arn)
+            .is_ok_and(|arn| arn.region == region && (arn.text == named || arn.name == named))
+    }
 }
 
 impl fmt::Display for StreamArn {
@@ -173,6 +179,23 @@ mod tests {
                 .to_string()
                 .contains("cn-north-1")
         );
+    }
+
+    #[test]
+    fn an_arn_is_compared_with_what_the_user_named() {
+        const ARN: &str = "arn:aws:kinesis:us-east-1:123456789012:stream/orders";
+        let other = ARN.replace('1', "2");
+        assert!(StreamArn::names(ARN, "orders", "us-east-1"));
+        assert!(StreamArn::names(ARN, ARN, "us-east-1"));
+        for (named, region) in [
+            ("order", "us-east-1"),
+            (other.as_str(), "us-east-1"),
+            ("orders", "us-east-2"),
+            ("", "us-east-1"),
+        ] {
+            assert!(!StreamArn::names(ARN, named, region), "{named} {region}");
+        }
+        assert!(!StreamArn::names("stream/orders", "orders", "us-east-1"));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::retrieval::{Budget, PaceOptions, Polling, ShardSource};
 use crate::shard_info::ShardInfo;
 use crate::shard_task::{self, Outcome};
 use crate::shutdown::{ShutdownReport, Stop, exit_number};
-use crate::startup::{self, OpenStream};
+use crate::startup::{OpenStream, Startup};
 use crate::stream::{ApplicationName, StreamRef, Streams};
 
 pub(crate) type TableFactory = Box<dyn FnOnce() -> Arc<dyn LeaseTable> + Send>;
@@ -146,9 +146,17 @@ impl Worker {
             Coordinator::start(coordinator_options(&parts.config), runtime, parts.table)?;
         // Whatever way this function is left, coordination must not keep leases alive that nobody works on.
         let _stop_guard = StopOnDrop(coordinator.clone());
+        let startup = Startup {
+            stream: &parts.stream.name,
+            config: &parts.config,
+            source: parts.source.as_ref(),
+            coordinator: &coordinator,
+            events: &handle.events,
+            runtime: &parts.runtime,
+        };
         let opened = tokio::select! {
             biased;
-            opened = startup::open(&parts.stream, &parts.config, parts.source.as_ref(), &coordinator, &handle.events, &parts.runtime) => opened.map_err(|error| why_coordination_ended(&mut events).unwrap_or(error))?,
+            opened = startup.open() => opened.map_err(|error| why_coordination_ended(&mut events).unwrap_or(error))?,
             deadline = handle.stop.begun() => {
                 return Ok(leave_before_start(&coordinator, &mut events, deadline).await);
             }
@@ -284,17 +292,16 @@ impl Supervisor {
     ) -> Result<ShutdownReport, WorkerError> {
         let stop = self.context.stop.clone();
         let listing_wanted = tokio::sync::Notify::new();
-        let source = Arc::clone(&self.context.polling.source);
-        let coordinator = self.coordinator.clone();
-        let sink = self.context.events.clone();
-        let runtime = self.context.runtime.clone();
-        let mut sync = std::pin::pin!(startup::keep_listing(
-            source.as_ref(),
-            &coordinator,
-            &listing_wanted,
-            &sink,
-            &runtime
-        ));
+        let (context, coordinator) = (Arc::clone(&self.context), self.coordinator.clone());
+        let startup = Startup {
+            stream: &context.stream_name,
+            config: &context.config,
+            source: context.polling.source.as_ref(),
+            coordinator: &coordinator,
+            events: &context.events,
+            runtime: &context.runtime,
+        };
+        let mut sync = std::pin::pin!(startup.keep_listing(&listing_wanted, self.opened.checked));
         let mut deadline = None;
         let mut coordinated = true;
         // After the stop has begun: until coordination is over and every task has said how it ended.
@@ -313,7 +320,7 @@ impl Supervisor {
                 },
                 Some(outcome) = self.shards.next() => self.on_outcome(outcome)?,
                 () = until(deadline) => break,
-                never = &mut sync => match never {},
+                error = &mut sync => return Err(error),
             }
         }
         Ok(self.report().await)

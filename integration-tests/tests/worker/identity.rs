@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use integration_tests::{APPLICATION, Probe, STREAM, Stage};
 use kcl_core::{Runtime, Worker};
+use kcl_emulator::Service;
 use tokio::time::Instant;
 
 /// Runs a worker of the application on this stream, which must refuse to start; returns its error.
@@ -79,6 +80,84 @@ async fn a_stream_that_was_created_anew_is_refused() {
         5,
         "nothing of the new stream is delivered"
     );
+}
+
+/// Runs a worker for so long and ends it in the middle of whatever it does.
+async fn run_and_kill(stage: &Stage, name: &str, time: Duration) {
+    stage
+        .kill_after(name, stage.worker(name), tokio::time::sleep(time))
+        .await;
+}
+
+async fn create_anew(stage: &Stage) {
+    let delete = stage.kinesis.delete_stream().stream_name(STREAM);
+    delete.send().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    stage.emulator.create_stream(STREAM, 1).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_to_lead_refuses_a_stream_that_was_created_anew() {
+    let stage = Stage::new(1);
+    stage.put_numbered(0, 5).await;
+    // The leader dies, and what it left says that it leads.
+    run_and_kill(&stage, "a", Duration::from_secs(5)).await;
+    create_anew(&stage).await;
+    stage.put_numbered(5, 5).await;
+    for name in ["b", "c"] {
+        let worker = stage.worker(name);
+        let worker = worker.build(&stage.emulator.sdk_config(name)).unwrap();
+        let began = Instant::now();
+        let error = worker.run().await.unwrap_err().to_string();
+        assert!(
+            error.contains(STREAM) && error.contains("created"),
+            "{error}"
+        );
+        assert!(
+            began.elapsed() <= Duration::from_secs(10),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+    assert_eq!(
+        stage.log.records(),
+        5,
+        "nothing of the new stream is delivered"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_stream_is_refused_also_while_the_fleet_runs() {
+    let stage = Stage::new(1);
+    stage.emulator.create_stream("payments", 1).unwrap();
+    stage.put_numbered(0, 5).await;
+    let script = async {
+        stage.wait_for_records(5).await;
+        let error = refused(&stage, "payments").await;
+        assert!(
+            error.contains("payments") && error.contains(STREAM),
+            "{error}"
+        );
+    };
+    stage.run_until("a", script).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_comes_to_lead_looks_at_the_stream_itself() {
+    let stage = Stage::new(2);
+    stage.put_numbered(0, 10).await;
+    let follow = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let script = async {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            stage.put_numbered(10, 10).await;
+            stage.wait_for_different(20).await;
+        };
+        stage.run_until("b", script).await;
+    };
+    tokio::join!(run_and_kill(&stage, "a", Duration::from_secs(10)), follow);
+    let described = stage.calls("b", Service::Kinesis, "DescribeStreamSummary");
+    assert_eq!(described, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,6 +14,7 @@ mod caught_up;
 mod cold_start;
 mod costs;
 mod deleted;
+mod fleet_start;
 mod iam_policy;
 mod identity;
 mod latest;

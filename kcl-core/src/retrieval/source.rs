@@ -86,6 +86,13 @@ pub trait ShardSource: Debug + Send + Sync + 'static {
     /// Describes the stream.
     async fn describe(&self) -> Result<StreamDescription, SourceError>;
 
+    /// Whether the stream of this ARN is the one that this source reads, as far as can be told without a call. If so, later
+    /// reads are bound to the ARN: one of the same name in another account, which other credentials may see, is not read.
+    /// A source that cannot tell says no; then the stream is described.
+    fn adopt(&self, _arn: &str) -> bool {
+        false
+    }
+
     /// Lists shards, all pages.
     async fn list_shards(&self, filter: ShardFilter) -> Result<Vec<ListedShard>, SourceError>;
 

@@ -142,6 +142,8 @@ pub(super) enum Answer {
     ResetRow(Lease, Result<Written, CallError>),
     /// The stream item, replaced.
     ResetStream(Result<Written, CallError>),
+    /// A look at the item that the leader stores about the stream.
+    StoredStream(Result<Option<Item>, CallError>),
     /// The row of a shard in a listing.
     Created {
         key: LeaseKey,

@@ -11,6 +11,7 @@ use super::calls::{Answer, CallError, Calls};
 use super::drains::Drain;
 use super::event::{CoordinatorError, CoordinatorEvent};
 use super::handle::Command;
+use super::joining::Joining;
 use super::lookout::Lookout;
 use super::outbox::Outbox;
 use super::sessions::{Phase, Trouble};
@@ -65,6 +66,7 @@ pub(super) struct Driver {
     pub(super) liveness: Liveness,
     pub(super) view: View,
     pub(super) roster: Roster,
+    pub(super) joining: Joining,
     pub(super) lookout: Lookout,
     pub(super) leadership: Leadership,
     pub(super) inbox: Inbox,
@@ -144,6 +146,7 @@ impl Driver {
             trouble: None,
             view: View::default(),
             roster: Roster::default(),
+            joining: Joining::default(),
             lookout: Lookout::new(now),
             leadership: Leadership::default(),
             inbox: Inbox::default(),
@@ -228,6 +231,8 @@ impl Driver {
                 number,
                 request,
             }) => self.on_request(&key, number, request),
+            Some(Command::StoredStream(answer)) => self.joining.ask(self.runtime.now(), answer),
+            Some(Command::JoinStream) => self.join_stream(self.runtime.now()),
             Some(Command::OpenStream(proposed, answer)) => self.streams.open(proposed, answer),
             Some(Command::SyncShards {
                 listing,
@@ -270,6 +275,7 @@ impl Driver {
             Answer::Inbox(result) => self.on_inbox(result, now),
             Answer::Leader(result) => self.on_leader(result, now),
             Answer::Led(result) => self.on_led(result, now),
+            Answer::StoredStream(result) => self.on_stored_stream(result, now),
             Answer::Watched {
                 worker,
                 sent,
@@ -331,6 +337,7 @@ impl Driver {
         self.drive_streams(now);
         self.audit(now);
         self.look_out(now);
+        self.drive_joining(now);
         self.meet_expectations(now);
         self.drive_drain(now);
         self.give_up_children(now);
@@ -370,8 +377,10 @@ impl Driver {
         let drain = self.next_drain(now);
         let settled = self.next_settling(now);
         let streams = self.running().and_then(|_| self.streams.retry_at());
+        let joining = self.running().and_then(|_| self.joining.next());
         [
             heartbeat, scan, retry, plan, look, hints, recall, children, drain, settled, streams,
+            joining,
         ]
         .into_iter()
         .flatten()

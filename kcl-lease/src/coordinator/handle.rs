@@ -59,6 +59,8 @@ pub(crate) enum Command {
         number: u64,
         request: GrantRequest,
     },
+    StoredStream(Answer<Option<StreamIdentity>>),
+    JoinStream,
     OpenStream(StreamIdentity, Answer<OpenedStream>),
     SyncShards {
         listing: Vec<ListedShard>,
@@ -79,7 +81,27 @@ impl CoordinatorHandle {
         Self { commands, worker }
     }
 
-    /// Stores which stream the application reads, unless that is stored already, and lets leases be taken.
+    /// What another worker, which leads, has stored about the stream: a worker that starts with it, by
+    /// [`join_stream`](Self::join_stream), has no need to look at the stream. `None` if this worker has to look itself
+    /// and to [open](Self::open_stream) the stream. Waits until one or the other is clear, at most for a lease duration.
+    ///
+    /// # Errors
+    /// When coordination ends.
+    ///
+    /// # Cancellation
+    /// Safe to drop at any time.
+    pub async fn stored_stream(&self) -> Result<Option<StreamIdentity>, CoordinatorError> {
+        self.ask(Command::StoredStream).await
+    }
+
+    /// Lets leases be taken of the [stored](Self::stored_stream) stream, that another worker has looked at. If this worker comes to lead later, it asks for
+    /// a listing before it plans for others; whoever lists [opens](Self::open_stream) the stream first.
+    pub fn join_stream(&self) {
+        let _ = self.commands.send(Command::JoinStream);
+    }
+
+    /// Stores which stream the application reads, unless that is stored already, and lets leases be taken. `proposed` is
+    /// what the service says of the stream.
     ///
     /// # Errors
     /// [`CoordinatorError::StreamMismatch`] when the leases belong to another stream; table errors that last longer than

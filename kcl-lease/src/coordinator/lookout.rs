@@ -246,6 +246,7 @@ impl Driver {
         let leads = self.leadership.leads();
         if leads && !led {
             tracing::debug!("this worker leads");
+            self.want_stream_checked(now);
             self.scan_due = now;
             self.replan = true;
         } else if led && !leads {

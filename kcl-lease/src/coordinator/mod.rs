@@ -12,6 +12,7 @@ mod event;
 mod handle;
 mod handovers;
 mod hints;
+mod joining;
 mod leading;
 mod lookout;
 mod outbox;

@@ -128,7 +128,11 @@ impl Driver {
     /// Whether leases may be taken now, as far as the worker is concerned.
     pub(super) fn may_take(&self) -> bool {
         let valid = |running: &Running| running.session.may_take(self.runtime.now());
-        !self.newer_protocol && self.streams.is_open() && self.running().is_some_and(valid)
+        let known = match self.leadership.leads() {
+            true => self.streams.is_open() && !self.streams.is_unchecked(),
+            false => self.streams.is_open(),
+        };
+        !self.newer_protocol && known && self.running().is_some_and(valid)
     }
 
     /// No heartbeat succeeded for so long that nothing may be taken.

@@ -37,6 +37,8 @@ pub(super) struct Streams {
     sync: Option<Sync>,
     retry_at: Option<Moment>,
     synced: bool,
+    /// This worker has looked at the stream itself.
+    checked: bool,
     pub(super) audits: Audits,
     pub(super) resets: Resets,
 }
@@ -76,6 +78,17 @@ impl Streams {
             fresh,
             answer,
         });
+    }
+
+    /// Starts with what another worker has stored.
+    pub(super) fn join(&mut self, stored: StreamItem, now: Moment) {
+        self.stored.get_or_insert(stored);
+        self.opened = Some(now);
+    }
+
+    /// The stream is known only from what another worker has stored: this one may not plan for others yet.
+    pub(super) fn is_unchecked(&self) -> bool {
+        self.is_open() && !self.checked
     }
 
     /// The identity is stored: leases may be created and taken.
@@ -232,6 +245,7 @@ impl Driver {
         if let Ok(stored) = &opened {
             self.streams.stored = Some(stored.clone());
             self.streams.opened = Some(now);
+            self.streams.checked = true;
             self.replan = true;
         }
         let fresh = self.table_was_empty;

@@ -1,10 +1,13 @@
 //! The four calls of a [`ShardSource`] on Kinesis.
 
+use std::sync::OnceLock;
+
 use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::types::{self, ShardFilterType, ShardIteratorType};
 use aws_smithy_types::DateTime;
 use aws_types::SdkConfig;
+use aws_types::region::Region;
 use kcl_lease::{ListedShard, ShardId};
 
 use super::classify::classify;
@@ -16,6 +19,7 @@ use crate::retrieval::source::{
     Fetched, ShardFilter, ShardIterator, ShardSource, StartPosition, StreamDescription,
     StreamStatus,
 };
+use crate::stream::StreamArn;
 
 /// More pages than a stream can have: 20,000 shards are the largest quota known, a page has up to 1,000.
 const MAX_PAGES: usize = 1_000;
@@ -28,6 +32,8 @@ pub struct KinesisSource {
     label: String,
     name: Option<String>,
     arn: Option<String>,
+    /// The ARN that is stored with the leases, if the stream is given by name.
+    pinned: OnceLock<String>,
 }
 
 impl KinesisSource {
@@ -43,6 +49,7 @@ impl KinesisSource {
             label: arn.clone().unwrap_or_else(|| name.to_owned()),
             name: arn.is_none().then(|| name.to_owned()),
             arn,
+            pinned: OnceLock::new(),
         }
     }
 
@@ -106,6 +113,19 @@ impl ShardSource for KinesisSource {
         })
     }
 
+    fn adopt(&self, arn: &str) -> bool {
+        let region = self.client.config().region().map(Region::as_ref);
+        let named = self.arn.as_deref().or(self.name.as_deref());
+        let same = named
+            .zip(region)
+            .is_some_and(|(named, region)| StreamArn::names(arn, named, region));
+        if same {
+            // The first one stays: a stream has one ARN.
+            let _known = self.pinned.set(arn.to_owned());
+        }
+        same
+    }
+
     async fn list_shards(&self, filter: ShardFilter) -> Result<Vec<ListedShard>, SourceError> {
         let mut shards = Vec::new();
         let mut token = None;
@@ -131,7 +151,7 @@ impl ShardSource for KinesisSource {
             .client
             .get_shard_iterator()
             .set_stream_name(self.name.clone())
-            .set_stream_arn(self.arn.clone())
+            .set_stream_arn(self.arn.clone().or_else(|| self.pinned.get().cloned()))
             .shard_id(shard.as_str());
         let request = match from {
             StartPosition::TrimHorizon => {
