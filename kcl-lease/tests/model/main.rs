@@ -18,7 +18,7 @@
 //! | `untimed`, U1 to U12 | one row, two workers with two ids each, requests late, lost, repeated, answers lost; takes at any moment after a read up to two versions old; lapses, hand-overs, releases, crashes, exits, items cleaned up, a row made again, a Java leader. S1 to S9, and L1: from every state the lease can be held again without further faults |
 //! | `timed`, T1a to T1k, T2a, T2b | heartbeats, deadlines, lapses, re-grants, accepts, takes in three steps, ages told by others, one clock per worker that may lose or gain a tick (lease duration: 3 ticks). T1 and T2 |
 //! | `timed`, A6, A6s | the whole table goes away once for any number of ticks: nothing moves from a holder whose first heartbeat afterwards is applied in time, 3 ticks after an outage of 3 or more, 1 tick after any (lease duration and margin: 4 ticks) |
-| `shards`, C-T | a split and a merge: transactions late or with lost answers, wrong beliefs about other rows, deletion of finished rows. C1, C2, and L1: the last shard can always be finished |
+//! | `shards`, C-T | a split and a merge: transactions late or with lost answers, wrong beliefs about other rows, deletion of finished rows. C1, C2, and L1: the last shard can always be finished |
 //!
 //! Each test named `.. is_caught` switches one rule of the production code off and expects a violation.
 //!

@@ -2,7 +2,8 @@
 
 use kcl_lease::mutant::Mutant;
 
-use super::{Bounds, Outage, Timed};
+use super::outage::Outage;
+use super::{Bounds, Timed};
 use crate::runs::{Effort, catches, holds};
 
 fn effort() -> Effort {
