@@ -24,8 +24,9 @@ use crate::{APPLICATION, STREAM};
 
 /// How often something that is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(10);
-/// A worker process has its session within this time, also in a debug build on a busy machine.
-const START_LIMIT: Duration = Duration::from_secs(30);
+/// A worker process says within this time that it has a session, also in a debug build on a busy machine: the one that
+/// leads says so only after it has made the leases.
+const START_LIMIT: Duration = Duration::from_secs(120);
 /// The drain budget of a worker by default, which it may not exceed.
 pub(super) const DRAIN_BUDGET: Duration = Duration::from_secs(25);
 /// After this a worker that was told to stop is killed.

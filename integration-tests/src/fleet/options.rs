@@ -28,7 +28,7 @@ pub struct FleetOptions {
     #[arg(long)]
     pub workers: Option<usize>,
     /// How long the fleet runs undisturbed before, between and after what is done to it.
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "7s", value_parser = humantime::parse_duration)]
     pub calm: Duration,
     /// How long idle and scale measure.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]

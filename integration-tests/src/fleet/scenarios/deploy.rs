@@ -10,5 +10,6 @@ pub(super) async fn play(stage: &mut Stage<'_>) -> Result<(), FleetError> {
     }
     let history = stage.finish().await?;
     stage.judge_planned_moves(&history);
+    stage.judge_gifts(&history);
     Ok(())
 }

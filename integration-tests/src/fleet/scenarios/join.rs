@@ -18,5 +18,6 @@ pub(super) async fn play(stage: &mut Stage<'_>) -> Result<(), FleetError> {
     stage.calm().await?;
     let history = stage.finish().await?;
     stage.judge_planned_moves(&history);
+    stage.judge_gifts(&history);
     Ok(())
 }

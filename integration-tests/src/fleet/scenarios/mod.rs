@@ -202,6 +202,11 @@ impl Stage<'_> {
             "longest silence",
             Some(judge::longest_silence(history, from, to)),
         );
+    }
+
+    /// Without reshards there is no reason to give a lease to a worker that stops. (The children of a shard that it finishes
+    /// it takes itself, so that they start at once, and hands them on.)
+    fn judge_gifts(&mut self, history: &History) {
         let gifts = judge::gifts_to_the_leaving(history);
         self.report
             .count_at_most("leases given to the leaving", gifts, 0);

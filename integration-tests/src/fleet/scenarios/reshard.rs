@@ -44,6 +44,10 @@ pub(super) async fn play(stage: &mut Stage<'_>) -> Result<(), FleetError> {
         .report
         .count_at_most("open shards", open_shards(&shards), before * 3 / 4);
     stage.judge_planned_moves(&history);
+    let gifts = judge::gifts_to_the_leaving(&history);
+    stage
+        .report
+        .tell_count("leases taken or given while leaving", gifts);
     let starts = judge::child_starts(&history, &parents(&shards));
     for (child, start) in &starts {
         tracing::info!(child, ?start, "child");
