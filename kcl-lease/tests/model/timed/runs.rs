@@ -130,7 +130,7 @@ fn a_well_connected_holder_with_a_drifting_clock_is_never_robbed() {
         heartbeats: [effort().pick(2, 6, 9), 0, 0],
         ..DRIFTING
     };
-    holds("T2b", Timed::new(bounds), NOBODY_TAKES);
+    holds("T2b", Timed::new(bounds), NOBODY_TAKES_A_LEASE);
 }
 
 /// The lease duration and the margin are four ticks together, an interruption is more than one and a half.
