@@ -71,6 +71,8 @@ struct Board {
     shards: BTreeMap<ShardId, bool>,
     /// Children of shards that ended here and that are not held yet.
     expected: BTreeSet<ShardId>,
+    /// Children that others process, known before their parent's task said that it ended.
+    elsewhere: BTreeSet<ShardId>,
     /// The worker has ended: nothing more comes.
     over: bool,
 }
@@ -114,14 +116,21 @@ impl ShardBoard {
     pub(crate) fn ended(&self, shard: &ShardId, children: &[ShardId]) {
         self.change(|board| {
             board.shards.remove(shard);
-            board.expected.extend(children.iter().cloned());
+            for child in children {
+                let known = board.shards.contains_key(child) || board.elsewhere.remove(child);
+                if !known {
+                    board.expected.insert(child.clone());
+                }
+            }
         });
     }
 
     /// Notes that a child is not processed by this worker.
     pub(crate) fn elsewhere(&self, child: &ShardId) {
         self.change(|board| {
-            board.expected.remove(child);
+            if !board.expected.remove(child) {
+                board.elsewhere.insert(child.clone());
+            }
         });
     }
 

@@ -13,6 +13,9 @@ fn id(name: &str) -> WorkerId {
     WorkerId::from(format!("{name}/0123456789abcdef0123456789abcdef"))
 }
 
+/// Takes as (worker, lease), and hand-overs as (giver, receiver, lease).
+type Orders = (Vec<(String, String)>, Vec<(String, String, String)>);
+
 struct Scene {
     me: WorkerId,
     t0: Moment,
@@ -90,7 +93,7 @@ impl Scene {
     }
 
     /// Who was advised to take what, and who to give what to whom.
-    fn orders(&self, now: u64) -> (Vec<(String, String)>, Vec<(String, String, String)>) {
+    fn orders(&self, now: u64) -> Orders {
         let (mut takes, mut gives) = (Vec::new(), Vec::new());
         let name = |worker: &WorkerId| worker.name().to_owned();
         for order in self.advise(now).orders {

@@ -89,8 +89,17 @@ impl Giving {
         }
     }
 
-    /// `worker` showed this heartbeat.
-    pub(crate) fn saw_heartbeat(&mut self, worker: &WorkerId, heartbeat: u64, now: Moment) {
+    /// `worker` showed this heartbeat, and whether it stops.
+    pub(crate) fn saw_heartbeat(
+        &mut self,
+        worker: &WorkerId,
+        heartbeat: u64,
+        now: Moment,
+        draining: bool,
+    ) {
+        if draining {
+            return;
+        }
         for entry in self.entries.values_mut().filter(|e| e.to == *worker) {
             if matches!(entry.stage, Stage::Unproven(told) if told < heartbeat) {
                 entry.stage = Stage::Told(now);
@@ -179,14 +188,15 @@ mod tests {
         let mut giving = Giving::default();
         assert!(begin(&mut giving, Notice::Heartbeat));
         assert!(!begin(&mut giving, Notice::Heartbeat), "once at a time");
-        giving.saw_heartbeat(&to, 9, t0);
+        giving.saw_heartbeat(&to, 9, t0, false);
         giving.told(&to, &BTreeSet::from(["other".to_owned()]), 4, t0);
         assert!(giving.recall(after(t0, 9_000)).is_empty(), "not told yet");
         giving.told(&to, &hints, 4, t0);
-        giving.saw_heartbeat(&to, 4, after(t0, 1_000));
-        giving.saw_heartbeat(&"w/3".into(), 5, after(t0, 1_000));
+        giving.saw_heartbeat(&to, 4, after(t0, 1_000), false);
+        giving.saw_heartbeat(&to, 5, after(t0, 1_000), true);
+        giving.saw_heartbeat(&"w/3".into(), 5, after(t0, 1_000), false);
         assert!(giving.recall(after(t0, 9_000)).is_empty(), "it may be dead");
-        giving.saw_heartbeat(&to, 5, after(t0, 3_000));
+        giving.saw_heartbeat(&to, 5, after(t0, 3_000), false);
         assert_eq!(giving.recall(after(t0, 3_000)), std::slice::from_ref(&key));
         assert!(giving.recall(after(t0, 3_000)).is_empty(), "recalled once");
 

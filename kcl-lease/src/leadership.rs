@@ -148,10 +148,16 @@ impl Leadership {
 
     /// Our write was refused: somebody else leads. It is never repeated with the round just read: that one waits first.
     pub(crate) fn lost(&mut self, item: Option<LeaderItem>, me: &WorkerId, now: Moment) {
-        self.leading = None;
+        let known = self.leading.take();
         self.seen = None;
         self.absent = false;
         self.vacant = false;
+        // An earlier attempt of our own was applied.
+        let mine = |item: &LeaderItem| item.leader == *me && known.is_some_and(|r| item.round > r);
+        self.leading = item
+            .as_ref()
+            .filter(|item| mine(item))
+            .map(|item| item.round);
         self.saw(item, me, now);
     }
 

@@ -7,6 +7,10 @@ use crate::liveness::Liveness;
 use crate::runtime::Moment;
 use crate::worker_item::{PROTOCOL_VERSION, WorkerItem};
 
+/// A worker's second heartbeat shows that it lives. Until then, some six seconds, it counts as new: it looks into its inbox
+/// all the time for most of that.
+const PROVEN_AT: u64 = 2;
+
 /// What is known of the workers of the fleet, this one excluded.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Roster {
@@ -31,6 +35,10 @@ pub(crate) enum Life {
 impl Roster {
     /// A worker's item was read.
     pub(crate) fn saw(&mut self, item: WorkerItem) {
+        // By now it has shown by itself that it lives.
+        if item.heartbeat >= PROVEN_AT {
+            self.joined.remove(&item.id);
+        }
         let known = self.workers.get(&item.id);
         if known.is_none_or(|known| known.heartbeat <= item.heartbeat) {
             self.workers.insert(item.id.clone(), item);
@@ -81,10 +89,6 @@ impl Roster {
     pub(crate) fn is_newcomer(&self, worker: &WorkerId) -> bool {
         // Its fast look-outs end five seconds after it registered, which is about its second heartbeat.
         self.joined.contains(worker)
-            && self
-                .workers
-                .get(worker)
-                .is_none_or(|item| item.heartbeat <= 1)
     }
 
     pub(crate) fn life(
@@ -105,8 +109,9 @@ impl Roster {
         }
     }
 
-    /// A worker whose protocol is newer than ours.
-    pub(crate) fn newer(&self) -> Option<&WorkerItem> {
-        self.items().find(|item| item.protocol > PROTOCOL_VERSION)
+    /// A worker whose protocol is newer than ours, of those that `live`.
+    pub(crate) fn newer(&self, live: impl Fn(&WorkerId) -> bool) -> Option<&WorkerItem> {
+        self.items()
+            .find(|item| item.protocol > PROTOCOL_VERSION && live(&item.id))
     }
 }

@@ -160,6 +160,8 @@ impl View {
     pub(crate) fn readiness(&self, known: &KnownRow) -> Readiness {
         let parent_row = |key: &LeaseKey| match (self.rows.get(key), self.absent.get(key)) {
             (Some(parent), _) if parent.lease.is_finished() => ParentRow::Finished,
+            // It may have been finished since: rows never leave that state, but they come to it.
+            (Some(parent), _) if parent.read_at < known.read_at => ParentRow::Unknown,
             (Some(_), _) => ParentRow::Unfinished,
             (None, Some(_)) => ParentRow::Absent,
             (None, None) => ParentRow::Unknown,

@@ -30,7 +30,8 @@ impl ShardTask {
         }
     }
 
-    /// Tells the processor that the shard is complete, then stores that together with the children's leases.
+    /// Tells the processor that the shard is complete, then stores that together with the children's leases. Returns the
+    /// children that have one.
     pub(super) async fn finish(&mut self, children: Vec<ListedShard>) -> Flow<Vec<ShardId>> {
         let ids: Vec<ShardId> = children
             .iter()
@@ -39,17 +40,17 @@ impl ShardTask {
         self.tell_shard_ended(&ids).await?;
         self.ending = Some(children.clone());
         let mut schedule = self.schedule();
-        loop {
+        let outcome = loop {
             match self.grant.end_shard(children.clone()).await {
-                Ok(_) => break,
+                Ok(outcome) => break outcome,
                 Err(GrantError::Lost { reason, .. }) => {
                     return ControlFlow::Break(Stopped::Lost(reason));
                 }
                 Err(error) => self.after_refused_write(&error, &mut schedule).await?,
             }
-        }
-        self.report_ended(ids.clone());
-        ControlFlow::Continue(ids)
+        };
+        self.report_ended(ids);
+        ControlFlow::Continue(outcome.children)
     }
 
     /// Stores the end of a shard although the lease should be given away: the processor was told already, so there is no way back.

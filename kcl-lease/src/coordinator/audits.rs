@@ -42,7 +42,7 @@ impl Driver {
     pub(super) fn audit(&mut self, now: Moment) {
         self.look_twice(now);
         // Only the leader reads the table often enough to tell what is missing.
-        let leads = self.leads();
+        let leads = self.leads() && self.knows_the_table();
         let audits = &mut self.streams.audits;
         if !leads || audits.looked_at == self.scanned {
             return;

@@ -70,7 +70,7 @@ impl Driver {
         let Some(running) = self.running() else {
             return;
         };
-        if !self.busy.is_empty() {
+        if !self.busy.is_empty() || !self.expectations.is_empty() {
             let drain = write::drain(&running.session.id);
             self.background += 1;
             self.calls.write(drain, Answer::Housekeeping);
@@ -79,7 +79,7 @@ impl Driver {
     }
 
     /// Names the deputy as leader, so that nobody has to notice that this one is gone.
-    fn resign(&mut self, now: Moment) {
+    pub(super) fn resign(&mut self, now: Moment) {
         let (Some(round), Some(running)) = (self.leadership.round(), self.running()) else {
             return;
         };

@@ -77,13 +77,17 @@ pub(super) struct Driver {
     /// Advice that this worker gave as the leader.
     pub(super) pending: BTreeMap<LeaseKey, Pending>,
     /// Workers whose leases differed from what the table says when it was last read.
-    pub(super) differing: BTreeSet<WorkerId>,
+    pub(super) differing: BTreeMap<WorkerId, usize>,
     /// Leases that this worker was advised to take, until when.
     pub(super) wanted: BTreeMap<LeaseKey, Moment>,
     /// Children of shards that this worker finished: it takes them itself.
     pub(super) own_children: BTreeMap<LeaseKey, Moment>,
     /// The first scan was read.
     pub(super) scanned: Option<Moment>,
+    /// When the last scan that was read was begun.
+    pub(super) scanned_begun: Option<Moment>,
+    /// When this worker became the leader.
+    pub(super) lead_since: Moment,
     pub(super) scanning: bool,
     pub(super) scan_due: Moment,
     pub(super) scan_not_before: Moment,
@@ -155,10 +159,12 @@ impl Driver {
             giving: Giving::default(),
             drain: None,
             pending: BTreeMap::new(),
-            differing: BTreeSet::new(),
+            differing: BTreeMap::new(),
             wanted: BTreeMap::new(),
             own_children: BTreeMap::new(),
             scanned: None,
+            scanned_begun: None,
+            lead_since: now,
             scanning: false,
             scan_due: now,
             scan_not_before: now,

@@ -20,11 +20,8 @@ impl Driver {
         now: Moment,
     ) {
         let me = self.worker.borrow().clone();
-        let Some(held) = self
-            .held
-            .get(key)
-            .filter(|_| *to != me && !self.newer_protocol)
-        else {
+        let gives = self.draining || !self.newer_protocol;
+        let Some(held) = self.held.get(key).filter(|_| *to != me && gives) else {
             return;
         };
         let announcement = Hint::Expect {

@@ -20,7 +20,9 @@ impl Driver {
             Hint::Take { key, dead, .. } => self.on_take_hint(key, dead, now),
             Hint::Give {
                 key, to, newcomer, ..
-            } => self.begin_giving(&key, &to, newcomer, now),
+            } if !self.draining => self.begin_giving(&key, &to, newcomer, now),
+            // It has chosen a receiver of its own.
+            Hint::Give { .. } => {}
             Hint::Expect { key, counter, from } => {
                 self.expectations.expect(key, from, counter, now);
             }
@@ -119,7 +121,15 @@ impl Driver {
                     }
                 }
             }
-            Ok(Written::Refused(_)) => self.on_worker_gone(worker, sent),
+            Ok(Written::Refused(_)) => {
+                self.on_worker_gone(worker, sent);
+                // Rows that name it already: the leader finds somebody else.
+                for hint in hints.iter().filter_map(|text| Hint::parse(text)) {
+                    if let Hint::Yours { key, counter } = hint {
+                        self.on_left_alone(&key, counter, now);
+                    }
+                }
+            }
             Err(_) => {
                 if !self.outbox.failed(worker, hints, now) {
                     self.on_receiver_lost(worker);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::driver::Driver;
+use super::scans::SCAN_AGES_AFTER;
 use crate::advice::{self, Order, Pending, Situation};
 use crate::digest;
 use crate::hint::Hint;
@@ -20,6 +21,12 @@ const TAKES_WITHIN: Duration = Duration::from_secs(4);
 const LOST_MAX: usize = 50;
 
 impl Driver {
+    /// Whether the table was read since this worker leads, or just before: an older view would move leases to and fro.
+    pub(super) fn knows_the_table(&self) -> bool {
+        let since = self.lead_since.minus(SCAN_AGES_AFTER);
+        self.scanned_begun.is_some_and(|begun| begun >= since)
+    }
+
     /// Plans for the whole fleet, and tells everybody what concerns him. Returns which owners have to be checked.
     pub(super) fn advise(&mut self, now: Moment) -> Vec<Step> {
         let Some(session) = self.running().map(|running| &running.session) else {
@@ -156,9 +163,20 @@ impl Driver {
                 differing.insert(item.id.clone());
             }
         }
-        for worker in differing.intersection(&self.differing) {
+        // Each time other rows, if there are many.
+        let cursor = |worker: &WorkerId| match self.differing.get(worker) {
+            Some(seen) => seen + 1,
+            None => 0,
+        };
+        let differing: BTreeMap<WorkerId, usize> = differing
+            .into_iter()
+            .map(|worker| (worker.clone(), cursor(&worker)))
+            .collect();
+        for (worker, seen) in differing.iter().filter(|(_, seen)| **seen > 0) {
             let rows = leases.get(worker).map_or(&[][..], Vec::as_slice);
-            for lease in rows.iter().take(LOST_MAX) {
+            let parts = rows.chunks(LOST_MAX).collect::<Vec<_>>();
+            let part = seen.checked_rem(parts.len()).and_then(|n| parts.get(n));
+            for lease in part.into_iter().flat_map(|part| part.iter()) {
                 let hint = Hint::Yours {
                     key: lease.key.clone(),
                     counter: lease.counter,

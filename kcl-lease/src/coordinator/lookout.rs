@@ -39,6 +39,8 @@ pub(super) struct Lookout {
     workers_read: Option<Moment>,
     to_watch: VecDeque<WorkerId>,
     watching: BTreeSet<WorkerId>,
+    /// Workers whose item was not found by a read that may have been too old to tell.
+    doubted: BTreeSet<WorkerId>,
     lead_written: Option<Moment>,
     lead_on_its_way: bool,
     /// Who was told that this worker joined.
@@ -57,6 +59,7 @@ impl Lookout {
             workers_read: None,
             to_watch: VecDeque::new(),
             watching: BTreeSet::new(),
+            doubted: BTreeSet::new(),
             lead_written: None,
             lead_on_its_way: false,
             greeted: BTreeSet::new(),
@@ -247,6 +250,7 @@ impl Driver {
         if leads && !led {
             tracing::debug!("this worker leads");
             self.want_stream_checked(now);
+            self.lead_since = now;
             self.scan_due = now;
             self.replan = true;
         } else if led && !leads {
@@ -268,16 +272,21 @@ impl Driver {
             ids.extend(self.leadership.leader().cloned());
             ids.extend(self.giving.receivers());
             ids.remove(&me);
-            self.lookout.to_watch = ids.into_iter().collect();
+            // What was not reached in time comes first.
+            let waiting: BTreeSet<WorkerId> = self.lookout.to_watch.iter().cloned().collect();
+            self.lookout
+                .to_watch
+                .extend(ids.into_iter().filter(|id| !waiting.contains(id)));
         }
         while self.lookout.watching.len() < WATCHING_MAX {
             let Some(worker) = self.lookout.to_watch.pop_front() else {
                 break;
             };
             // One that was never seen may be newer than an old copy of the table.
+            let doubted = self.lookout.doubted.remove(&worker);
             let consistency = match self.roster.item(&worker) {
-                Some(_) => Consistency::Eventual,
-                None => Consistency::Strong,
+                Some(_) if !doubted => Consistency::Eventual,
+                _ => Consistency::Strong,
             };
             if worker == me || !self.lookout.watching.insert(worker.clone()) {
                 continue;
@@ -305,7 +314,10 @@ impl Driver {
         self.lookout.watching.remove(worker);
         match result {
             Ok(None) if consistency == Consistency::Strong => self.on_worker_gone(worker, sent),
-            Ok(None) => self.lookout.watch_soon(worker.clone()),
+            Ok(None) => {
+                self.lookout.doubted.insert(worker.clone());
+                self.lookout.watch_soon(worker.clone());
+            }
             Ok(item) => {
                 self.see_worker(worker, item.as_ref(), now);
             }
@@ -346,9 +358,14 @@ impl Driver {
         let was_alive = self.liveness.was_alive(&item.id);
         let id = item.id.clone();
         self.liveness.saw_worker(&item, now);
-        self.giving.saw_heartbeat(&id, item.heartbeat, now);
+        let draining = item.draining;
+        self.giving
+            .saw_heartbeat(&id, item.heartbeat, now, draining);
         self.roster.saw(item);
-        self.judge_protocol();
+        if draining {
+            self.on_receiver_lost(&id);
+        }
+        self.judge_protocol(now);
         if changed || was_alive != self.liveness.was_alive(&id) {
             self.replan = true;
         }
@@ -450,12 +467,17 @@ impl Driver {
             // It may have been applied: then the next read names us.
             Err(_) => {}
         }
+        if self.draining && self.leadership.leads() {
+            // The write was on its way when the stop began.
+            return self.resign(now);
+        }
         self.note_lead(led, now);
     }
 
     /// Tells the leader and the deputy that this worker has joined.
     fn greet(&mut self, now: Moment) {
-        if self.leadership.leads() || self.draining || !self.lookout.is_new(now) {
+        let ready = self.streams.is_open() && self.lookout.is_new(now);
+        if self.leadership.leads() || self.draining || !ready {
             return;
         }
         let me = self.worker.borrow().clone();

@@ -16,7 +16,9 @@ const FULL_PAUSE: Duration = Duration::from_millis(500);
 /// How long a hint may wait for others to the same worker.
 pub(super) const GATHER: Duration = Duration::from_millis(100);
 /// A write that failed is tried again this often; a hint that is lost costs time only.
-const ATTEMPTS_MAX: u32 = 4;
+const ATTEMPTS_MAX: u32 = 8;
+/// The longest wait between two attempts.
+const RETRY_LONGEST: Duration = Duration::from_secs(2);
 
 /// What waits, by receiver.
 #[derive(Debug, Default)]
@@ -89,7 +91,9 @@ impl Outbox {
             return false;
         }
         queue.waiting.extend(hints);
-        queue.due = Some(now.plus(GATHER));
+        let wait = GATHER * 2_u32.saturating_pow(queue.failures - 1);
+        queue.due = Some(now);
+        queue.not_before = Some(now.plus(wait.min(RETRY_LONGEST)));
         true
     }
 
@@ -167,7 +171,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.push(&to, &hint(0), t0);
         for attempt in 1..=ATTEMPTS_MAX {
-            let now = after(t0, u64::from(attempt) * 1_000);
+            let now = after(t0, u64::from(attempt) * 10_000);
             let (worker, hints) = outbox.send(now).pop().unwrap();
             assert_eq!(outbox.failed(&worker, hints, now), attempt < ATTEMPTS_MAX);
         }

@@ -197,6 +197,13 @@ impl Driver {
                 true => CHILDREN_WHEN_STOPPING,
                 false => self.options.lease_duration,
             });
+            let claimed = self.busy.len() + self.own_children.len();
+            if claimed >= self.options.max_leases {
+                self.tell(CoordinatorEvent::ChildElsewhere {
+                    shard: child.shard(),
+                });
+                continue;
+            }
             self.wanted.insert(child.clone(), until);
             self.own_children.insert(child.clone(), until);
             self.look_at_row(child);

@@ -7,8 +7,9 @@ use super::calls::{Answer, CallError};
 use super::driver::{BACKGROUND_MAX, Driver, RETRY};
 use super::event::CoordinatorEvent;
 use crate::item::{Item, Value, attribute};
-use crate::key::LeaseKey;
+use crate::key::{LeaseKey, WorkerId};
 use crate::lease::Lease;
+use crate::roster::Life;
 use crate::row::Row;
 use crate::runtime::Moment;
 use crate::table::Consistency;
@@ -103,8 +104,9 @@ impl Driver {
         self.note_workers(&workers);
         self.see_scan(leases, &workers, consistency, begun, now);
         self.scanned = Some(now);
+        self.scanned_begun = Some(begun);
         self.replan = true;
-        self.judge_protocol();
+        self.judge_protocol(now);
         if let Some(drain) = &mut self.drain {
             drain.saw_scan(begun, self.roster.items());
         }
@@ -117,7 +119,11 @@ impl Driver {
 
     /// Everything waits for the first scan; later ones only repeat it.
     fn on_scan_failed(&mut self, error: CallError, now: Moment) {
-        if self.scanned.is_some() {
+        if self.drain.is_some() {
+            // Without it nobody is known who could receive the leases.
+            self.scan_not_before = now.plus(RETRY);
+            self.want_scan(now);
+        } else if self.scanned.is_some() {
             self.scan_not_before = now.plus(SCAN_AGES_AFTER);
         } else if self.is_worth_another_try(&error, now) {
             self.scan_not_before = now.plus(RETRY * 2);
@@ -162,8 +168,15 @@ impl Driver {
     }
 
     /// A worker with a newer protocol may follow rules that this one does not know.
-    pub(super) fn judge_protocol(&mut self) {
-        let newer = self.roster.newer();
+    pub(super) fn judge_protocol(&mut self, now: Moment) {
+        let Some(undisturbed) = self.running().map(|r| r.session.undisturbed_since()) else {
+            return;
+        };
+        let lives = |worker: &WorkerId| {
+            let life = self.roster.life(worker, &self.liveness, undisturbed, now);
+            life != Life::Expired
+        };
+        let newer = self.roster.newer(lives);
         if let Some(worker) = newer.filter(|_| !self.newer_protocol) {
             self.tell(CoordinatorEvent::NewerProtocol {
                 worker: worker.id.clone(),

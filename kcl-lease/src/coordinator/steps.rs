@@ -64,7 +64,7 @@ impl Driver {
 
     fn make_plan(&mut self, now: Moment) {
         self.plan_wake = None;
-        let checks = match self.leads() {
+        let checks = match self.leads() && self.knows_the_table() {
             true => self.advise(now),
             false => Vec::new(),
         };
@@ -234,6 +234,7 @@ impl Driver {
                 tracing::debug!(%key, reason = error.reason(), "a take was not answered");
                 self.replan = true;
                 self.view.doubt_row(&key);
+                self.rows_wanted.insert(key.clone());
                 self.not_before.insert(key, now.plus(RETRY));
             }
         }
