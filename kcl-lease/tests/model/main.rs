@@ -27,6 +27,7 @@
 //!   driver, not in pure functions; here a worker may accept whatever version of the row names it, as if any hint could
 //!   arrive at any time. So safety holds whatever hints do, but L1 says nothing of lost hints.
 //! * Several rows: batches of hints, scans instead of reads. The election of leaders and the crash of one.
+//! * Takers that are badly connected themselves: with clocks they are steady, or only accept what is offered to them.
 //! * Told ages and drifting clocks through an outage; reads that work while writes fail.
 //! * Two-phase checkpoints, mixed lease durations, clean-up of worker items by age.
 //! * Rules that cover for each other: a merge's child made early and an absent parent that counts as done are each harmless
