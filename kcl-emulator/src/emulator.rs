@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::calls::{CallCounters, CallKey, Calls};
 use crate::clock::Clock;
 use crate::cloudwatch::CloudWatch;
-use crate::dynamodb::{DynamoDb, DynamoDbConfig, ReadView};
+use crate::dynamodb::{DynamoDb, DynamoDbConfig, ReadView, RowWritten};
 use crate::faults::Faults;
 use crate::kinesis::api::{CreateStreamInput, SubscriptionId};
 use crate::kinesis::{self, Engine, EngineConfig, LoggedRecord, SubscriptionPoll};
@@ -155,6 +155,13 @@ impl Emulator {
         view: ReadView,
     ) -> Result<Vec<u8>, ApiError> {
         lock(&self.0.dynamodb).call_with(now, caller, operation, body, view)
+    }
+
+    /// Takes what was written to rows since the last time, in the order of the commits: the truth that a history can be
+    /// judged by. Nothing is kept before the first time.
+    #[must_use]
+    pub fn take_written(&self) -> Vec<RowWritten> {
+        lock(&self.0.dynamodb).take_written()
     }
 
     /// Asks for the next event of a subscription.

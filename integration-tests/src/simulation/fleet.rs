@@ -12,12 +12,10 @@ use super::history::Event;
 use super::node::{Node, Path};
 use super::processor::Mood;
 use super::schedule::{Cut, Pick};
-use super::world::World;
+use super::world::{NOBODY, World};
 
 /// A worker that is asked to stop has this long, then it is killed, as an orchestrator does it.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The process number of whoever is no worker.
-const NOBODY: u32 = 0;
 
 /// The processes of a run. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use kcl_emulator::Service;
 use kcl_lease::item::Item;
 use kcl_lease::{LossReason, Row};
 
-use super::checker::Checker;
+use super::checker::{Calls, Checker};
 use super::world::Process;
 
 /// The number in a shard's id.
@@ -136,7 +136,7 @@ pub enum Event {
     /// A write was carried out.
     Written {
         process: Process,
-        sent: u64,
+        sent: Option<u64>,
         change: Change,
     },
     /// A write's condition did not hold.
@@ -272,10 +272,21 @@ impl History {
         *self.calls.entry((service.name(), operation)).or_default() += 1;
     }
 
-    /// How often each operation was called.
+    /// What was called on the lease table so far.
     #[must_use]
-    pub fn calls(&self) -> &BTreeMap<(&'static str, &'static str), u64> {
-        &self.calls
+    pub fn table_calls(&self) -> Calls {
+        let mut calls = Calls::default();
+        for ((_, operation), count) in &self.calls {
+            match *operation {
+                "GetItem" => calls.reads += count,
+                "Scan" => calls.scans += count,
+                "PutItem" | "UpdateItem" | "DeleteItem" | "TransactWriteItems" => {
+                    calls.writes += count;
+                }
+                _ => {}
+            }
+        }
+        calls
     }
 
     /// A hash over all events with their times: equal for equal runs.

@@ -48,6 +48,7 @@ impl Node {
     ) -> Result<Self, kcl_core::BuildError> {
         let gate = Gate::new();
         let worker = build(world, mood, process, name, path, &gate)?;
+        world.introduce(caller(name, process), process);
         let handle = worker.handle();
         let over = Arc::new(AtomicBool::new(false));
         world.tell(Event::Started {

@@ -8,7 +8,7 @@ use kcl_emulator::Service;
 use kcl_emulator::faults::{Fault as Request, Rule};
 use kcl_lease::mutant::{self, Mutant};
 
-use super::checker::{Tally, Violation};
+use super::checker::{Calls, Tally, Violation};
 use super::fleet::Fleet;
 use super::history::{Event, History};
 use super::node::Path;
@@ -16,11 +16,13 @@ use super::processor::Mood;
 use super::schedule::{Fault, Timed};
 use super::stream::Producer;
 use super::swarm::swarm;
-use super::world::{STREAM, World};
+use super::world::{SCAN_PAGE, STREAM, World};
 
 /// The last part of a run is without faults; the last part of that without new records.
 const HEALED: Duration = Duration::from_secs(6 * 60);
-const NO_MORE_RECORDS: Duration = Duration::from_secs(2 * 60);
+const NO_MORE_RECORDS: Duration = Duration::from_secs(3 * 60);
+/// So long after the last record everything about it is stored.
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// What to run, besides the seed.
 #[derive(Debug, Clone)]
@@ -124,6 +126,8 @@ pub fn run(seed: u64, settings: &Settings) -> Result<Outcome, RunError> {
     )]
     let thread = std::thread::spawn(move || {
         mutant::set(settings.mutant);
+        // The SDK draws from a generator of the thread.
+        fastrand::seed(seed);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -139,16 +143,21 @@ pub fn run(seed: u64, settings: &Settings) -> Result<Outcome, RunError> {
 async fn play(seed: u64, settings: Settings) -> Result<Outcome, RunError> {
     let (climate, _) = swarm(seed, quiet(&settings));
     let schedule = schedule_of(seed, &settings);
+    let (low, high) = climate.latency;
     let emulator = Emulator::builder()
         .seed(seed)
         .row_versions(climate.row_versions)
+        .latency(Duration::from_millis(low + high))
         .build();
     emulator
         .create_stream(STREAM, settings.shards)
         .map_err(RunError::Stream)?;
     let mut history = History::new(seed, settings.traced);
     history.checker.latest = climate.latest;
-    let world = World::new(seed, climate, emulator, history);
+    let world = match settings.path {
+        Path::Direct => World::new(seed, climate, emulator, history),
+        Path::Sdk => World::observing(seed, climate, emulator, history),
+    };
     let mood = Mood::default();
     let fleet = Fleet::new(&world, &mood, settings.path);
     let mut producer = Producer::new(&world);
@@ -158,8 +167,10 @@ async fn play(seed: u64, settings: Settings) -> Result<Outcome, RunError> {
         fleet,
         mood,
         workers: settings.workers,
+        path: settings.path,
     };
     stage.play(&mut producer, &schedule, &settings).await;
+    world.take_in_writes();
     let now = world.millis();
     let requests = world.requests();
     let mut history = world.history();
@@ -182,6 +193,7 @@ struct Stage {
     fleet: Fleet,
     mood: Mood,
     workers: usize,
+    path: Path,
 }
 
 impl Stage {
@@ -193,6 +205,7 @@ impl Stage {
         let mut healed = false;
         let mut next_put = Duration::from_secs(1);
         let mut number = 0;
+        let mut before_rest = None;
         loop {
             let now = self.world.elapsed();
             while let Some(timed) = faults.next_if(|timed| timed.at <= now) {
@@ -209,7 +222,14 @@ impl Stage {
                 let share = super::draw::fraction(self.world.seed(), "put", number);
                 next_put = now + every.mul_f64(share).max(Duration::from_millis(20));
             }
+            // The last record's checkpoints are stored by then.
+            if now >= last_put + SETTLED && before_rest.is_none() {
+                before_rest = Some(self.world.history().table_calls());
+            }
             if now >= end {
+                if let (Some(before), Path::Direct) = (before_rest, settings.path) {
+                    self.judge_rest(before, end.saturating_sub(last_put + SETTLED));
+                }
                 return;
             }
             self.keep_running(healed);
@@ -220,6 +240,21 @@ impl Stage {
             let wait = next.unwrap_or(end).saturating_sub(now);
             tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
         }
+    }
+
+    fn judge_rest(&self, before: Calls, rest: Duration) {
+        let rows = self.world.rows().len() as u64;
+        let mut history = self.world.history();
+        let after = history.table_calls();
+        let calls = Calls {
+            writes: after.writes - before.writes,
+            reads: after.reads - before.reads,
+            scans: after.scans - before.scans,
+        };
+        let pages = rows / SCAN_PAGE + 1;
+        history
+            .checker
+            .judge_cost(rest.as_secs() / 60, pages, calls);
     }
 
     /// There is always somebody; after the healing as many as at the start.
@@ -258,6 +293,8 @@ impl Stage {
             Fault::Merge { shard } => producer.merge(*shard),
             Fault::Outage { lasts, hangs } => self.outage(*lasts, *hangs),
             Fault::DeleteWorker { worker } => self.fleet.delete_item(*worker),
+            // The SDK's requests reach the stream past the world's clock.
+            Fault::Retention if self.path == Path::Sdk => {}
             Fault::Retention => producer.expire(),
             Fault::Processors(temper) => self.mood.set(*temper),
             Fault::Weather(rule) => self.weather(rule),

@@ -93,6 +93,22 @@ pub struct DynamoDb {
     capacity: Capacity,
     tokens: Tokens,
     versions: Versions,
+    /// What writes left of rows, if somebody wants to know.
+    log: Option<Vec<RowWritten>>,
+}
+
+/// What one write left of one row.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct RowWritten {
+    /// Who wrote; empty for calls that name nobody.
+    pub caller: String,
+    /// The table.
+    pub table: String,
+    /// The row's key, in DynamoDB's JSON.
+    pub key: serde_json::Map<String, serde_json::Value>,
+    /// The row after the write, in DynamoDB's JSON; none if it was deleted.
+    pub row: Option<serde_json::Value>,
 }
 
 impl DynamoDb {
@@ -112,6 +128,7 @@ impl DynamoDb {
             capacity,
             tokens: Tokens::default(),
             versions: Versions::new(config.row_versions, config.row_version_bytes),
+            log: None,
             config,
         }
     }
@@ -119,6 +136,11 @@ impl DynamoDb {
     /// Switches throttling of all tables on or off.
     pub fn set_throttling(&mut self, enabled: bool) {
         self.capacity.enabled = enabled;
+    }
+
+    /// Takes what was written since the last time, in the order of the commits. Nothing is kept before the first time.
+    pub fn take_written(&mut self) -> Vec<RowWritten> {
+        self.log.replace(Vec::new()).unwrap_or_default()
     }
 
     /// Answers one call: a JSON request in, a JSON answer out (awsJson1.0).
@@ -144,17 +166,21 @@ impl DynamoDb {
     pub fn call_with(
         &mut self,
         now: Timestamp,
-        _caller: &Caller,
+        caller: &Caller,
         operation: &str,
         body: &[u8],
         view: ReadView,
     ) -> Result<Vec<u8>, ApiError> {
         self.tables.settle(now);
+        let written = self.log.as_ref().map_or(0, Vec::len);
         let request = request::read(body)?;
         let answer = match rows::side(operation) {
             Some(side) => self.rows(now, operation, side, request, view),
             None => self.control(now, operation, request).map(Answer::from),
         };
+        for row in self.log.iter_mut().flatten().skip(written) {
+            row.caller.clone_from(&caller.0);
+        }
         answer?.into_bytes()
     }
 }

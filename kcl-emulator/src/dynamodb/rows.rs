@@ -6,7 +6,7 @@ use super::answer::Answer;
 use super::capacity::{self, Side};
 use super::request::{self, Object, text};
 use super::tokens::Tokens;
-use super::{DynamoDb, ReadView};
+use super::{DynamoDb, ReadView, RowWritten};
 use crate::{ApiError, Timestamp};
 
 /// How an operation touches rows.
@@ -98,7 +98,7 @@ impl DynamoDb {
         }
         let mut answer = self.store.execute(now, operation, &body)?;
         if let Value::Object(request) = &body {
-            if side == Side::Write && self.versions.are_kept() {
+            if side == Side::Write && (self.versions.are_kept() || self.log.is_some()) {
                 self.remember_rows(now, operation, request);
             }
             if back > 0 && matches!(operation, "GetItem" | "Query" | "Scan") {
@@ -206,8 +206,19 @@ impl DynamoDb {
     fn remember_rows(&mut self, now: Timestamp, operation: &str, request: &Object) {
         for (table, key) in self.written(operation, request) {
             let read = json!({ "TableName": table, "Key": key, "ConsistentRead": true });
-            if let Ok(answer) = self.store.execute(now, "GetItem", &read) {
+            let Ok(mut answer) = self.store.execute(now, "GetItem", &read) else {
+                continue;
+            };
+            if self.versions.are_kept() {
                 self.versions.record(&table, &key, answer.get("Item"));
+            }
+            if let Some(log) = &mut self.log {
+                log.push(RowWritten {
+                    caller: String::new(),
+                    table,
+                    key,
+                    row: answer.get_mut("Item").map(Value::take),
+                });
             }
         }
     }

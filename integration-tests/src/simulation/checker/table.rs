@@ -70,7 +70,7 @@ impl Checker {
         })
     }
 
-    pub(super) fn written(&mut self, by: Process, sent: u64, change: Change) {
+    pub(super) fn written(&mut self, by: Process, sent: Option<u64>, change: Change) {
         match change {
             Change::Worker { id, before, after } => self.worker_written(by, id, before, after),
             Change::Lease {
@@ -138,7 +138,7 @@ impl Checker {
     fn row_changed(
         &mut self,
         by: Process,
-        sent: u64,
+        sent: Option<u64>,
         shard: ShardNo,
         before: &LeaseState,
         after: LeaseState,
@@ -224,7 +224,7 @@ impl Checker {
     fn judge_switch(
         &mut self,
         by: Process,
-        sent: u64,
+        sent: Option<u64>,
         shard: ShardNo,
         before: &LeaseState,
         after: &LeaseState,
@@ -253,8 +253,12 @@ impl Checker {
     }
 
     /// T2: the owner's heartbeat stood still for long enough when the taker looked.
-    fn judge_take(&mut self, by: Process, sent: u64, shard: ShardNo, session: &str) {
+    fn judge_take(&mut self, by: Process, sent: Option<u64>, shard: ShardNo, session: &str) {
         self.note("expired lease taken");
+        // When a request was sent is not known of those that go past the world.
+        let Some(sent) = sent else {
+            return;
+        };
         let Some(owner) = self.table.sessions.get(session) else {
             return;
         };

@@ -56,7 +56,7 @@ fn heartbeat(checker: &mut Checker, at: u64, process: Process, number: u64) {
         at,
         Event::Written {
             process,
-            sent: at,
+            sent: Some(at),
             change,
         },
     );
@@ -94,7 +94,7 @@ fn write(
         at,
         Event::Written {
             process,
-            sent: at,
+            sent: Some(at),
             change,
         },
     );
@@ -276,7 +276,7 @@ fn a_child_starts_after_its_parent_is_finished() {
         1_060,
         Event::Written {
             process: A,
-            sent: 1_060,
+            sent: Some(1_060),
             change: created,
         },
     );

@@ -31,6 +31,10 @@ pub const APPLICATION: &str = "orders-app";
 
 /// One simulated process: the number of its start, unique in a run.
 pub type Process = u32;
+/// Rows in one page of a scan. At the service a page holds a megabyte; so few let runs meet more than one page.
+pub const SCAN_PAGE: u64 = 25;
+/// The process number of whoever is no worker.
+pub const NOBODY: Process = 0;
 
 /// Everything outside of the workers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -49,6 +53,8 @@ struct Inner {
     /// By how many milliseconds the stream's clock is ahead.
     skipped: AtomicI64,
     requests: AtomicU64,
+    /// The processes by the names under which the emulator knows them, if their requests do not pass through here.
+    callers: Option<Mutex<BTreeMap<String, Process>>>,
 }
 
 /// Why a request has no answer.
@@ -72,7 +78,25 @@ impl World {
     /// A world in which nothing has happened yet. Must be made inside the run's tokio runtime.
     #[must_use]
     pub fn new(seed: u64, climate: Climate, emulator: Emulator, history: History) -> Self {
+        Self::with_callers(seed, climate, emulator, history, None)
+    }
+
+    /// A world whose workers talk to the emulator past it, through the SDK: it learns of writes from the emulator.
+    #[must_use]
+    pub fn observing(seed: u64, climate: Climate, emulator: Emulator, history: History) -> Self {
+        let _nothing_yet = emulator.take_written();
+        Self::with_callers(seed, climate, emulator, history, Some(Mutex::default()))
+    }
+
+    fn with_callers(
+        seed: u64,
+        climate: Climate,
+        emulator: Emulator,
+        history: History,
+        callers: Option<Mutex<BTreeMap<String, Process>>>,
+    ) -> Self {
         Self(Arc::new(Inner {
+            callers,
             seed,
             climate,
             emulator,
@@ -128,8 +152,9 @@ impl World {
         self.0.skipped.fetch_add(millis, Ordering::Relaxed);
     }
 
-    /// Notes what happened.
+    /// Notes what happened, after what was written before it.
     pub fn tell(&self, event: Event) {
+        self.take_in_writes();
         let now = self.millis();
         self.history().record(now, event);
     }

@@ -1,5 +1,7 @@
 //! The lease table on the emulator's engine, called directly.
 
+use std::sync::PoisonError;
+
 use async_trait::async_trait;
 use kcl_emulator::dynamodb::ReadView;
 use kcl_emulator::{ApiError, Caller, Service};
@@ -10,7 +12,7 @@ use kcl_lease::{LeaseTable, TableError, TableErrorKind};
 use serde_json::{Value as Json, json};
 
 use super::encoding::{decode_item, encode_item, key, request, transaction};
-use super::{APPLICATION, Failure, Process, Request, World};
+use super::{APPLICATION, Failure, NOBODY, Process, Request, SCAN_PAGE, World};
 use crate::simulation::history::Event;
 
 /// The lease table as one process sees it: each call is one request, which arrives late, twice never, or not at all.
@@ -106,8 +108,7 @@ impl LeaseTable for SimulatedTable {
         let mut body = json!({
             "TableName": APPLICATION,
             "ConsistentRead": consistency == Consistency::Strong,
-            // A page holds a megabyte at the service; here few rows, so that runs meet more than one page.
-            "Limit": 25,
+            "Limit": SCAN_PAGE,
         });
         if let Some(ScanToken(start)) = page {
             set(&mut body, "ExclusiveStartKey", encode_item(&start));
@@ -223,7 +224,10 @@ impl World {
                     Change::Update(_) => member(answer, "Attributes").and_then(decode_item),
                     Change::Delete | Change::Check => None,
                 };
-                self.applied(process, sent, &write.key, after.as_ref());
+                // A world that observes the emulator is told of it with everything else.
+                if self.0.callers.is_none() {
+                    self.applied(process, Some(sent), &write.key, after.as_ref());
+                }
                 Ok(Written::Applied(after.unwrap_or_default()))
             }
             Err(mut error) if error.code == "ConditionalCheckFailedException" => {
@@ -255,7 +259,7 @@ impl World {
                         Change::Delete => None,
                         Change::Check => continue,
                     };
-                    self.applied(process, sent, &write.key, after.as_ref());
+                    self.applied(process, Some(sent), &write.key, after.as_ref());
                 }
                 Ok(Transacted::Applied)
             }
@@ -272,6 +276,39 @@ impl World {
         }
     }
 
+    /// Takes in what workers wrote past this world.
+    pub(in crate::simulation) fn take_in_writes(&self) {
+        let Some(callers) = &self.0.callers else {
+            return;
+        };
+        for written in self.emulator().take_written() {
+            let process = callers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&written.caller)
+                .copied()
+                .unwrap_or(NOBODY);
+            let Some(Json::String(key)) = written
+                .key
+                .get("leaseKey")
+                .and_then(|key| key.get("S"))
+                .cloned()
+            else {
+                continue;
+            };
+            let row = written.row.and_then(decode_item);
+            self.applied(process, None, &key, row.as_ref());
+        }
+    }
+
+    /// Names a process whose requests do not pass through here.
+    pub(in crate::simulation) fn introduce(&self, caller: String, process: Process) {
+        if let Some(callers) = &self.0.callers {
+            let mut callers = callers.lock().unwrap_or_else(PoisonError::into_inner);
+            callers.insert(caller, process);
+        }
+    }
+
     /// What the table holds now, past all faults.
     fn read_now(&self, caller: &Caller, row: &str) -> Option<Item> {
         let body = json!({ "TableName": APPLICATION, "Key": key(row), "ConsistentRead": true });
@@ -279,17 +316,21 @@ impl World {
         member(answer, "Item").and_then(decode_item)
     }
 
-    fn applied(&self, process: Process, sent: u64, key: &str, after: Option<&Item>) {
+    fn applied(&self, process: Process, sent: Option<u64>, key: &str, after: Option<&Item>) {
         let before = match after {
             Some(item) => self.rows().insert(key.to_owned(), item.clone()),
             None => self.rows().remove(key),
         };
         let change = crate::simulation::history::change(key, before.as_ref(), after);
-        self.tell(Event::Written {
-            process,
-            sent,
-            change,
-        });
+        let now = self.millis();
+        self.history().record(
+            now,
+            Event::Written {
+                process,
+                sent,
+                change,
+            },
+        );
     }
 }
 
