@@ -228,6 +228,8 @@ pub fn loss_name(reason: LossReason) -> &'static str {
 #[derive(Debug)]
 pub struct History {
     hash: Fnv,
+    /// The present millisecond, and the sum over its events.
+    moment: (u64, u64),
     events: u64,
     trace: Option<String>,
     calls: BTreeMap<(&'static str, &'static str), u64>,
@@ -243,6 +245,7 @@ impl History {
         seed.hash(&mut hash);
         Self {
             hash,
+            moment: (0, 0),
             events: 0,
             trace: traced.then(String::new),
             calls: BTreeMap::new(),
@@ -252,9 +255,7 @@ impl History {
 
     /// Adds an event that happened at `now`, in milliseconds since the start of the run.
     pub fn record(&mut self, now: u64, event: Event) {
-        now.hash(&mut self.hash);
-        event.hash(&mut self.hash);
-        self.events += 1;
+        self.take_in(now, &event);
         if let Some(trace) = &mut self.trace {
             let _ok = writeln!(trace, "{:>9}.{:03} {event:?}", now / 1000, now % 1000);
         }
@@ -265,6 +266,19 @@ impl History {
                 let _ok = writeln!(trace, "              VIOLATION {violation}");
             }
         }
+    }
+
+    /// The hash does not depend on the order of events in the same millisecond: which of several tasks that wait for the
+    /// same signal goes first is drawn by tokio, and nobody can hand it a seed.
+    fn take_in(&mut self, now: u64, event: &Event) {
+        if now != self.moment.0 {
+            self.moment.hash(&mut self.hash);
+            self.moment = (now, 0);
+        }
+        let mut hash = Fnv::default();
+        event.hash(&mut hash);
+        self.moment.1 = self.moment.1.wrapping_add(hash.finish());
+        self.events += 1;
     }
 
     /// Counts a request.
@@ -292,7 +306,9 @@ impl History {
     /// A hash over all events with their times: equal for equal runs.
     #[must_use]
     pub fn hash(&self) -> u64 {
-        self.hash.finish()
+        let mut hash = self.hash.clone();
+        self.moment.hash(&mut hash);
+        hash.finish()
     }
 
     /// How many events there were.

@@ -17,7 +17,7 @@ use kcl_lease::item::Item;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::draw::between;
+use super::draw::{between, draw};
 use super::history::{Event, History};
 use super::swarm::Climate;
 
@@ -53,6 +53,8 @@ struct Inner {
     /// By how many milliseconds the stream's clock is ahead.
     skipped: AtomicI64,
     requests: AtomicU64,
+    /// How often each request was sent in this millisecond.
+    sent: Mutex<(u64, BTreeMap<u64, u64>)>,
     /// The processes by the names under which the emulator knows them, if their requests do not pass through here.
     callers: Option<Mutex<BTreeMap<String, Process>>>,
 }
@@ -106,6 +108,7 @@ impl World {
             rows: Mutex::default(),
             skipped: AtomicI64::new(0),
             requests: AtomicU64::new(0),
+            sent: Mutex::default(),
         }))
     }
 
@@ -191,7 +194,7 @@ impl World {
         T: Send + 'static,
         F: FnOnce(&Self, u32) -> Result<T, ApiError> + Send + 'static,
     {
-        let number = self.0.requests.fetch_add(1, Ordering::Relaxed);
+        self.0.requests.fetch_add(1, Ordering::Relaxed);
         let emulator = &self.0.emulator;
         let plan = emulator.faults().plan(
             FaultCall {
@@ -204,7 +207,8 @@ impl World {
             self.elapsed(),
         );
         self.history().call(request.service, request.operation);
-        let (there, back) = (self.latency(number * 2), self.latency(number * 2 + 1));
+        let number = self.number(&request);
+        let (there, back) = (self.latency(number), self.latency(number + 1));
         let (answer, answered) = oneshot::channel();
         let world = self.clone();
         let (refusable, name) = (request.operation, request.caller.0.clone());
@@ -245,6 +249,24 @@ impl World {
             let _sent = answer.send(result);
         });
         answered.await.unwrap_or(Err(Failure::Broken))
+    }
+
+    /// A number of the request for its draws: of what it is and when it is sent, not of how many there were before. So one
+    /// request more or less shifts nothing, and neither does the order of two in the same moment.
+    fn number(&self, request: &Request<'_>) -> u64 {
+        let names = [request.caller.0.as_str(), request.operation];
+        let names = names
+            .into_iter()
+            .chain(request.resources.iter().map(String::as_str));
+        let key = names.fold(0, |key, name| draw(key, name, 0));
+        let now = self.millis();
+        let mut sent = self.0.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.0 != now {
+            *sent = (now, BTreeMap::new());
+        }
+        let count = sent.1.entry(key).or_default();
+        *count += 1;
+        key ^ (now << 8 | (*count & 0x7f) << 1)
     }
 
     fn latency(&self, number: u64) -> Duration {
