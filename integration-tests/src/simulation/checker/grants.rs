@@ -16,6 +16,8 @@ pub(super) struct Grants {
     all: Vec<Grant>,
     open: BTreeMap<(Process, ShardNo), usize>,
     latest: BTreeMap<ShardNo, usize>,
+    /// The last grant of each process and shard, over or not.
+    last: BTreeMap<(Process, ShardNo), usize>,
 }
 
 /// One grant of one lease to one process.
@@ -107,6 +109,7 @@ impl Checker {
         let index = self.grants.all.len() - 1;
         self.grants.open.insert((process, shard), index);
         self.grants.latest.insert(shard, index);
+        self.grants.last.insert((process, shard), index);
     }
 
     /// P5 (the grant rests on a write of its own), S4 (it starts at what that write left stored), P3.
@@ -313,7 +316,10 @@ impl Checker {
     }
 
     pub(super) fn lease_lost(&mut self, process: Process, shard: ShardNo, reason: &'static str) {
-        let epoch = self.open_grant(process, shard).map(|grant| grant.epoch);
+        // The processor may have heard of it first.
+        let last = self.grants.last.get(&(process, shard));
+        let epoch = last.and_then(|index| self.grants.all.get(*index));
+        let epoch = epoch.map(|grant| grant.epoch);
         let cause = match reason {
             "session over" => Cause::SessionLost,
             _ => self.cause_of_loss(process),

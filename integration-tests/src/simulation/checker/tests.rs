@@ -381,6 +381,14 @@ fn a_lease_that_is_dropped_was_taken_by_somebody() {
     start(&mut checker, 1_100, A, 11, Stored::Start);
     checker.follow(
         1_200,
+        Event::Stopped {
+            process: A,
+            shard: 0,
+            why: Stop::Lost,
+        },
+    );
+    checker.follow(
+        1_200,
         Event::LeaseLost {
             process: A,
             shard: 0,
