@@ -108,7 +108,8 @@ async fn whoever_comes_to_lead_refuses_a_stream_that_was_created_anew() {
         let worker = stage.worker(name);
         let worker = worker.build(&stage.emulator.sdk_config(name)).unwrap();
         let began = Instant::now();
-        let error = worker.run().await.unwrap_err().to_string();
+        let stopped = tokio::time::timeout(Duration::from_secs(60), worker.run()).await;
+        let error = stopped.expect("it runs on").unwrap_err().to_string();
         assert!(
             error.contains(STREAM) && error.contains("created"),
             "{error}"
