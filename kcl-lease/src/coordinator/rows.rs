@@ -12,7 +12,6 @@ use crate::held::{Fate, HeldLease, Request, Response};
 use crate::key::{LeaseKey, WorkerId};
 use crate::lease::Lease;
 use crate::mutant::{self, Mutant};
-use crate::mutant::{self, Mutant};
 use crate::runtime::Moment;
 use crate::shard_end::ShardEnd;
 use crate::table::{Consistency, Transacted, Written};
@@ -24,10 +23,6 @@ const CHILDREN_WHEN_STOPPING: Duration = Duration::from_secs(2);
 impl Driver {
     /// Holds a lease that was just granted.
     pub(super) fn hold(&mut self, lease: Lease, sent: Moment) -> Option<Grant> {
-        let sent = match mutant::is(Mutant::GrantAcrossLapse) {
-            true => self.runtime.now(),
-            false => sent,
-        };
         let sent = match mutant::is(Mutant::GrantAcrossLapse) {
             true => self.runtime.now(),
             false => sent,
