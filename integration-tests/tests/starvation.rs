@@ -1,7 +1,6 @@
 //! Processors that block threads of the runtime, in real time and with the default lease duration.
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     clippy::disallowed_methods,
     reason = "a test fails by panicking, and this one is about blocked threads and real time"
 )]
@@ -96,13 +95,13 @@ fn run(blocked: usize, time: Duration, own_threads: bool) -> Run {
         .build()
         .unwrap();
     let (begun, deliveries) = (Instant::now(), Deliveries::default());
-    let made = deliveries.clone();
+    let made = Arc::clone(&deliveries);
     let worker = Worker::builder("app", "orders", move |shard| {
         let number: usize = shard.shard_id().as_str()[8..].parse().unwrap();
         Blocker {
             blocks: (number < blocked).then_some(time),
             begun,
-            deliveries: made.clone(),
+            deliveries: Arc::clone(&made),
         }
     })
     .blocking_processor(own_threads)
