@@ -1,8 +1,8 @@
 //! A fleet of real worker processes on the emulator's server, and the judgement of what it did.
 //!
 //! The harness process runs the emulator, a producer and a [`Cluster`] of worker processes (its own program, executed
-//! again). Workers write what they do into journals; at the end [`History::gather`] puts these beside the emulator's log,
-//! [`judge`] turns that into figures, and a [`Report`] holds the figures against their bounds.
+//! again). Workers write what they do into journals; at the end `History::gather` puts these beside the emulator's log,
+//! `judge` turns that into figures, and a [`Report`] holds the figures against their bounds.
 
 mod clock;
 mod cluster;
