@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::Poll;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -34,6 +35,23 @@ impl std::fmt::Display for CallFailure {
 pub(crate) struct CallPermit(
     #[expect(dead_code, reason = "held, never looked at")] OwnedSemaphorePermit,
 );
+
+/// Goes to the end of the thread's queue before a call that may block the thread.
+///
+/// What this task has just woken runs before: tokio keeps such a task for this thread alone. And another thread is woken,
+/// which looks after timers and sockets from then on. `yield_now` would do neither: it keeps the task back until the thread
+/// has nothing to do, behind somebody else's blocking call.
+pub(crate) async fn give_way() {
+    let mut gave_way = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut gave_way, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
 
 /// Waits for the right to call user code. What must hold when the call begins is checked after this wait.
 pub(crate) async fn permit(calls: &Arc<Semaphore>) -> CallPermit {

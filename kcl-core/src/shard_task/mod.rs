@@ -11,7 +11,7 @@ use kcl_lease::retry::RetrySchedule;
 use kcl_lease::{GrantError, ListedShard, LossReason, Recall, ShardId};
 use tokio::time::Instant;
 
-use crate::call::{CallFailure, CallPermit, guarded, guarded_factory, permit};
+use crate::call::{CallFailure, CallPermit, give_way, guarded, guarded_factory, permit};
 use crate::checkpointer::Checkpointer;
 use crate::context::Context;
 use crate::event::WorkerEvent;
@@ -176,9 +176,7 @@ impl ShardTask {
             recall = self.grant.recalled() => return ControlFlow::Break(Stopped::Recalled(recall)),
             permit = permit(&self.context.calls) => permit,
         };
-        // What this task has just woken runs before a call that may block the thread: tokio keeps such a task for this
-        // thread alone.
-        tokio::task::yield_now().await;
+        give_way().await;
         if !mutant::is(Mutant::DeliverWithoutCheck) {
             self.may_deliver().await?;
         }
