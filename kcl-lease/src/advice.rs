@@ -141,7 +141,7 @@ pub(crate) fn advise(situation: &Situation<'_>) -> Advice {
             advice.orders.push(take(&step.to, known, dead));
         } else if let Some(from) = step
             .from
-            .filter(|_| settled && !is_pending(situation, &step.key))
+            .filter(|_| settled && !situation.pending.contains_key(&step.key))
         {
             advice.orders.push(Order::Give {
                 newcomer: situation.roster.is_newcomer(&step.to),
@@ -170,10 +170,6 @@ fn is_ready(situation: &Situation<'_>, known: &KnownRow, advice: &mut Advice) ->
         Readiness::NeedsListing => advice.listing_wanted = true,
     }
     false
-}
-
-fn is_pending(situation: &Situation<'_>, key: &LeaseKey) -> bool {
-    situation.pending.contains_key(key)
 }
 
 /// The worker that was advised to have the lease, while it may still follow.

@@ -1,5 +1,7 @@
 //! A hash of texts that is the same in every process and release: FNV-1a with 64 bits and a final mix.
 
+use crate::key::LeaseKey;
+
 /// The hash of some texts in this order. Their borders count.
 pub(crate) fn of(texts: &[&str]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -9,6 +11,11 @@ pub(crate) fn of(texts: &[&str]) -> u64 {
         }
     }
     mix(hash)
+}
+
+/// The digest over lease keys that workers publish: the same in whatever order.
+pub(crate) fn of_keys<'a>(keys: impl Iterator<Item = &'a LeaseKey>) -> u64 {
+    keys.fold(0, |xor, key| xor ^ of(&[key.as_str()]))
 }
 
 /// The hash of two hashes in this order.

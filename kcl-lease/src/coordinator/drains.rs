@@ -83,8 +83,8 @@ impl Driver {
         let (Some(round), Some(running)) = (self.leadership.round(), self.running()) else {
             return;
         };
-        let undisturbed = running.session.undisturbed_since();
-        let write = match self.choose_deputy(undisturbed, now) {
+        let me = running.session.id.clone();
+        let write = match self.choose_deputy(now) {
             Some(heir) => {
                 let item = LeaderItem {
                     leader: heir.clone(),
@@ -92,7 +92,6 @@ impl Driver {
                     round: round.saturating_add(1),
                     ages: Default::default(),
                 };
-                let me = running.session.id.clone();
                 let write = write::lead(Some(round), &heir, None, &Default::default());
                 self.leadership.resign();
                 self.leadership.saw(Some(item), &me, now);
@@ -133,7 +132,7 @@ impl Driver {
             match targets.get(&key) {
                 Some(to) => {
                     let newcomer = self.roster.is_newcomer(to);
-                    self.begin_giving(&key, &to.clone(), newcomer, now);
+                    self.begin_giving(&key, to, newcomer, now);
                 }
                 None => {
                     if let Some(held) = self.held.get(&key) {
@@ -153,13 +152,10 @@ impl Driver {
 
     /// Whether some worker may still show that it lives.
     fn has_unproven_receivers(&self, now: Moment) -> bool {
-        let Some(running) = self.running() else {
-            return false;
-        };
-        let undisturbed = running.session.undisturbed_since();
         self.roster.items().any(|item| {
-            let life = self.roster.life(&item.id, &self.liveness, undisturbed, now);
-            life != Life::Expired && !item.draining && !self.can_receive(item)
+            let life = self.life(&item.id, now);
+            let may_live = life.is_some_and(|life| life != Life::Expired);
+            may_live && !item.draining && !self.can_receive(item)
         })
     }
 

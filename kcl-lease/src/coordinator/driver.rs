@@ -76,7 +76,7 @@ pub(super) struct Driver {
     pub(super) drain: Option<Drain>,
     /// Advice that this worker gave as the leader.
     pub(super) pending: BTreeMap<LeaseKey, Pending>,
-    /// Workers whose leases differed from what the table says when it was last read.
+    /// Workers whose leases differed from what the table says when it was last read, and how many times in a row.
     pub(super) differing: BTreeMap<WorkerId, usize>,
     /// Leases that this worker was advised to take, until when.
     pub(super) wanted: BTreeMap<LeaseKey, Moment>,

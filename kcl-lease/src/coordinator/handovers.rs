@@ -96,7 +96,7 @@ impl Driver {
     pub(super) fn on_receiver_lost(&mut self, worker: &WorkerId) {
         for key in self.giving.cancel(worker) {
             self.pending.remove(&key);
+            self.replan = true;
         }
-        self.replan = true;
     }
 }

@@ -114,11 +114,7 @@ impl Driver {
                 self.outbox.sent(worker, inbox, now);
                 if let Some(item) = item {
                     self.giving.told(worker, &hints, item.heartbeat, now);
-                    let draining = item.draining;
                     self.see_worker_item(item, now);
-                    if draining {
-                        self.on_receiver_lost(worker);
-                    }
                 }
             }
             Ok(Written::Refused(_)) => {

@@ -143,52 +143,32 @@ impl Driver {
                 leases.entry(owner).or_default().push(lease);
             }
         }
-        let Some(running) = self.running() else {
-            return;
-        };
-        let undisturbed = running.session.undisturbed_since();
-        let mut differing = BTreeSet::new();
+        let mut differing = BTreeMap::new();
         for item in self.roster.items() {
-            let life = self.roster.life(&item.id, &self.liveness, undisturbed, now);
-            if life != Life::Alive {
+            if self.life(&item.id, now) != Some(Life::Alive) {
                 continue;
             }
             let rows = leases.get(&item.id).map_or(&[][..], Vec::as_slice);
-            let named = (
-                rows.len() as u64,
-                digest_of(rows.iter().map(|lease| &lease.key)),
-            );
-            let published = (item.held_count, item.held_digest);
-            if named != published {
-                differing.insert(item.id.clone());
+            let digest = digest::of_keys(rows.iter().map(|lease| &lease.key));
+            if (item.held_count, item.held_digest) == (rows.len() as u64, digest) {
+                continue;
             }
-        }
-        // Each time other rows, if there are many.
-        let cursor = |worker: &WorkerId| match self.differing.get(worker) {
-            Some(seen) => seen + 1,
-            None => 0,
-        };
-        let differing: BTreeMap<WorkerId, usize> = differing
-            .into_iter()
-            .map(|worker| (worker.clone(), cursor(&worker)))
-            .collect();
-        for (worker, seen) in differing.iter().filter(|(_, seen)| **seen > 0) {
-            let rows = leases.get(worker).map_or(&[][..], Vec::as_slice);
-            let parts = rows.chunks(LOST_MAX).collect::<Vec<_>>();
-            let part = seen.checked_rem(parts.len()).and_then(|n| parts.get(n));
-            for lease in part.into_iter().flat_map(|part| part.iter()) {
+            let seen_before = self.differing.get(&item.id).copied().unwrap_or(0);
+            differing.insert(item.id.clone(), seen_before + 1);
+            if seen_before == 0 {
+                continue;
+            }
+            // Each time other rows, if there are many.
+            let mut parts = rows.chunks(LOST_MAX);
+            let part = seen_before.checked_rem(parts.len());
+            for lease in part.and_then(|n| parts.nth(n)).unwrap_or_default() {
                 let hint = Hint::Yours {
                     key: lease.key.clone(),
                     counter: lease.counter,
                 };
-                self.outbox.push(worker, &hint, now);
+                self.outbox.push(&item.id, &hint, now);
             }
         }
         self.differing = differing;
     }
-}
-
-/// The digest over lease keys that workers publish.
-pub(super) fn digest_of<'a>(keys: impl Iterator<Item = &'a LeaseKey>) -> u64 {
-    keys.fold(0, |xor, key| xor ^ digest::of(&[key.as_str()]))
 }

@@ -32,7 +32,7 @@ const WATCHING_MAX: usize = 16;
 #[derive(Debug)]
 pub(super) struct Lookout {
     registered: Moment,
-    own_read: Option<Moment>,
+    own_read: Moment,
     own_on_its_way: bool,
     leader_read: Option<Moment>,
     leader_on_its_way: bool,
@@ -52,7 +52,7 @@ impl Lookout {
     pub(super) fn new(registered: Moment) -> Self {
         Self {
             registered,
-            own_read: Some(registered),
+            own_read: registered,
             own_on_its_way: false,
             leader_read: None,
             leader_on_its_way: false,
@@ -122,8 +122,8 @@ impl Driver {
     }
 
     fn own_due(&self, now: Moment) -> Option<Moment> {
-        let read = self.lookout.own_read?;
-        (!self.lookout.own_on_its_way).then(|| read.plus(self.inbox_each(now)))
+        let due = self.lookout.own_read.plus(self.inbox_each(now));
+        (!self.lookout.own_on_its_way).then_some(due)
     }
 
     fn leader_due(&self) -> Option<Moment> {
@@ -177,7 +177,7 @@ impl Driver {
             return;
         };
         let key = running.session.id.as_str().to_owned();
-        self.lookout.own_read = Some(now);
+        self.lookout.own_read = now;
         self.lookout.own_on_its_way = true;
         self.calls.get(key, Consistency::Eventual, Answer::Inbox);
     }
@@ -196,7 +196,7 @@ impl Driver {
         if let Ok(Some(item)) = WorkerItem::from_item(item)
             && item.id == me
         {
-            self.lookout.own_read = Some(now);
+            self.lookout.own_read = now;
             for hint in self.inbox.saw(&item.inbox) {
                 self.on_hint(hint, now);
             }
@@ -323,10 +323,12 @@ impl Driver {
             }
             Err(_) => {}
         }
-        if self.roster.item(worker).is_some() && matches!(consistency, Consistency::Eventual) {
-            return;
-        }
-        self.replan = true;
+    }
+
+    /// Whether another worker lives; only a session can tell.
+    pub(super) fn life(&self, worker: &WorkerId, now: Moment) -> Option<Life> {
+        let undisturbed = self.running()?.session.undisturbed_since();
+        Some(self.roster.life(worker, &self.liveness, undisturbed, now))
     }
 
     /// A worker's item was read: returns what that says of it as an owner.
@@ -388,24 +390,25 @@ impl Driver {
         if !self.may_lead(now) || self.lookout.lead_on_its_way {
             return None;
         }
-        let running = self.running()?;
-        let candidacy = self.leadership.candidacy(
-            &running.session.id,
-            running.session.undisturbed_since(),
-            self.options.watch_interval * PATIENCE,
-            now,
-        );
         let again = self
             .lookout
             .lead_written
             .map(|at| at.plus(self.options.watch_interval));
-        match candidacy {
+        match self.candidacy(now)? {
             Candidacy::Unknown => None,
             Candidacy::Later(at) => Some(at),
             // Alone there is nobody who waits for a sign of the leader.
             Candidacy::Now(_) if self.leadership.leads() && self.roster.is_alone() => None,
             Candidacy::Now(_) => Some(again.unwrap_or(now)),
         }
+    }
+
+    fn candidacy(&self, now: Moment) -> Option<Candidacy> {
+        let session = &self.running()?.session;
+        let patience = self.options.watch_interval * PATIENCE;
+        let undisturbed = session.undisturbed_since();
+        let leadership = &self.leadership;
+        Some(leadership.candidacy(&session.id, undisturbed, patience, now))
     }
 
     fn may_lead(&self, now: Moment) -> bool {
@@ -418,17 +421,11 @@ impl Driver {
         if self.next_stand(now).is_none_or(|at| now < at) {
             return;
         }
-        let Some(running) = self.running() else {
+        let Some(Candidacy::Now(round)) = self.candidacy(now) else {
             return;
         };
-        let me = running.session.id.clone();
-        let undisturbed = running.session.undisturbed_since();
-        let patience = self.options.watch_interval * PATIENCE;
-        let Candidacy::Now(round) = self.leadership.candidacy(&me, undisturbed, patience, now)
-        else {
-            return;
-        };
-        let deputy = self.choose_deputy(undisturbed, now);
+        let me = self.worker.borrow().clone();
+        let deputy = self.choose_deputy(now);
         self.lookout.lead_written = Some(now);
         self.lookout.lead_on_its_way = true;
         let write = write::lead(round, &me, deputy.as_ref(), &Default::default());
@@ -436,9 +433,8 @@ impl Driver {
     }
 
     /// The smallest id of those who live.
-    pub(super) fn choose_deputy(&self, undisturbed: Moment, now: Moment) -> Option<WorkerId> {
-        let lives =
-            |id: &WorkerId| self.roster.life(id, &self.liveness, undisturbed, now) == Life::Alive;
+    pub(super) fn choose_deputy(&self, now: Moment) -> Option<WorkerId> {
+        let lives = |id: &WorkerId| self.life(id, now) == Some(Life::Alive);
         self.roster
             .items()
             .filter(|item| !item.draining)

@@ -169,13 +169,10 @@ impl Driver {
 
     /// A worker with a newer protocol may follow rules that this one does not know.
     pub(super) fn judge_protocol(&mut self, now: Moment) {
-        let Some(undisturbed) = self.running().map(|r| r.session.undisturbed_since()) else {
+        if self.running().is_none() {
             return;
-        };
-        let lives = |worker: &WorkerId| {
-            let life = self.roster.life(worker, &self.liveness, undisturbed, now);
-            life != Life::Expired
-        };
+        }
+        let lives = |worker: &WorkerId| self.life(worker, now) != Some(Life::Expired);
         let newer = self.roster.newer(lives);
         if let Some(worker) = newer.filter(|_| !self.newer_protocol) {
             self.tell(CoordinatorEvent::NewerProtocol {

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use super::calls::{Answer, CallError};
 use super::driver::{Driver, RETRY, RETRY_LONGEST};
 use super::event::{CoordinatorError, CoordinatorEvent};
-use super::leading::digest_of;
 use super::lookout::Lookout;
 use super::outbox::Outbox;
+use crate::digest;
 use crate::expectation::Expectations;
 use crate::giving::Giving;
 use crate::grant::LossReason;
@@ -272,7 +272,7 @@ impl Driver {
         running.heartbeat_on_its_way = true;
         running.session.heartbeat_sent(now);
         let session = running.session.id.clone();
-        let digest = digest_of(self.held.keys());
+        let digest = digest::of_keys(self.held.keys());
         let consumed = self.inbox.consumed();
         let write = write::heartbeat(
             &session,
