@@ -89,6 +89,11 @@ impl Hint {
         }
     }
 
+    /// Whether this is the text of a [`Self::Yours`]: a lease that nobody works on until its reader knows.
+    pub(crate) fn is_yours(text: &str) -> bool {
+        text.split(SEPARATOR).next() == Some("yours")
+    }
+
     /// Reads a hint; `None` for any text that [`Self::encode`] does not write.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if text.len() > MAX_HINT {

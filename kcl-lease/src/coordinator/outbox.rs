@@ -115,8 +115,11 @@ impl Queue {
         Some(self.not_before.map_or(due, |at| at.max(due)))
     }
 
+    /// What goes first: the lease of a `yours` is silent until it arrives, all others only make something begin later.
     fn take_batch(&mut self) -> BTreeSet<String> {
-        let batch: BTreeSet<String> = self.waiting.iter().take(BATCH_MAX).cloned().collect();
+        let urgent = self.waiting.iter().filter(|text| Hint::is_yours(text));
+        let others = self.waiting.iter().filter(|text| !Hint::is_yours(text));
+        let batch: BTreeSet<String> = urgent.chain(others).take(BATCH_MAX).cloned().collect();
         self.waiting.retain(|text| !batch.contains(text));
         if self.waiting.is_empty() {
             self.due = None;
@@ -162,6 +165,25 @@ mod tests {
         assert_eq!(outbox.send(after(t0, 500))[0].1.len(), 60 - 2 * BATCH_MAX);
         outbox.sent(&to, 10, after(t0, 510));
         assert!(outbox.is_empty() && outbox.next().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_lease_does_not_wait_behind_announcements() {
+        let t0 = Runtime::virtual_time(0).now();
+        let to = WorkerId::from("w/1");
+        let mut outbox = Outbox::default();
+        for number in 0..100 {
+            let announced = Hint::Expect {
+                key: format!("shard-{number}").as_str().into(),
+                counter: 1,
+                from: WorkerId::from("w/0"),
+            };
+            outbox.push(&to, &announced, t0);
+        }
+        outbox.push(&to, &hint(7), t0);
+        let (_, sent) = outbox.send(t0).pop().unwrap();
+        assert_eq!(sent.len(), BATCH_MAX);
+        assert!(sent.contains(&hint(7).encode()));
     }
 
     #[tokio::test(start_paused = true)]
