@@ -28,6 +28,14 @@ const PATIENCE: u32 = 3;
 /// Heartbeats of others that are being read at once.
 const WATCHING_MAX: usize = 16;
 
+/// What the leader item says that this worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Leader,
+    Deputy,
+    Follower,
+}
+
 /// When this worker looked at what, and what it still has to look at.
 #[derive(Debug)]
 pub(super) struct Lookout {
@@ -227,7 +235,7 @@ impl Driver {
 
     fn see_leader(&mut self, item: Option<&Item>, now: Moment) {
         let me = self.worker.borrow().clone();
-        let led = self.leadership.leads();
+        let before = self.standing();
         match item.map(LeaderItem::from_item) {
             None => self.leadership.saw(None, &me, now),
             Some(Ok(Some(item))) => self.leadership.saw(Some(item), &me, now),
@@ -241,19 +249,38 @@ impl Driver {
                 }
             }
         }
-        self.note_lead(led, now);
+        self.note_standing(before, now);
+    }
+
+    fn standing(&self) -> Standing {
+        if self.leadership.leads() {
+            Standing::Leader
+        } else if self.leadership.is_deputy(&self.worker.borrow()) {
+            Standing::Deputy
+        } else {
+            Standing::Follower
+        }
     }
 
     /// What follows from a change of the lead.
-    fn note_lead(&mut self, led: bool, now: Moment) {
-        let leads = self.leadership.leads();
-        if leads && !led {
-            tracing::debug!("this worker leads");
-            self.want_stream_checked(now);
-            self.lead_since = now;
-            self.scan_due = now;
-            self.replan = true;
-        } else if led && !leads {
+    fn note_standing(&mut self, before: Standing, now: Moment) {
+        let standing = self.standing();
+        if standing == before {
+            return;
+        }
+        match standing {
+            Standing::Leader => {
+                tracing::debug!("this worker leads");
+                self.want_stream_checked(now);
+                self.lead_since = now;
+                self.scan_due = now;
+                self.replan = true;
+            }
+            // Whoever joined before told the deputy of that time.
+            Standing::Deputy => self.want_scan(now),
+            Standing::Follower => {}
+        }
+        if before == Standing::Leader {
             self.pending.clear();
         }
     }
@@ -447,7 +474,7 @@ impl Driver {
         self.heard(&result, now);
         self.lookout.lead_on_its_way = false;
         let me = self.worker.borrow().clone();
-        let led = self.leadership.leads();
+        let before = self.standing();
         match result {
             Ok(Written::Applied(item)) => match LeaderItem::from_item(&item) {
                 Ok(Some(item)) if item.leader == me => self.leadership.won(item, now),
@@ -467,7 +494,7 @@ impl Driver {
             // The write was on its way when the stop began.
             return self.resign(now);
         }
-        self.note_lead(led, now);
+        self.note_standing(before, now);
     }
 
     /// Tells the leader and the deputy that this worker has joined.

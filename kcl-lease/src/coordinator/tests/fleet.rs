@@ -108,6 +108,36 @@ async fn the_leader_that_dies_costs_no_more_than_any_other_worker() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_becomes_deputy_learns_of_those_who_joined_before() {
+    let table = table();
+    let mut a = first("a", &table, 8).await;
+    let mut b = join("b", &table, 8).await;
+    run(&mut [&mut a, &mut b], 20 * SECOND).await;
+    let mut c = join("c", &table, 8).await;
+    run(&mut [&mut a, &mut b, &mut c], 20 * SECOND).await;
+    // It tells the leader and the deputy, which is b: c does not hear of it.
+    let mut d = join("d", &table, 8).await;
+    run(&mut [&mut a, &mut b, &mut c, &mut d], 20 * SECOND).await;
+    b.handle.shutdown(25 * SECOND);
+    run(&mut [&mut a, &mut b, &mut c, &mut d], 20 * SECOND).await;
+    let reads = c.path.reads.load(Ordering::Relaxed);
+    let deputy = table.items()["SessionLeader"]["deputy"].clone();
+    assert_eq!(deputy, Value::text(c.handle.worker().as_str()));
+    run(&mut [&mut a, &mut c, &mut d], 20 * SECOND).await;
+    let reads = c.path.reads.load(Ordering::Relaxed) - reads;
+    assert!(reads <= 100, "one look each second at four items: {reads}");
+    // The leader dies together with somebody whom the deputy would otherwise see for the first time after that.
+    a.path.cut();
+    d.path.cut();
+    let killed = Instant::now();
+    while c.held() < 8 {
+        run(&mut [&mut a, &mut c, &mut d], Duration::from_millis(50)).await;
+        let took = killed.elapsed();
+        assert!(took < L + Duration::from_millis(2_350), "{took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_stops_hands_each_lease_to_one_that_lives() {
     for stops in ["a", "c"] {
         let table = table();
