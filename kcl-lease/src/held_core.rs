@@ -16,6 +16,7 @@ use crate::item::Item;
 use crate::key::WorkerId;
 use crate::lease::PendingCheckpoint;
 use crate::mutant::{self, Mutant};
+use crate::retry::doubled;
 use crate::runtime::Moment;
 use crate::session::Validity;
 use crate::shard_end::{Part, Reaction, ShardEnd};
@@ -432,9 +433,9 @@ impl HeldCore {
     }
 
     fn delayed(&mut self, error: GrantError, now: Moment) -> Turn {
-        let wait = RETRY_FIRST.saturating_mul(2_u32.saturating_pow(self.failures));
+        let wait = doubled(RETRY_FIRST, RETRY_LONGEST, self.failures);
         self.failures = self.failures.saturating_add(1);
-        self.retry_at = Some(now.plus(wait.min(RETRY_LONGEST)));
+        self.retry_at = Some(now.plus(wait));
         Turn::Delayed(error)
     }
 

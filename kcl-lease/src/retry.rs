@@ -9,6 +9,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// `first` doubled for each of so many failures before, at most `longest`: how long to wait after one more.
+#[must_use]
+pub fn doubled(first: Duration, longest: Duration, failures: u32) -> Duration {
+    first
+        .saturating_mul(2_u32.saturating_pow(failures))
+        .min(longest)
+}
+
 /// How long to wait between attempts and when to give up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -79,12 +87,7 @@ impl Iterator for RetrySchedule {
         if self.retries >= self.policy.retries_max {
             return None;
         }
-        let doubled = 2_u32.saturating_pow(self.retries);
-        let bound = self
-            .policy
-            .base
-            .saturating_mul(doubled)
-            .min(self.policy.cap);
+        let bound = doubled(self.policy.base, self.policy.cap, self.retries);
         let wait = bound.mul_f64(self.rng.f64());
         let total = self.started.elapsed().saturating_add(wait);
         if self.policy.elapsed_max.is_some_and(|max| total > max) {
@@ -204,6 +207,12 @@ mod tests {
 
     fn schedule(policy: RetryPolicy) -> RetrySchedule {
         policy.schedule(fastrand::Rng::with_seed(7))
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest_however_many_failures_there_were() {
+        let wait = |failures| doubled(POLICY.base, POLICY.cap, failures).as_secs();
+        assert_eq!([0, 1, 2, 3, u32::MAX].map(wait), [1, 2, 4, 5, 5]);
     }
 
     #[tokio::test(start_paused = true)]

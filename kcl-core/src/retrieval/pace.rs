@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use kcl_lease::retry::doubled;
 use kcl_lease::runtime::Moment;
 
 use super::error::SourceErrorKind;
@@ -152,9 +153,7 @@ impl Pacer {
         } else {
             MAX_FAILURE_PAUSE
         };
-        let pause = FIRST_FAILURE_PAUSE
-            .saturating_mul(2_u32.saturating_pow(self.failures))
-            .min(longest);
+        let pause = doubled(FIRST_FAILURE_PAUSE, longest, self.failures);
         self.failures = self.failures.saturating_add(1);
         (self.failures, self.wait(now, pause))
     }

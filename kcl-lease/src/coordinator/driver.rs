@@ -15,6 +15,7 @@ use super::joining::Joining;
 use super::lookout::Lookout;
 use super::outbox::Outbox;
 use super::sessions::{Phase, Trouble};
+use super::setback::Setback;
 use super::streams::Streams;
 use crate::advice::Pending;
 use crate::expectation::Expectations;
@@ -35,9 +36,6 @@ use crate::view::View;
 pub(super) const BACKGROUND_MAX: usize = 32;
 /// Writes of holders on their way at once.
 const ROW_WRITES_MAX: usize = 64;
-/// A table that refuses is asked again after this long at first, and at the most.
-pub(super) const RETRY: Duration = Duration::from_millis(100);
-pub(super) const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
 /// What a driver is made of, prepared before its thread runs.
 pub(super) struct Seat {
@@ -91,6 +89,8 @@ pub(super) struct Driver {
     pub(super) scanning: bool,
     pub(super) scan_due: Moment,
     pub(super) scan_not_before: Moment,
+    /// Scans that failed.
+    pub(super) scan_setback: Setback,
     /// Something is to be looked up in the whole table, not before then.
     pub(super) scan_wanted: Option<Moment>,
     pub(super) scan_begun: Moment,
@@ -114,7 +114,10 @@ pub(super) struct Driver {
     pub(super) rows_wanted: BTreeSet<LeaseKey>,
     pub(super) reading: BTreeSet<Step>,
     pub(super) not_before: BTreeMap<LeaseKey, Moment>,
-    pub(super) reads_not_before: BTreeMap<Step, Moment>,
+    /// Reads that failed.
+    pub(super) failed_reads: BTreeMap<Step, Setback>,
+    /// Takes that failed.
+    pub(super) failed_takes: BTreeMap<LeaseKey, Setback>,
     pub(super) plan_wake: Option<Moment>,
     pub(super) plan_not_before: Moment,
     /// The last advice left leases open that may have to be taken.
@@ -145,7 +148,7 @@ impl Driver {
             started: now,
             phase: Phase::Preparing {
                 on_its_way: false,
-                retry: None,
+                setback: Setback::default(),
             },
             trouble: None,
             view: View::default(),
@@ -168,6 +171,7 @@ impl Driver {
             scanning: false,
             scan_due: now,
             scan_not_before: now,
+            scan_setback: Setback::default(),
             scan_wanted: None,
             scan_begun: now,
             table_was_empty: false,
@@ -186,7 +190,8 @@ impl Driver {
             rows_wanted: BTreeSet::new(),
             reading: BTreeSet::new(),
             not_before: BTreeMap::new(),
-            reads_not_before: BTreeMap::new(),
+            failed_reads: BTreeMap::new(),
+            failed_takes: BTreeMap::new(),
             plan_wake: None,
             plan_not_before: now,
             undecided: false,
@@ -382,7 +387,7 @@ impl Driver {
         let children = self.own_children.values().min().copied();
         let drain = self.next_drain(now);
         let settled = self.next_settling(now);
-        let streams = self.running().and_then(|_| self.streams.retry_at());
+        let streams = self.running().and_then(|_| self.streams.retry_at(now));
         let joining = self.running().and_then(|_| self.joining.next());
         [
             heartbeat, scan, retry, plan, look, hints, recall, children, drain, settled, streams,

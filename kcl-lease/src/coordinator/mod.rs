@@ -20,6 +20,7 @@ mod resets;
 mod rows;
 mod scans;
 mod sessions;
+mod setback;
 mod steps;
 mod streams;
 

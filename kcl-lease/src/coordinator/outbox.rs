@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::hint::Hint;
 use crate::key::WorkerId;
+use crate::retry::doubled;
 use crate::runtime::Moment;
 
 /// Hints in one write at most. An inbox should stay small: each heartbeat rewrites the whole item.
@@ -85,15 +86,15 @@ impl Outbox {
             return false;
         };
         queue.on_its_way = false;
+        let wait = doubled(GATHER, RETRY_LONGEST, queue.failures);
         queue.failures += 1;
         if queue.failures >= ATTEMPTS_MAX {
             self.queues.remove(to);
             return false;
         }
         queue.waiting.extend(hints);
-        let wait = GATHER * 2_u32.saturating_pow(queue.failures - 1);
         queue.due = Some(now);
-        queue.not_before = Some(now.plus(wait.min(RETRY_LONGEST)));
+        queue.not_before = Some(now.plus(wait));
         true
     }
 

@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 
 use super::audits::Audits;
 use super::calls::{Answer as Call, CallError};
-use super::driver::{BACKGROUND_MAX, Driver, RETRY};
+use super::driver::{BACKGROUND_MAX, Driver};
 use super::event::{CoordinatorError, CoordinatorEvent};
 use super::handle::{Answer, OpenedStream, StreamIdentity};
-use crate::key::{LeaseKey, WorkerId};
+use crate::key::WorkerId;
 use crate::lease::Lease;
 use crate::reset::{self, Situation, Verdict};
 use crate::runtime::Moment;
@@ -43,15 +43,19 @@ pub(super) struct Reset {
 enum Phase {
     /// Finding out whether anybody works on the leases.
     Watching,
-    Deleting {
-        waiting: VecDeque<Lease>,
-        on_their_way: usize,
-        /// Somebody wrote to a row meanwhile.
-        upset: bool,
-    },
+    Deleting(Deleting),
     Replacing {
         on_its_way: bool,
     },
+}
+
+/// Rows that are being deleted.
+#[derive(Debug)]
+struct Deleting {
+    waiting: VecDeque<Lease>,
+    on_their_way: usize,
+    /// Somebody wrote to a row meanwhile.
+    upset: bool,
 }
 
 /// What earlier rounds of a reset found.
@@ -64,6 +68,15 @@ pub(super) struct Resets {
     pub(super) counter_floor: u64,
     /// The workers that had an item when the table was read last, and whether they count as working.
     workers: Vec<(WorkerId, bool)>,
+}
+
+impl Resets {
+    fn deleting(&mut self) -> Option<&mut Deleting> {
+        match &mut self.current.as_mut()?.phase {
+            Phase::Deleting(deleting) => Some(deleting),
+            _ => None,
+        }
+    }
 }
 
 impl Driver {
@@ -156,43 +169,36 @@ impl Driver {
                 stream = reset.old.arn,
                 "the leases of another stream are deleted"
             );
-            reset.phase = Phase::Deleting {
+            reset.phase = Phase::Deleting(Deleting {
                 waiting,
                 on_their_way: 0,
                 upset: false,
-            };
+            });
         }
     }
 
     fn delete_rows(&mut self) {
-        let Some(reset) = &mut self.streams.resets.current else {
+        let Some(deleting) = self.streams.resets.deleting() else {
             return;
         };
-        let Phase::Deleting {
-            waiting,
-            on_their_way,
-            upset,
-        } = &mut reset.phase
-        else {
-            return;
-        };
-        while self.background < BACKGROUND_MAX && !*upset {
-            let Some(lease) = waiting.pop_front() else {
+        while self.background < BACKGROUND_MAX && !deleting.upset {
+            let Some(lease) = deleting.waiting.pop_front() else {
                 break;
             };
-            *on_their_way += 1;
+            deleting.on_their_way += 1;
             self.background += 1;
             self.calls
                 .write(write::delete_lease(&lease), move |result| {
                     Call::ResetRow(lease, result)
                 });
         }
-        if *on_their_way > 0 {
+        if deleting.on_their_way > 0 {
             return;
         }
-        match *upset {
-            true => self.look_again(),
-            false => reset.phase = Phase::Replacing { on_its_way: false },
+        if deleting.upset {
+            self.look_again();
+        } else if let Some(reset) = &mut self.streams.resets.current {
+            reset.phase = Phase::Replacing { on_its_way: false };
         }
     }
 
@@ -202,32 +208,23 @@ impl Driver {
         result: Result<Written, CallError>,
         now: Moment,
     ) {
-        self.heard(&result, now);
+        self.heard_of_stream(&result, now);
         let resets = &mut self.streams.resets;
-        let Some(reset) = &mut resets.current else {
+        let Some(deleting) = resets.deleting() else {
             return;
         };
-        let Phase::Deleting {
-            waiting,
-            on_their_way,
-            upset,
-        } = &mut reset.phase
-        else {
-            return;
-        };
-        *on_their_way -= 1;
-        let key: LeaseKey = lease.key.clone();
+        deleting.on_their_way -= 1;
         match result {
             Ok(Written::Applied(_) | Written::Refused(None)) => {
                 if lease.counter < COUNTER_MAX {
                     resets.counter_floor = resets.counter_floor.max(lease.counter + 1);
                 }
-                self.saw_no_row(&key, now);
+                self.saw_no_row(&lease.key, now);
             }
-            Ok(Written::Refused(Some(_))) => *upset = true,
+            Ok(Written::Refused(Some(_))) => deleting.upset = true,
             Err(error) if error.is_retryable() => {
-                waiting.push_back(lease);
-                self.streams.retry_after(now.plus(RETRY));
+                deleting.waiting.push_back(lease);
+                self.streams.setback.failed(now);
             }
             Err(error) => self.fail_reset(error.into()),
         }
@@ -248,7 +245,7 @@ impl Driver {
     }
 
     pub(super) fn on_reset_stream(&mut self, result: Result<Written, CallError>, now: Moment) {
-        self.heard(&result, now);
+        self.heard_of_stream(&result, now);
         let Some(reset) = &mut self.streams.resets.current else {
             return;
         };
@@ -265,7 +262,7 @@ impl Driver {
             }
             Err(error) if error.is_retryable() => {
                 reset.phase = Phase::Replacing { on_its_way: false };
-                self.streams.retry_after(now.plus(RETRY));
+                self.streams.setback.failed(now);
             }
             Err(error) => self.fail_reset(error.into()),
         }

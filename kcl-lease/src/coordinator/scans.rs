@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::calls::{Answer, CallError};
-use super::driver::{BACKGROUND_MAX, Driver, RETRY};
+use super::driver::{BACKGROUND_MAX, Driver};
 use super::event::CoordinatorEvent;
 use crate::item::{Item, Value, attribute};
 use crate::key::{LeaseKey, WorkerId};
@@ -80,6 +80,7 @@ impl Driver {
             Ok(items) => items,
             Err(error) => return self.on_scan_failed(error, now),
         };
+        self.scan_setback.succeeded();
         let mut leases = Vec::new();
         let mut workers = Vec::new();
         let mut unreadable = BTreeSet::new();
@@ -119,14 +120,16 @@ impl Driver {
 
     /// Everything waits for the first scan; later ones only repeat it.
     fn on_scan_failed(&mut self, error: CallError, now: Moment) {
+        self.scan_setback.failed(now);
+        let again = self.scan_setback.until().unwrap_or(now);
         if self.drain.is_some() {
             // Without it nobody is known who could receive the leases.
-            self.scan_not_before = now.plus(RETRY);
+            self.scan_not_before = again;
             self.want_scan(now);
         } else if self.scanned.is_some() {
-            self.scan_not_before = now.plus(SCAN_AGES_AFTER);
+            self.scan_not_before = again.max(now.plus(SCAN_AGES_AFTER));
         } else if self.is_worth_another_try(&error, now) {
-            self.scan_not_before = now.plus(RETRY * 2);
+            self.scan_not_before = again;
             self.scan_due = now;
         } else {
             self.fail(error.into());
@@ -164,7 +167,8 @@ impl Driver {
         self.liveness
             .retain(|id| present.contains(id), |key| view.has_row(key));
         self.not_before.retain(|key, _| view.has_row(key));
-        self.reads_not_before.retain(|_, at| *at > now);
+        self.failed_reads.retain(|_, setback| !setback.is_over(now));
+        self.failed_takes.retain(|key, _| view.has_row(key));
     }
 
     /// A worker with a newer protocol may follow rules that this one does not know.

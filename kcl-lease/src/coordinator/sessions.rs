@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::calls::{Answer, CallError};
-use super::driver::{Driver, RETRY, RETRY_LONGEST};
+use super::driver::Driver;
 use super::event::{CoordinatorError, CoordinatorEvent};
 use super::lookout::Lookout;
 use super::outbox::Outbox;
+use super::setback::Setback;
 use crate::digest;
 use crate::expectation::Expectations;
 use crate::giving::Giving;
@@ -33,10 +34,7 @@ const FAREWELLS_MAX: u32 = 3;
 #[derive(Debug)]
 pub(super) enum Phase {
     /// The table is being made usable.
-    Preparing {
-        on_its_way: bool,
-        retry: Option<Retry>,
-    },
+    Preparing { on_its_way: bool, setback: Setback },
     /// A session is being registered.
     Registering(Registering),
     /// There is a session.
@@ -49,20 +47,13 @@ pub(super) enum Phase {
     },
 }
 
-/// A failed step of the start, to be tried again.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Retry {
-    at: Moment,
-    wait: Duration,
-}
-
 #[derive(Debug)]
 pub(super) struct Registering {
     id: WorkerId,
     /// When the first call was sent: others count from there.
     first_sent: Option<Moment>,
     on_its_way: bool,
-    retry: Option<Retry>,
+    setback: Setback,
     /// The worker had a session before this one.
     again: bool,
 }
@@ -106,16 +97,6 @@ impl Trouble {
     }
 }
 
-impl Retry {
-    fn after(earlier: Option<Self>, now: Moment) -> Self {
-        let wait = earlier.map_or(RETRY, |retry| (retry.wait * 2).min(RETRY_LONGEST));
-        Self {
-            at: now.plus(wait),
-            wait,
-        }
-    }
-}
-
 impl Driver {
     /// The session, if there is one.
     pub(super) fn running(&self) -> Option<&Running> {
@@ -143,15 +124,16 @@ impl Driver {
 
     pub(super) fn on_prepared(&mut self, result: Result<Prepared, CallError>, now: Moment) {
         self.heard(&result, now);
-        let Phase::Preparing { retry, .. } = self.phase else {
+        let Phase::Preparing { mut setback, .. } = self.phase else {
             return;
         };
         match result {
             Ok(_) => self.begin_session(false),
             Err(error) if self.is_worth_another_try(&error, now) => {
+                setback.failed(now);
                 self.phase = Phase::Preparing {
                     on_its_way: false,
-                    retry: Some(Retry::after(retry, now)),
+                    setback,
                 };
             }
             Err(error) => self.fail(error.into()),
@@ -176,7 +158,7 @@ impl Driver {
             id,
             first_sent: None,
             on_its_way: false,
-            retry: None,
+            setback: Setback::default(),
             again,
         });
     }
@@ -186,14 +168,15 @@ impl Driver {
         let duration = self.options.lease_duration;
         let max_leases = self.options.published_max_leases();
         match &mut self.phase {
-            Phase::Preparing { on_its_way, retry }
-                if !*on_its_way && retry.is_none_or(|retry| retry.at <= now) =>
-            {
+            Phase::Preparing {
+                on_its_way,
+                setback,
+            } if !*on_its_way && setback.is_over(now) => {
                 *on_its_way = true;
                 self.calls.prepare();
             }
             Phase::Registering(registering) if !registering.on_its_way => {
-                if registering.retry.is_some_and(|retry| now < retry.at) {
+                if !registering.setback.is_over(now) {
                     return;
                 }
                 registering.on_its_way = true;
@@ -214,14 +197,14 @@ impl Driver {
             return;
         };
         registering.on_its_way = false;
-        let (again, retried) = (registering.again, registering.retry.is_some());
+        let (again, retried) = (registering.again, registering.setback.has_failed());
         match result {
             // The id is random: an item that is there already is our own, unless no call went before this one.
             Ok(Written::Applied(_)) => self.run_session(now),
             Ok(Written::Refused(_)) if retried => self.run_session(now),
             Ok(Written::Refused(_)) => self.begin_session(true),
             Err(error) => {
-                registering.retry = Some(Retry::after(registering.retry, now));
+                registering.setback.failed(now);
                 if !again && !self.is_worth_another_try(&error, now) {
                     self.fail(error.into());
                 }
@@ -252,9 +235,9 @@ impl Driver {
             Phase::Preparing {
                 on_its_way: true, ..
             } => None,
-            Phase::Preparing { retry, .. } => retry.map(|retry| retry.at),
+            Phase::Preparing { setback, .. } => setback.until(),
             Phase::Registering(r) if r.on_its_way => None,
-            Phase::Registering(r) => r.retry.map(|retry| retry.at),
+            Phase::Registering(r) => r.setback.until(),
             Phase::Running(r) if r.heartbeat_on_its_way => None,
             Phase::Running(r) => Some(r.session.heartbeat_due()),
             Phase::Leaving { .. } => None,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::calls::{Answer, CallError};
-use super::driver::{BACKGROUND_MAX, Driver, RETRY};
+use super::driver::{BACKGROUND_MAX, Driver};
 use super::event::CoordinatorEvent;
+use super::setback::Setback;
 use crate::item::Item;
 use crate::key::{LeaseKey, WorkerId};
 use crate::lease::Lease;
@@ -15,6 +16,8 @@ use crate::take::{self, Judgement, Situation, Step};
 use crate::view::{OwnerCheck, OwnerFound};
 use crate::write::RowWrite;
 
+/// Somebody else wrote to the row: the plan has time to take in by whom.
+const AFTER_REFUSAL: Duration = Duration::from_millis(20);
 /// A plan looks at every row: with thousands of them it is not made anew for each single answer.
 const PLAN_PAUSE_PER_ROW: Duration = Duration::from_micros(10);
 
@@ -123,10 +126,9 @@ impl Driver {
     }
 
     fn begin_read(&mut self, step: Step, now: Moment) {
-        if let Some(at) = self.reads_not_before.get(&step)
-            && now < *at
-        {
-            self.plan_wake = Some(self.plan_wake.map_or(*at, |wake| wake.min(*at)));
+        let setback = self.failed_reads.get(&step);
+        if let Some(until) = setback.and_then(Setback::until).filter(|at| now < *at) {
+            self.plan_wake = Some(self.plan_wake.map_or(until, |wake| wake.min(until)));
             return;
         }
         if !self.reading.insert(step.clone()) {
@@ -163,9 +165,11 @@ impl Driver {
         self.reading.remove(&step);
         self.replan = true;
         match result {
-            Ok(_) => self.reads_not_before.remove(&step),
-            Err(_) => self.reads_not_before.insert(step, now.plus(RETRY)),
-        };
+            Ok(_) => {
+                self.failed_reads.remove(&step);
+            }
+            Err(_) => self.failed_reads.entry(step).or_default().failed(now),
+        }
     }
 
     pub(super) fn on_row_read(
@@ -180,9 +184,8 @@ impl Driver {
             self.saw_item(key, item.as_ref(), now);
             if item.is_some() && self.view.row(key).is_none() {
                 // It cannot be read: reading it again before somebody mends it is of no use.
-                let later = now.plus(self.options.scan_interval);
-                self.reads_not_before
-                    .insert(Step::ReadRow(key.clone()), later);
+                let later = Setback::wait_until(now.plus(self.options.scan_interval));
+                self.failed_reads.insert(Step::ReadRow(key.clone()), later);
             }
         }
     }
@@ -224,7 +227,8 @@ impl Driver {
             },
             Ok(Written::Refused(item)) => {
                 self.saw_item(&key, item.as_ref(), now);
-                self.not_before.insert(key, now.plus(RETRY / 5));
+                self.failed_takes.remove(&key);
+                self.not_before.insert(key, now.plus(AFTER_REFUSAL));
                 self.replan = true;
             }
             // A worker that never had a lease and may not take any is no use: better it says so and stops.
@@ -235,7 +239,10 @@ impl Driver {
                 self.replan = true;
                 self.view.doubt_row(&key);
                 self.rows_wanted.insert(key.clone());
-                self.not_before.insert(key, now.plus(RETRY));
+                let setback = self.failed_takes.entry(key.clone()).or_default();
+                setback.failed(now);
+                let until = setback.until().unwrap_or(now);
+                self.not_before.insert(key, until);
             }
         }
     }
@@ -243,6 +250,7 @@ impl Driver {
     fn grant(&mut self, lease: Lease, sent: Moment, now: Moment) {
         let key = lease.key.clone();
         self.not_before.remove(&key);
+        self.failed_takes.remove(&key);
         self.note_row(lease.clone(), Consistency::Strong, now);
         if let Some(grant) = self.hold(lease, sent) {
             self.tell(CoordinatorEvent::Granted(grant));

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::audits::{Audits, repair_write};
 use super::calls::{Answer, CallError};
-use super::driver::{BACKGROUND_MAX, Driver, RETRY};
+use super::driver::{BACKGROUND_MAX, Driver};
 use super::event::{CoordinatorError, CoordinatorEvent};
 use super::handle::{Answer as Reply, OpenedStream, StreamIdentity, SyncOutcome};
 use super::resets::Resets;
 use super::scans::SCAN_AGES_AFTER;
+use super::setback::Setback;
 use crate::audit::Repair;
 use crate::graph;
 use crate::item::Item;
@@ -35,7 +36,7 @@ pub(super) struct Streams {
     open_on_its_way: bool,
     syncs: VecDeque<SyncRequest>,
     sync: Option<Sync>,
-    retry_at: Option<Moment>,
+    pub(super) setback: Setback,
     synced: bool,
     /// This worker has looked at the stream itself.
     checked: bool,
@@ -106,12 +107,9 @@ impl Streams {
         (self.is_open() && syncs) || self.resets.current.is_some()
     }
 
-    pub(super) fn retry_at(&self) -> Option<Moment> {
-        self.retry_at
-    }
-
-    pub(super) fn retry_after(&mut self, moment: Moment) {
-        self.retry_at = Some(moment);
+    /// When to go on after a failure.
+    pub(super) fn retry_at(&self, now: Moment) -> Option<Moment> {
+        self.setback.until().filter(|until| now < *until)
     }
 }
 
@@ -123,10 +121,9 @@ impl Driver {
             return;
         };
         self.doubt_stream(session);
-        if self.streams.retry_at.is_some_and(|at| now < at) {
+        if !self.streams.setback.is_over(now) {
             return;
         }
-        self.streams.retry_at = None;
         if self.streams.doubted {
             return self.read_stream();
         }
@@ -134,6 +131,14 @@ impl Driver {
         self.drive_reset(now);
         self.plan_sync(now);
         self.create_rows();
+    }
+
+    /// Notes whether a call succeeded that the stream's item or its leases wait for.
+    pub(super) fn heard_of_stream<T>(&mut self, result: &Result<T, CallError>, now: Moment) {
+        self.heard(result, now);
+        if result.is_ok() {
+            self.streams.setback.succeeded();
+        }
     }
 
     fn drive_open(&mut self) {
@@ -179,10 +184,10 @@ impl Driver {
     }
 
     pub(super) fn on_stream_read(&mut self, result: Result<Option<Item>, CallError>, now: Moment) {
-        self.heard(&result, now);
+        self.heard_of_stream(&result, now);
         self.streams.read_on_its_way = false;
         match result {
-            Err(_) => self.streams.retry_at = Some(now.plus(RETRY)),
+            Err(_) => self.streams.setback.failed(now),
             Ok(None) => self.fail(CoordinatorError::StreamItemDeleted),
             Ok(Some(item)) => match StreamItem::from_item(&item) {
                 Ok(Some(stream)) => {
@@ -220,7 +225,7 @@ impl Driver {
     }
 
     pub(super) fn on_stream(&mut self, result: Result<Written, CallError>, now: Moment) {
-        self.heard(&result, now);
+        self.heard_of_stream(&result, now);
         self.streams.open_on_its_way = false;
         let Some((proposed, answer)) = self.streams.opens.pop_front() else {
             return;
@@ -236,7 +241,7 @@ impl Driver {
                 Err(error) => Err(error),
             },
             Err(error) if error.is_retryable() && patient => {
-                self.streams.retry_at = Some(now.plus(RETRY));
+                self.streams.setback.failed(now);
                 self.streams.opens.push_front((proposed, answer));
                 return;
             }
@@ -316,7 +321,7 @@ impl Driver {
         result: Result<Written, CallError>,
         now: Moment,
     ) {
-        self.heard(&result, now);
+        self.heard_of_stream(&result, now);
         let Some(sync) = self.streams.sync.as_mut() else {
             return;
         };
@@ -333,7 +338,7 @@ impl Driver {
             Err(error) if error.is_retryable() && patient => {
                 // Creating a row that is there already changes nothing.
                 sync.waiting.extend(repair);
-                self.streams.retry_at = Some(now.plus(RETRY));
+                self.streams.setback.failed(now);
                 return;
             }
             Err(error) => {

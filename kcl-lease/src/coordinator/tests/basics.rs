@@ -265,3 +265,38 @@ async fn a_lease_that_was_given_away_is_left_to_others_for_a_while() {
     assert!(worker.grant(0).epoch() > first.epoch());
     assert_eq!(*worker.grant(0).start(), at(4));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_refuses_a_take_or_a_read_is_asked_ever_less_often() {
+    for operation in ["write", "get"] {
+        let table = table();
+        let mut a = Worker::start("a", &table);
+        a.open(&listing(1)).await;
+        a.wait_granted(1).await;
+        a.grant(0).release(None).await.unwrap();
+        a.handle.abandon();
+        // The row names this worker, so that it tries for itself.
+        let mut b = Worker::start("b", &table);
+        let asked = Arc::new(AtomicU64::new(0));
+        let (count, row_key) = (Arc::clone(&asked), id(0));
+        b.path.rule(move |seen| {
+            let is_row = seen.key == row_key.as_str();
+            // The first write is refused in any case: that makes it read the row.
+            let first = seen.operation == "write" && count.load(Ordering::Relaxed) == 0;
+            match is_row && (seen.operation == operation || first) {
+                true => {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    Act::Reject
+                }
+                false => Act::Pass,
+            }
+        });
+        b.handle.open_stream(identity()).await.unwrap();
+        b.listen(Duration::from_secs(60)).await;
+        let refused = asked.load(Ordering::Relaxed);
+        assert!((10..=45).contains(&refused), "{operation}: {refused}");
+        b.path.heal();
+        b.listen(Duration::from_millis(2_100)).await;
+        assert_eq!(b.held(), 1, "{operation}");
+    }
+}

@@ -339,6 +339,12 @@ fn leader(table: &MemoryLeaseTable) -> Option<Value> {
     items.get("SessionLeader")?.get("leader").cloned()
 }
 
+fn one_leads(table: &MemoryLeaseTable, workers: &[&Worker]) -> bool {
+    let leader = leader(table).unwrap();
+    let leads = |worker: &&Worker| leader == Value::text(worker.handle.worker().as_str());
+    workers.iter().any(leads)
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_after_the_other_may_stop_and_somebody_leads_each_time() {
     let table = table();
@@ -352,23 +358,13 @@ async fn one_after_the_other_may_stop_and_somebody_leads_each_time() {
     let mut e = join("e", &table, 8).await;
     b.handle.shutdown(25 * SECOND);
     run(&mut [&mut b, &mut c, &mut d, &mut e], 10 * SECOND).await;
-    let leads = leader(&table).unwrap();
-    assert!(
-        [&c, &d, &e]
-            .iter()
-            .any(|w| leads == Value::text(w.handle.worker().as_str()))
-    );
+    assert!(one_leads(&table, &[&c, &d, &e]));
     run(&mut [&mut c, &mut d, &mut e], 15 * SECOND).await;
     assert_eq!(counts(&[&mut c, &mut d, &mut e]), [2, 3, 3]);
     let mut f = join("f", &table, 8).await;
     c.handle.shutdown(25 * SECOND);
     run(&mut [&mut c, &mut d, &mut e, &mut f], 10 * SECOND).await;
-    let leads = leader(&table).unwrap();
-    assert!(
-        [&d, &e, &f]
-            .iter()
-            .any(|w| leads == Value::text(w.handle.worker().as_str()))
-    );
+    assert!(one_leads(&table, &[&d, &e, &f]));
     run(&mut [&mut d, &mut e, &mut f], 15 * SECOND).await;
     assert_eq!(counts(&[&mut d, &mut e, &mut f]), [2, 3, 3]);
 }
