@@ -27,10 +27,10 @@ impl ShardTask {
         if let Some(children) = self.ending.take() {
             return self.finish_when_recalled(children).await;
         }
-        let permit = permit(&self.context.calls).await;
-        if let Err(reason) = self.grant.deliverable().await {
-            return self.lose(reason).await;
-        }
+        let permit = match self.permit_while_held().await {
+            Ok(permit) => permit,
+            Err(reason) => return self.lose(reason).await,
+        };
         let (reason, deadline) = self.shutdown_reason(recall);
         if self.processor.is_some() {
             let input = ShutdownRequestedInput {
@@ -56,6 +56,18 @@ impl ShardTask {
                 }
                 Err(GrantError::Lost { reason, .. }) => return self.lose(reason).await,
                 Err(_) => Self::wait_before_retry(&mut schedule).await,
+            }
+        }
+    }
+
+    /// Waits for the right to call user code together with a lease that is surely held; while waiting for the lease others
+    /// may call.
+    async fn permit_while_held(&mut self) -> Result<CallPermit, LossReason> {
+        loop {
+            self.grant.deliverable().await?;
+            let permit = permit(&self.context.calls).await;
+            if self.grant.is_current() {
+                return Ok(permit);
             }
         }
     }

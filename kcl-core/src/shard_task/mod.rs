@@ -170,24 +170,31 @@ impl ShardTask {
 
     /// Waits until user code may be called, and checks last that the lease is surely held.
     async fn begin_call(&mut self) -> Flow<CallPermit> {
-        let permit = tokio::select! {
-            biased;
-            reason = self.grant.lost() => return ControlFlow::Break(Stopped::Lost(reason)),
-            recall = self.grant.recalled() => return ControlFlow::Break(Stopped::Recalled(recall)),
-            permit = permit(&self.context.calls) => permit,
-        };
-        give_way().await;
-        if !mutant::is(Mutant::DeliverWithoutCheck) {
-            self.may_deliver().await?;
+        loop {
+            let permit = tokio::select! {
+                biased;
+                reason = self.grant.lost() => return ControlFlow::Break(Stopped::Lost(reason)),
+                recall = self.grant.recalled() => return ControlFlow::Break(Stopped::Recalled(recall)),
+                permit = permit(&self.context.calls) => permit,
+            };
+            give_way().await;
+            if !mutant::is(Mutant::DeliverWithoutCheck) {
+                if let Some(recall) = self.grant.recall() {
+                    return ControlFlow::Break(Stopped::Recalled(recall));
+                }
+                if !self.grant.is_current() {
+                    // Shards whose leases are held do not wait for the table to grant this one again.
+                    drop(permit);
+                    self.wait_until_held().await?;
+                    continue;
+                }
+            }
+            return ControlFlow::Continue(permit);
         }
-        ControlFlow::Continue(permit)
     }
 
     /// Waits until the lease is surely held: after a lapse that is until it was granted again.
-    async fn may_deliver(&mut self) -> Flow<()> {
-        if let Some(recall) = self.grant.recall() {
-            return ControlFlow::Break(Stopped::Recalled(recall));
-        }
+    async fn wait_until_held(&mut self) -> Flow<()> {
         tokio::select! {
             biased;
             held = self.grant.deliverable() => match held {

@@ -12,4 +12,5 @@ mod checkpoints;
 mod delivery;
 mod failures;
 mod fixture;
+mod lapses;
 mod shutdown;

@@ -1,0 +1,108 @@
+//! A session that lapsed: leases are delivered from as soon as each is granted again.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kcl_core::{ProcessRecordsInput, ProcessorResult, RecordProcessor, Worker, async_trait};
+use kcl_lease::item::Item;
+use kcl_lease::table::{
+    Consistency, Prepared, ScanPage, ScanToken, TableError, TableErrorKind, Transacted, Written,
+};
+use kcl_lease::write::RowWrite;
+use kcl_lease::{LeaseTable, MemoryLeaseTable};
+
+use crate::fixture::{Fixture, eventually, texts};
+
+const OPEN: u8 = 0;
+const NO_WRITES: u8 = 1;
+const NO_WRITES_TO_ONE_ROW: u8 = 2;
+
+/// A table that refuses some writes.
+#[derive(Debug)]
+struct Refusing {
+    table: Arc<MemoryLeaseTable>,
+    row: String,
+    refuses: AtomicU8,
+}
+
+#[async_trait]
+impl LeaseTable for Refusing {
+    async fn get(&self, key: &str, consistency: Consistency) -> Result<Option<Item>, TableError> {
+        self.table.get(key, consistency).await
+    }
+
+    async fn scan(
+        &self,
+        consistency: Consistency,
+        page: Option<ScanToken>,
+    ) -> Result<ScanPage, TableError> {
+        self.table.scan(consistency, page).await
+    }
+
+    async fn write(&self, write: RowWrite) -> Result<Written, TableError> {
+        let refused = match self.refuses.load(Ordering::SeqCst) {
+            NO_WRITES => true,
+            NO_WRITES_TO_ONE_ROW => write.key == self.row,
+            _ => false,
+        };
+        if refused {
+            return Err(TableError::new(TableErrorKind::Throttled, "Write", "t"));
+        }
+        self.table.write(write).await
+    }
+
+    async fn transact(&self, writes: Vec<RowWrite>) -> Result<Transacted, TableError> {
+        self.table.transact(writes).await
+    }
+
+    async fn prepare(&self) -> Result<Prepared, TableError> {
+        self.table.prepare().await
+    }
+}
+
+struct Collector(Arc<Mutex<Vec<String>>>);
+
+#[async_trait]
+impl RecordProcessor for Collector {
+    async fn process_records(&mut self, input: ProcessRecordsInput) -> ProcessorResult {
+        self.0.lock().unwrap().extend(texts(&input));
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_waits_to_be_granted_again_takes_no_call_from_others() {
+    let fixture = Fixture::new(2);
+    let table = Arc::new(Refusing {
+        table: Arc::clone(&fixture.table),
+        row: fixture.shard(0).as_str().to_owned(),
+        refuses: AtomicU8::new(OPEN),
+    });
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let collected = Arc::clone(&seen);
+    let builder = Worker::builder("app", "memory", move |_| Collector(Arc::clone(&collected)))
+        .max_concurrent_calls(1)
+        .runtime(fixture.runtime.clone());
+    let source = Arc::new(fixture.stream.clone());
+    let worker = builder
+        .build_with(source, Arc::clone(&table) as Arc<dyn LeaseTable>)
+        .unwrap();
+    let handle = worker.handle();
+    let running = fixture.runtime.spawn(worker.run());
+    handle.caught_up().await;
+    table.refuses.store(NO_WRITES, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    // Both wait from here on, the first shard first in the queue.
+    fixture.put_many(0, &["first"]);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    fixture.put_many(1, &["second"]);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(seen.lock().unwrap().is_empty(), "the session has lapsed");
+    table.refuses.store(NO_WRITES_TO_ONE_ROW, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(*seen.lock().unwrap(), ["second"]);
+    table.refuses.store(OPEN, Ordering::SeqCst);
+    eventually("the first shard", || seen.lock().unwrap().len() == 2).await;
+    drop(running);
+}
