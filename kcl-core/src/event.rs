@@ -118,6 +118,16 @@ pub enum WorkerEvent {
         /// The shards that take over.
         children: Vec<ShardId>,
     },
+    /// A closed shard is complete, and cannot be finished with the children that the service names. It is tried again with
+    /// those that it lists; until then nobody reads them, and nothing is skipped.
+    ShardEndRefused {
+        /// The shard.
+        shard: ShardId,
+        /// Which child, and what is wrong with it.
+        error: String,
+        /// Until the next attempt.
+        retry_in: Duration,
+    },
     /// A lease was lost.
     LeaseLost {
         /// The shard.
@@ -247,6 +257,7 @@ fn log(event: &WorkerEvent) {
             repair: RowRepair::ProgressUnknown,
             ..
         }
+        | E::ShardEndRefused { .. }
         | E::LeaseRowUnreadable { .. } => {
             tracing::error!(?event, "worker");
         }

@@ -2,9 +2,13 @@
 
 use super::*;
 
+fn ids(shards: &[ListedShard]) -> Vec<ShardId> {
+    shards.iter().map(|shard| shard.shard_id.clone()).collect()
+}
+
 impl ShardTask {
-    /// The shards that took over from one whose records are all past retention: the listing still may name it.
-    pub(super) async fn children_of_a_gone_shard(&mut self) -> Flow<Vec<ListedShard>> {
+    /// The shards that took over from this one, as the service lists them.
+    pub(super) async fn listed_children(&mut self) -> Flow<Vec<ListedShard>> {
         let mut schedule = self.schedule();
         let me = self.shard.shard_id().clone();
         loop {
@@ -23,7 +27,7 @@ impl ShardTask {
                     return ControlFlow::Continue(listing.into_iter().filter(is_child).collect());
                 }
                 Err(error) => {
-                    tracing::warn!(shard = %me, %error, "listing the children of an expired shard failed");
+                    tracing::warn!(shard = %me, %error, "listing a shard's children failed");
                     self.pause(schedule.next_or_cap()).await?;
                 }
             }
@@ -33,23 +37,29 @@ impl ShardTask {
     /// Tells the processor that the shard is complete, then stores that together with the children's leases. Returns the
     /// children that have one.
     pub(super) async fn finish(&mut self, children: Vec<ListedShard>) -> Flow<Vec<ShardId>> {
-        let ids: Vec<ShardId> = children
-            .iter()
-            .map(|child| child.shard_id.clone())
-            .collect();
-        self.tell_shard_ended(&ids).await?;
-        self.ending = Some(children.clone());
+        let mut children = children;
+        self.tell_shard_ended(&ids(&children)).await?;
         let mut schedule = self.schedule();
         let outcome = loop {
+            self.ending = Some(children.clone());
             match self.grant.end_shard(children.clone()).await {
                 Ok(outcome) => break outcome,
                 Err(GrantError::Lost { reason, .. }) => {
                     return ControlFlow::Break(Stopped::Lost(reason));
                 }
+                Err(error @ GrantError::InvalidChild { .. }) => {
+                    let retry_in = self.report_unfinished(&error, &mut schedule);
+                    self.pause(retry_in).await?;
+                    let listed = self.listed_children().await?;
+                    // Without children nobody would read on.
+                    if !listed.is_empty() {
+                        children = listed;
+                    }
+                }
                 Err(error) => self.after_refused_write(&error, &mut schedule).await?,
             }
         };
-        self.report_ended(ids);
+        self.report_ended(ids(&children));
         ControlFlow::Continue(outcome.children)
     }
 
@@ -60,11 +70,26 @@ impl ShardTask {
             match self.grant.end_shard(children.clone()).await {
                 Ok(_) => break,
                 Err(GrantError::Lost { reason, .. }) => return self.lose(reason).await,
+                Err(error @ GrantError::InvalidChild { .. }) => {
+                    let retry_in = self.report_unfinished(&error, &mut schedule);
+                    tokio::time::sleep(retry_in).await;
+                }
                 Err(_) => Self::wait_before_retry(&mut schedule).await,
             }
         }
-        self.report_ended(children.into_iter().map(|child| child.shard_id).collect());
+        self.report_ended(ids(&children));
         Outcome::Ended
+    }
+
+    /// Tells that the shard cannot be finished with the children that were named. Returns when to try again.
+    fn report_unfinished(&self, error: &GrantError, schedule: &mut RetrySchedule) -> Duration {
+        let retry_in = schedule.next_or_cap();
+        self.context.events.emit(WorkerEvent::ShardEndRefused {
+            shard: self.shard.shard_id().clone(),
+            error: error.to_string(),
+            retry_in,
+        });
+        retry_in
     }
 
     pub(super) async fn tell_shard_ended(&mut self, children: &[ShardId]) -> Flow<()> {

@@ -140,7 +140,8 @@ impl ShardTask {
                 }
                 Next::AtTip => self.set_at_tip(true),
                 Next::Over(PollEnd::ShardGone(_)) => {
-                    let children = self.children_of_a_gone_shard().await?;
+                    // Its records are all past retention: the listing still may name it.
+                    let children = self.listed_children().await?;
                     return self.finish(children).await;
                 }
                 Next::Over(PollEnd::StreamGone(_)) => {

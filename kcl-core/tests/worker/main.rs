@@ -13,4 +13,5 @@ mod delivery;
 mod failures;
 mod fixture;
 mod lapses;
+mod shard_ends;
 mod shutdown;

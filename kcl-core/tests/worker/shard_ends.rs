@@ -1,0 +1,105 @@
+//! The end of a shard whose children are not what the service says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kcl_core::retrieval::{
+    Fetched, MemoryStream, ShardFilter, ShardIterator, ShardSource, StartPosition,
+    StreamDescription,
+};
+use kcl_core::{SourceError, Worker, WorkerEvent, async_trait};
+use kcl_lease::{LeaseTable, ListedShard, ShardId};
+
+use crate::fixture::{Behaviour, Fixture, Recorder, eventually};
+
+/// A stream that names wrong parents of shards.
+#[derive(Debug)]
+struct Liar {
+    stream: MemoryStream,
+    lies: Arc<AtomicBool>,
+}
+
+impl Liar {
+    fn tell(&self, mut shards: Vec<ListedShard>) -> Vec<ListedShard> {
+        if self.lies.load(Ordering::SeqCst) {
+            let with_parent = shards.iter_mut().filter(|shard| shard.parent.is_some());
+            with_parent.for_each(|shard| shard.parent = Some(ShardId::from("shardId-elsewhere")));
+        }
+        shards
+    }
+}
+
+#[async_trait]
+impl ShardSource for Liar {
+    async fn describe(&self) -> Result<StreamDescription, SourceError> {
+        self.stream.describe().await
+    }
+
+    async fn list_shards(&self, filter: ShardFilter) -> Result<Vec<ListedShard>, SourceError> {
+        Ok(self.tell(self.stream.list_shards(filter).await?))
+    }
+
+    async fn iterator(
+        &self,
+        shard: &ShardId,
+        from: &StartPosition,
+    ) -> Result<ShardIterator, SourceError> {
+        self.stream.iterator(shard, from).await
+    }
+
+    async fn get_records(
+        &self,
+        iterator: &ShardIterator,
+        limit: u16,
+    ) -> Result<Fetched, SourceError> {
+        let mut fetched = self.stream.get_records(iterator, limit).await?;
+        fetched.children = self.tell(fetched.children);
+        Ok(fetched)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_cannot_be_finished_says_so_and_goes_on_once_the_listing_is_right() {
+    let fixture = Fixture::new(1);
+    let lies = Arc::new(AtomicBool::new(false));
+    let source = Arc::new(Liar {
+        stream: fixture.stream.clone(),
+        lies: Arc::clone(&lies),
+    });
+    let log = fixture.log.clone();
+    let all_well: Behaviour = Arc::new(|_| Ok(()));
+    let worker = Worker::builder("app", "memory", move |shard| Recorder {
+        shard: shard.shard_id().clone(),
+        log: log.clone(),
+        behaviour: Arc::clone(&all_well),
+    })
+    .runtime(fixture.runtime.clone())
+    .build_with(source, Arc::clone(&fixture.table) as Arc<dyn LeaseTable>)
+    .unwrap();
+    let handle = worker.handle();
+    let mut events = handle.events();
+    let running = fixture.runtime.spawn(worker.run());
+    handle.caught_up().await;
+    lies.store(true, Ordering::SeqCst);
+    let parent = fixture.shard(0);
+    fixture.stream.split(&parent).unwrap();
+    fixture.put_many(1, &["child"]);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(fixture.log.delivered(), Vec::<String>::new());
+    lies.store(false, Ordering::SeqCst);
+    eventually("the child's record", || {
+        fixture.log.delivered() == ["child"]
+    })
+    .await;
+    drop(running);
+    let mut refused = 0;
+    while let Some(event) = events.next().await {
+        if let WorkerEvent::ShardEndRefused { shard, error, .. } = event {
+            assert_eq!(shard, parent);
+            assert!(error.contains("does not name this shard"), "{error}");
+            refused += 1;
+        }
+    }
+    assert!((5..=120).contains(&refused), "{refused}");
+}
