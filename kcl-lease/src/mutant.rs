@@ -50,6 +50,17 @@ pub enum Kind {
     Redundant,
 }
 
+impl Mutant {
+    /// What is switched off with it: where two rules cover for one another, one alone shows nothing.
+    #[must_use]
+    pub fn includes(self) -> &'static [Self] {
+        match self {
+            Self::OtherParentOvertaken => &[Self::MergeChildEarly, Self::AbsentParentIsDone],
+            _ => &[],
+        }
+    }
+}
+
 mutants! {
     CheckpointUnconditional, Safety, "A holder's writes have no condition.";
     CheckpointWithoutCounter, Safety, "A holder's writes are conditioned on the owner only.";
@@ -59,8 +70,8 @@ mutants! {
     ReleaseWithoutCounter, Safety, "A release or hand-over is conditioned on the owner only.";
     ReleaseWithoutCheckpoint, Safety, "A release or hand-over does not store the final checkpoint.";
     NewRowCounterZero, Redundant, "The counter of a new row starts at 0.";
-    DeleteWorkerUnconditional, Liveness, "A worker's item is deleted whatever its heartbeat.";
-    DeleteFinishedUnconditional, Safety, "A row is deleted whether or not it is finished.";
+    DeleteWorkerUnconditional, Safety, "A worker's item is deleted whatever its heartbeat.";
+    DeleteFinishedUnconditional, Redundant, "A row is deleted whether or not it is finished.";
     DeleteFinishedEarly, Safety, "The row of a finished shard is deleted before its children moved on.";
     NeverDeleteFinished, Liveness, "The rows of finished shards stay.";
     NeverDeleteWorkers, Liveness, "The items of dead workers stay.";
@@ -88,14 +99,15 @@ mutants! {
     NeverTakeExpired, Liveness, "The leases of dead workers are not taken.";
     NeverAccept, Liveness, "Leases whose rows name the worker are not accepted.";
 
-    MergeChildEarly, Safety, "A merge's child gets its row although the other parent has none.";
-    AbsentParentIsDone, Safety, "A parent without a row counts as finished.";
+    MergeChildEarly, Redundant, "A merge's child gets its row although the other parent has none.";
+    AbsentParentIsDone, Redundant, "A parent without a row counts as finished.";
+    OtherParentOvertaken, Safety, "A merge's child gets its row although the other parent has none, and starts: the two above at once.";
     ChildBeforeParents, Safety, "A child starts before its parents ended.";
     ShardEndBeforeChildren, Safety, "SHARD_END is stored without the children's rows.";
 
     CheckpointAhead, Safety, "The checkpoint covers what is being processed.";
     SkipFailedBatch, Safety, "A batch that the processor refused is skipped.";
-    EndShardEarly, Safety, "A shard counts as ended when its last record was read.";
+    EndShardEarly, Safety, "Records that come with the news of the shard's end are not delivered.";
     SkipAfterExpiredIterator, Safety, "After an expired iterator one record too many is passed over.";
     DeliverWithoutCheck, Safety, "Records are delivered without a look at the lease.";
     NewTaskBesideOld, Safety, "A new grant's task starts beside the old one of the same shard.";
@@ -126,7 +138,8 @@ mod switch {
     /// Whether this rule is switched off on the current thread.
     #[must_use]
     pub fn is(mutant: Mutant) -> bool {
-        ACTIVE.get() == Some(mutant)
+        let active = ACTIVE.get();
+        active.is_some_and(|active| active == mutant || active.includes().contains(&mutant))
     }
 
     /// Switches a rule off on the current thread, and every other one on.

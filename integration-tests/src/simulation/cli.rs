@@ -10,6 +10,7 @@ use std::sync::mpsc;
 
 use clap::Parser;
 
+use super::focus::{self, Focus};
 use super::report::Report;
 use super::run::{self, Outcome, RunError, Settings};
 use super::{Path, mutants, shrink};
@@ -57,6 +58,10 @@ pub struct Options {
     /// Switch one rule off.
     #[arg(long, value_name = "NAME", value_parser = mutants::parse)]
     pub mutant: Option<kcl_lease::mutant::Mutant>,
+
+    /// Let the faults press on one spot; with --mutant, on what that rule guards.
+    #[arg(long, value_name = "NAME", value_parser = focus::parse)]
+    pub focus: Option<&'static Focus>,
 
     /// Play only these elements of the schedule, by number, for example 3,17,18.
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', requires = "seed")]
@@ -120,11 +125,13 @@ impl Options {
                 false => Path::Direct,
             },
             mutant: self.mutant,
+            focus: self.focus.or_else(|| focus::of(self.mutant?)),
             only: self
                 .only
                 .as_ref()
                 .map(|only| only.iter().copied().collect::<BTreeSet<_>>()),
             traced: self.trace.is_some(),
+            until_broken: false,
         }
     }
 
@@ -148,6 +155,10 @@ impl Options {
         if let Some(mutant) = self.mutant {
             command.push_str(" --mutant ");
             command.push_str(mutant.name());
+        }
+        if let Some(focus) = self.focus {
+            command.push_str(" --focus ");
+            command.push_str(focus.name);
         }
         command
     }

@@ -9,6 +9,7 @@ pub mod checker;
 pub mod cli;
 pub mod draw;
 pub mod fleet;
+pub mod focus;
 pub mod history;
 pub mod mutants;
 pub mod node;
@@ -22,4 +23,4 @@ pub mod swarm;
 pub mod world;
 
 pub use node::Path;
-pub use run::{Outcome, RunError, Settings, schedule_of};
+pub use run::{Outcome, RunError, Settings, play_of};

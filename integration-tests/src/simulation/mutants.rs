@@ -5,6 +5,7 @@ use std::io::Write;
 use kcl_lease::mutant::{Kind, Mutant};
 
 use super::cli::{CliError, Options, each};
+use super::focus;
 use super::run::Settings;
 
 /// A mutant that so many seeds did not notice survives; one for which another rule covers is looked at more briefly.
@@ -32,6 +33,8 @@ pub fn hunt(options: &Options, out: &mut impl Write) -> Result<bool, CliError> {
     for mutant in Mutant::ALL {
         let settings = Settings {
             mutant: Some(*mutant),
+            focus: focus::of(*mutant),
+            until_broken: true,
             ..options.settings()
         };
         let first = *options.seeds.0.start();

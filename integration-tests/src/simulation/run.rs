@@ -10,12 +10,13 @@ use kcl_lease::mutant::{self, Mutant};
 
 use super::checker::{Calls, Tally, Violation};
 use super::fleet::Fleet;
+use super::focus::{self, Focus};
 use super::history::{Event, History};
 use super::node::Path;
 use super::processor::Mood;
 use super::schedule::{Fault, Timed};
 use super::stream::Producer;
-use super::swarm::swarm;
+use super::swarm::{Climate, swarm};
 use super::world::{SCAN_PAGE, STREAM, World};
 
 /// The last part of a run is without faults; the last part of that without new records.
@@ -37,10 +38,14 @@ pub struct Settings {
     pub path: Path,
     /// The rule that is switched off.
     pub mutant: Option<Mutant>,
+    /// What the faults press on, instead of what the seed draws.
+    pub focus: Option<&'static Focus>,
     /// Only these elements of the schedule, by number; all if there are none.
     pub only: Option<BTreeSet<usize>>,
     /// Every event is kept as a line.
     pub traced: bool,
+    /// The run ends as soon as something is broken.
+    pub until_broken: bool,
 }
 
 impl Default for Settings {
@@ -51,8 +56,10 @@ impl Default for Settings {
             shards: 4,
             path: Path::Direct,
             mutant: None,
+            focus: None,
             only: None,
             traced: false,
+            until_broken: false,
         }
     }
 }
@@ -93,10 +100,11 @@ pub enum RunError {
     Panicked(u64),
 }
 
-/// The schedule of a seed, as `settings` play it.
+/// The circumstances and the schedule of a seed, as `settings` play it.
 #[must_use]
-pub fn schedule_of(seed: u64, settings: &Settings) -> Vec<Timed> {
-    let (_, schedule) = swarm(seed, quiet(settings));
+pub fn play_of(seed: u64, settings: &Settings) -> (Climate, Vec<Timed>) {
+    let boosted = settings.focus.or_else(|| focus::drawn(seed));
+    let (climate, schedule) = swarm(seed, quiet(settings), boosted);
     let wanted = |number: &usize| {
         settings
             .only
@@ -104,10 +112,8 @@ pub fn schedule_of(seed: u64, settings: &Settings) -> Vec<Timed> {
             .is_none_or(|only| only.contains(number))
     };
     let chosen = schedule.into_iter().enumerate();
-    chosen
-        .filter(|(number, _)| wanted(number))
-        .map(|(_, timed)| timed)
-        .collect()
+    let chosen = chosen.filter(|(number, _)| wanted(number));
+    (climate, chosen.map(|(_, timed)| timed).collect())
 }
 
 fn quiet(settings: &Settings) -> Duration {
@@ -141,8 +147,7 @@ pub fn run(seed: u64, settings: &Settings) -> Result<Outcome, RunError> {
 }
 
 async fn play(seed: u64, settings: Settings) -> Result<Outcome, RunError> {
-    let (climate, _) = swarm(seed, quiet(&settings));
-    let schedule = schedule_of(seed, &settings);
+    let (climate, schedule) = play_of(seed, &settings);
     let (low, high) = climate.latency;
     let emulator = Emulator::builder()
         .seed(seed)
@@ -226,6 +231,9 @@ impl Stage {
             if now >= last_put + SETTLED && before_rest.is_none() {
                 before_rest = Some(self.world.history().table_calls());
             }
+            if settings.until_broken && !self.world.history().checker.violations().is_empty() {
+                return;
+            }
             if now >= end {
                 if let (Some(before), Path::Direct) = (before_rest, settings.path) {
                     self.judge_rest(before, end.saturating_sub(last_put + SETTLED));
@@ -287,6 +295,7 @@ impl Stage {
             Fault::ReadsFail { worker, lasts } => self.fleet.fail_reads(*worker, *lasts),
             Fault::Restart { worker } => self.fleet.restart(*worker),
             Fault::Deploy => self.fleet.deploy(),
+            Fault::Join if self.fleet.alive().len() >= self.workers * 3 => {}
             Fault::Join => self.fleet.join(),
             Fault::Leave { worker } => self.fleet.leave(*worker),
             Fault::Split { shard } => producer.split(*shard),

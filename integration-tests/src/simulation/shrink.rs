@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 
 use super::cli::{CliError, Options};
-use super::run::{Settings, run, schedule_of};
+use super::run::{Settings, play_of, run};
 
 /// Removes elements of the schedule as long as the same promise is broken, and prints what is left. False if the seed
 /// fails (so that the exit code says so), true if it does not fail at all.
@@ -14,6 +14,7 @@ use super::run::{Settings, run, schedule_of};
 pub fn shrink(options: &Options, seed: u64, out: &mut impl Write) -> Result<bool, CliError> {
     let settings = Settings {
         traced: false,
+        until_broken: true,
         ..options.settings()
     };
     let whole = run(seed, &settings)?;
@@ -44,7 +45,7 @@ pub fn shrink(options: &Options, seed: u64, out: &mut impl Write) -> Result<bool
         ..settings
     };
     writeln!(out, "{} faults are left after {runs} runs:", numbers.len())?;
-    for timed in schedule_of(seed, &only) {
+    for timed in play_of(seed, &only).1 {
         writeln!(out, "  {timed}")?;
     }
     for violation in run(seed, &only)?.violations.iter().take(5) {

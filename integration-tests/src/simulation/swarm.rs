@@ -3,12 +3,14 @@
 //! A run that has every kind of fault hides most of them behind the strongest. So each seed draws for each kind whether it
 //! exists at all.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use kcl_emulator::Service;
 use kcl_emulator::faults::{Fault as Request, Rule};
 
 use super::draw::{between, fraction};
+use super::focus::Focus;
 use super::schedule::{Cut, Fault, Temper, Timed};
 
 /// A kind of fault is in this share of the runs.
@@ -33,16 +35,17 @@ pub struct Climate {
     pub drift: u32,
 }
 
-/// The circumstances and the schedule of one seed. Faults begin before `quiet`, and what has a length ends before it.
+/// The circumstances and the schedule of one seed, all of it on one spot if there is a `focus`. Faults begin before
+/// `quiet`, and what has a length ends before it.
 #[must_use]
-pub fn swarm(seed: u64, quiet: Duration) -> (Climate, Vec<Timed>) {
+pub fn swarm(seed: u64, quiet: Duration, focus: Option<&Focus>) -> (Climate, Vec<Timed>) {
     let mut schedule = Vec::new();
     for kind in KINDS {
-        if fraction(seed, kind.name, 0) < SHARE_OF_KINDS {
-            kind.schedule(seed, quiet, &mut schedule);
+        if let Some(mean) = kind.mean(seed, focus) {
+            kind.schedule(seed, mean, quiet, &mut schedule);
         }
     }
-    weather(seed, quiet, &mut schedule);
+    weather(seed, quiet, focus, &mut schedule);
     temper(seed, &mut schedule);
     schedule.sort_by_key(|timed| timed.at);
     let stale = schedule.iter().any(|timed| is_stale(&timed.fault));
@@ -123,6 +126,22 @@ const KINDS: &[Kind] = &[
         make: |draws| Fault::Pause {
             worker: draws.pick(),
             lasts: draws.length(),
+        },
+    },
+    Kind {
+        name: "pause of a lease",
+        every: (60, 300),
+        make: |draws| Fault::Pause {
+            worker: draws.pick(),
+            lasts: Duration::from_millis(draws.number(2, 9_500, 13_000)),
+        },
+    },
+    Kind {
+        name: "pause of an item's life",
+        every: (300, 900),
+        make: |draws| Fault::Pause {
+            worker: draws.pick(),
+            lasts: Duration::from_millis(draws.number(2, 98_000, 125_000)),
         },
     },
     Kind {
@@ -221,8 +240,18 @@ const KINDS: &[Kind] = &[
 ];
 
 impl Kind {
-    fn schedule(&self, seed: u64, quiet: Duration, schedule: &mut Vec<Timed>) {
-        let mean = between(seed, self.name, 1, self.every.0..self.every.1) as f64;
+    /// The mean time between two in seconds, if the run has this kind.
+    fn mean(&self, seed: u64, focus: Option<&Focus>) -> Option<f64> {
+        let drawn = || between(seed, self.name, 1, self.every.0..self.every.1);
+        let mean = match focus {
+            Some(focus) => focus.mean_of(self.name)?,
+            None if fraction(seed, self.name, 0) < SHARE_OF_KINDS => drawn(),
+            None => return None,
+        };
+        Some(mean as f64)
+    }
+
+    fn schedule(&self, seed: u64, mean: f64, quiet: Duration, schedule: &mut Vec<Timed>) {
         let mut at = CALM_START;
         for n in 1.. {
             at += Duration::from_secs_f64(mean * 2.0 * fraction(seed, self.name, n * 8));
@@ -241,7 +270,7 @@ impl Kind {
 }
 
 /// Spells of trouble with single requests.
-fn weather(seed: u64, quiet: Duration, schedule: &mut Vec<Timed>) {
+fn weather(seed: u64, quiet: Duration, focus: Option<&Focus>, schedule: &mut Vec<Timed>) {
     let table = Some(Service::DynamoDb);
     let stream = Some(Service::Kinesis);
     let late = |name| Duration::from_millis(between(seed, name, 2, 500..15_000));
@@ -289,40 +318,70 @@ fn weather(seed: u64, quiet: Duration, schedule: &mut Vec<Timed>) {
         ("requests hang", None, 0.05, Request::Hang),
     ];
     for (name, service, strongest, fault) in kinds {
-        if fraction(seed, name, 0) < SHARE_OF_KINDS {
-            spells(seed, quiet, name, service, strongest, &fault, schedule);
+        let spells = Spells {
+            name,
+            gaps: if focus.is_some() { FREQUENT } else { SELDOM },
+            strongest,
+            rule: Rule {
+                service,
+                ..Rule::new(fault)
+            },
+        };
+        match focus {
+            Some(focus) => {
+                if let Some(strongest) = focus.share_of(name) {
+                    Spells {
+                        strongest,
+                        ..spells
+                    }
+                    .schedule(seed, quiet, schedule);
+                }
+            }
+            None if fraction(seed, name, 0) < SHARE_OF_KINDS => {
+                spells.schedule(seed, quiet, schedule);
+            }
+            None => {}
         }
     }
 }
 
-fn spells(
-    seed: u64,
-    quiet: Duration,
+/// The time between two spells of the same trouble, in milliseconds.
+const SELDOM: Range<u64> = 10_000..300_000;
+const FREQUENT: Range<u64> = 5_000..60_000;
+
+/// Spells of one kind of trouble.
+struct Spells {
     name: &'static str,
-    service: Option<Service>,
+    gaps: Range<u64>,
+    /// The largest share of requests that meets it.
     strongest: f64,
-    fault: &Request,
-    schedule: &mut Vec<Timed>,
-) {
-    let mut at = CALM_START;
-    for n in 1.. {
-        let gap = between(seed, name, n * 8, 10_000..300_000);
-        let lasts = Duration::from_millis(between(seed, name, n * 8 + 1, 1_000..90_000));
-        at += Duration::from_millis(gap);
-        let until = at + lasts;
-        if until >= quiet {
-            return;
+    rule: Rule,
+}
+
+impl Spells {
+    fn schedule(self, seed: u64, quiet: Duration, schedule: &mut Vec<Timed>) {
+        let name = self.name;
+        let mut at = CALM_START;
+        for n in 1.. {
+            let gap = between(seed, name, n * 8, self.gaps.clone());
+            let lasts = Duration::from_millis(between(seed, name, n * 8 + 1, 1_000..90_000));
+            at += Duration::from_millis(gap);
+            let until = at + lasts;
+            if until >= quiet {
+                return;
+            }
+            let rule = self
+                .rule
+                .clone()
+                .named(format!("{name} {n}"))
+                .probability(self.strongest * fraction(seed, name, n * 8 + 2))
+                .between(at, until);
+            schedule.push(Timed {
+                at,
+                fault: Fault::Weather(Box::new(rule)),
+            });
+            at = until;
         }
-        let mut rule = Rule::new(fault.clone())
-            .named(format!("{name} {n}"))
-            .probability(strongest * fraction(seed, name, n * 8 + 2))
-            .between(at, until);
-        rule.service = service;
-        schedule.push(Timed {
-            at,
-            fault: Fault::Weather(Box::new(rule)),
-        });
-        at = until;
     }
 }
 

@@ -128,11 +128,6 @@ impl ShardTask {
             match self.next(&mut deliveries).await? {
                 Next::Delivery(delivery) => {
                     self.set_at_tip(false);
-                    if let Some(end) = &delivery.end
-                        && mutant::is(Mutant::EndShardEarly)
-                    {
-                        return self.finish(end.children.clone()).await;
-                    }
                     self.deliver(&delivery).await?;
                     if let Some(end) = delivery.end {
                         return self.finish(end.children).await;

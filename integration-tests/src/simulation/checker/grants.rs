@@ -208,6 +208,7 @@ impl Checker {
         let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
         let to = first + count;
         self.judge_holder(process, shard);
+        self.judge_validity(process, shard);
         let optional = self.stream.shard(shard).optional;
         let Some(grant) = self.open_grant(process, shard) else {
             let text = format!("process {process} delivers shard {shard} without a grant");

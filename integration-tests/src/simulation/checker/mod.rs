@@ -19,6 +19,9 @@
 //! | P11 | after a crash no more is delivered again than the stored checkpoint leaves open: each start is at the stored checkpoint exactly (P2) | `grants` |
 //! | T1 | no delivery begins after another worker was granted the lease | `grants` |
 //! | T2 | no lease is taken from a session whose heartbeat did not stand still for the lease duration and the margin | `table` |
+//! | T3 | no worker's item is deleted by another one sooner than ten lease durations after its heartbeat moved | `validity` |
+//! | V1 | no delivery begins after the holder's own deadline, counted from the send time of its last heartbeat that was applied | `validity` |
+//! | V2 | after a lapse no delivery begins before a write to the lease's row that was sent after the lapse | `validity` |
 //! | A6 | after an outage in calm times nothing moves that lives | `timing` |
 //!
 //! Not checked here: **P12** (whether a gap was told with its exact range: gaps are counted, their ranges are not compared)
@@ -33,12 +36,13 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod timing;
+mod validity;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::history::{Event, Exit};
-use super::world::Process;
+use super::world::{NOBODY, Process};
 pub use cost::Calls;
 use grants::Grants;
 use stream::Stream;

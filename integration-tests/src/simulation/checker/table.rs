@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::validity::Validity;
 use super::{Checker, LEASE};
 use crate::simulation::history::{Change, LeaseState, Place, ShardNo};
 use crate::simulation::world::Process;
@@ -27,6 +28,8 @@ pub(super) struct RowTruth {
     pub(super) versions: BTreeMap<u64, Version>,
     /// The version at which the owner last changed.
     pub(super) switched: u64,
+    /// When its owner's last write to it was sent, if that is known.
+    pub(super) confirmed: Option<u64>,
     highest: u64,
     pub(super) ended: bool,
     deleted: bool,
@@ -43,6 +46,7 @@ pub(super) struct Session {
     pub(super) process: Process,
     /// When its heartbeat moved, the latest first.
     heartbeats: VecDeque<u64>,
+    pub(super) validity: Validity,
     pub(super) present: bool,
     gone: Option<u64>,
     /// When its item was deleted by somebody else.
@@ -72,13 +76,15 @@ impl Checker {
 
     pub(super) fn written(&mut self, by: Process, sent: Option<u64>, change: Change) {
         match change {
-            Change::Worker { id, before, after } => self.worker_written(by, id, before, after),
+            Change::Worker { id, before, after } => {
+                self.worker_written(by, sent, &id, before, after)
+            }
             Change::Lease {
                 shard,
                 before,
                 after,
             } => match (before, after) {
-                (None, Some(after)) => self.row_created(by, shard, after),
+                (None, Some(after)) => self.row_created(by, sent, shard, after),
                 (Some(before), Some(after)) => self.row_changed(by, sent, shard, &before, after),
                 (Some(before), None) => self.row_deleted(shard, &before),
                 (None, None) => {}
@@ -96,15 +102,25 @@ impl Checker {
         }
     }
 
-    fn worker_written(&mut self, by: Process, id: String, was: Option<u64>, is: Option<u64>) {
+    fn worker_written(
+        &mut self,
+        by: Process,
+        sent: Option<u64>,
+        id: &str,
+        was: Option<u64>,
+        is: Option<u64>,
+    ) {
         let now = self.now;
-        let session = self.table.sessions.entry(id).or_default();
+        let session = self.table.sessions.entry(id.to_owned()).or_default();
         if was.is_none() {
             session.process = by;
         }
         session.present = is.is_some();
         match is {
             Some(_) if was != is => {
+                if let Some(sent) = sent {
+                    session.validity.beat(sent, now);
+                }
                 session.heartbeats.push_front(now);
                 session.heartbeats.truncate(8);
             }
@@ -114,11 +130,14 @@ impl Checker {
                 session.robbed = (session.process != by).then_some(now);
             }
         }
-        let dead = is.is_none() && session.process != by;
-        self.note_if(dead, "dead worker's item deleted");
+        let heard = session.heartbeats.front().copied();
+        if is.is_none() && session.process != by {
+            self.note("dead worker's item deleted");
+            self.judge_item_deleted(by, id, heard);
+        }
     }
 
-    fn row_created(&mut self, by: Process, shard: ShardNo, after: LeaseState) {
+    fn row_created(&mut self, by: Process, sent: Option<u64>, shard: ShardNo, after: LeaseState) {
         let row = self.table.rows.entry(shard).or_default();
         let (again, ended, highest) = (row.deleted, row.ended, row.highest);
         if again && ended {
@@ -132,7 +151,7 @@ impl Checker {
             );
             self.violate("P5 fenced", text);
         }
-        self.store(by, shard, after, true);
+        self.store(by, sent, shard, after, true);
     }
 
     fn row_changed(
@@ -172,7 +191,7 @@ impl Checker {
             let text = format!("process {by} wrote to shard {shard}, held by {holder:?}");
             self.violate("P5 fenced", text);
         }
-        self.store(by, shard, after, switched);
+        self.store(by, sent, shard, after, switched);
     }
 
     /// P1a and P4.
@@ -308,10 +327,18 @@ impl Checker {
         row.place = None;
     }
 
-    fn store(&mut self, by: Process, shard: ShardNo, state: LeaseState, switched: bool) {
+    fn store(
+        &mut self,
+        by: Process,
+        sent: Option<u64>,
+        shard: ShardNo,
+        state: LeaseState,
+        switched: bool,
+    ) {
         let place = self.stream.place(shard, &state.checkpoint);
         let place = place.unwrap_or(Place::Start);
         let row = self.table.rows.entry(shard).or_default();
+        row.confirmed = sent;
         row.highest = row.highest.max(state.counter);
         row.versions.insert(state.counter, Version { by, place });
         if switched {

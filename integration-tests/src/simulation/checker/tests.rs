@@ -47,6 +47,10 @@ fn fixture() -> Checker {
 }
 
 fn heartbeat(checker: &mut Checker, at: u64, process: Process, number: u64) {
+    heartbeat_sent(checker, at, at, process, number);
+}
+
+fn heartbeat_sent(checker: &mut Checker, sent: u64, at: u64, process: Process, number: u64) {
     let change = Change::Worker {
         id: session(process),
         before: number.checked_sub(1),
@@ -56,7 +60,7 @@ fn heartbeat(checker: &mut Checker, at: u64, process: Process, number: u64) {
         at,
         Event::Written {
             process,
-            sent: Some(at),
+            sent: Some(sent),
             change,
         },
     );
@@ -408,4 +412,72 @@ fn at_the_end_everything_was_delivered_and_is_held() {
         broken(&checker),
         ["P1 at least once", "P7 owned", "P9 no litter"]
     );
+}
+
+#[test]
+fn a_delivery_after_the_own_deadline_is_seen() {
+    let mut checker = fixture();
+    start(&mut checker, 1_000, A, 11, Stored::Start);
+    deliver(&mut checker, 11_100, A, &[0]);
+    assert!(checker.violations().is_empty());
+    deliver(&mut checker, 11_110, A, &[0]);
+    assert_eq!(broken(&checker), ["V1 deadline"]);
+}
+
+#[test]
+fn the_deadline_counts_from_when_a_heartbeat_was_sent() {
+    let mut checker = fixture();
+    start(&mut checker, 1_000, A, 11, Stored::Start);
+    heartbeat_sent(&mut checker, 5_000, 9_000, A, 1);
+    deliver(&mut checker, 15_000, A, &[0]);
+    assert!(checker.violations().is_empty());
+    deliver(&mut checker, 15_200, A, &[0]);
+    assert_eq!(broken(&checker), ["V1 deadline"]);
+}
+
+#[test]
+fn a_delivery_after_a_lapse_without_a_write_is_seen() {
+    let mut checker = fixture();
+    start(&mut checker, 1_000, A, 11, Stored::Start);
+    heartbeat(&mut checker, 12_000, A, 1);
+    deliver(&mut checker, 12_010, A, &[0]);
+    assert_eq!(broken(&checker), ["V2 re-grant after a lapse"]);
+}
+
+#[test]
+fn a_write_after_a_lapse_is_a_new_grant() {
+    let mut checker = fixture();
+    start(&mut checker, 1_000, A, 11, Stored::Start);
+    heartbeat(&mut checker, 12_000, A, 1);
+    let (before, after) = (
+        row(Some(A), 11, Stored::Start),
+        row(Some(A), 12, Stored::Start),
+    );
+    write(&mut checker, 12_005, A, Some(before), Some(after));
+    deliver(&mut checker, 12_010, A, &[0]);
+    assert!(checker.violations().is_empty());
+}
+
+#[test]
+fn the_deletion_of_an_item_that_was_heard_lately_is_seen() {
+    let deleted = |at| {
+        let mut checker = fixture();
+        let change = Change::Worker {
+            id: session(A),
+            before: Some(0),
+            after: None,
+        };
+        let (process, sent) = (B, Some(at));
+        checker.follow(
+            at,
+            Event::Written {
+                process,
+                sent,
+                change,
+            },
+        );
+        broken(&checker)
+    };
+    assert_eq!(deleted(99_000), ["T3 no live worker's item deleted"]);
+    assert!(deleted(101_000).is_empty());
 }

@@ -231,7 +231,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_simulated_table_does_what_every_lease_table_must() {
-        let (climate, _) = swarm(1, std::time::Duration::ZERO);
+        let (climate, _) = swarm(1, std::time::Duration::ZERO, None);
         let world = World::new(1, climate, Emulator::new(), History::new(1, false));
         let table = SimulatedTable::new(&world, 0, "test");
         conformance::check_all(&table).await;

@@ -131,6 +131,9 @@ impl Poller {
             .as_ref()
             .map_or(0, |reached| batch.after(reached));
         self.reached = Some(end);
+        if self.closed.is_some() && mutant::is(Mutant::EndShardEarly) {
+            return None;
+        }
         Some(Delivery {
             rows: first..batch.len(),
             batch: Arc::new(batch),

@@ -1,0 +1,135 @@
+//! Swarms that press on one spot: some bugs need several rare things within seconds.
+//!
+//! Each mutant that the ordinary swarm seldom notices has one, and one in four seeds of the ordinary swarm draws one too:
+//! what shows a broken rule fastest is also where a real bug is most likely to show.
+
+use kcl_lease::mutant::Mutant;
+
+use super::draw::{between, fraction};
+
+/// This share of the ordinary seeds presses on some spot.
+const SHARE_OF_SEEDS: f64 = 0.25;
+
+/// The only faults of a run, and how often they happen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Focus {
+    /// Its name on a command line.
+    pub name: &'static str,
+    /// Kinds of faults, each with the mean time between two in seconds.
+    pub kinds: &'static [(&'static str, u64)],
+    /// Trouble with requests, each with the share of requests that meets it.
+    pub weather: &'static [(&'static str, f64)],
+}
+
+impl Focus {
+    /// The mean time between two faults of this kind in seconds, if it has them.
+    #[must_use]
+    pub fn mean_of(&self, kind: &str) -> Option<u64> {
+        let found = self.kinds.iter().find(|(name, _)| *name == kind);
+        found.map(|(_, mean)| *mean)
+    }
+
+    /// The largest share of requests that meets this trouble, if it has it.
+    #[must_use]
+    pub fn share_of(&self, trouble: &str) -> Option<f64> {
+        let found = self.weather.iter().find(|(name, _)| *name == trouble);
+        found.map(|(_, share)| *share)
+    }
+}
+
+/// All of them.
+pub const ALL: &[Focus] = &[
+    Focus {
+        name: "slow-table",
+        kinds: &[("cut off from the table", 20), ("pause of a lease", 60)],
+        weather: &[("slow table", 0.6), ("very slow table", 0.15)],
+    },
+    Focus {
+        name: "lost-answers",
+        kinds: &[("cut off from the table", 20), ("kill", 90)],
+        weather: &[("answers lost", 0.5), ("late writes", 0.2)],
+    },
+    Focus {
+        name: "revivals",
+        kinds: &[("pause of a lease", 15)],
+        weather: &[("slow table", 0.8)],
+    },
+    Focus {
+        name: "long-pauses",
+        kinds: &[("pause of an item's life", 60)],
+        weather: &[("slow table", 0.8), ("very slow table", 0.1)],
+    },
+    Focus {
+        name: "stale-reads",
+        kinds: &[("kill", 60), ("pause of a lease", 60), ("restart", 60)],
+        weather: &[("stale reads", 1.0)],
+    },
+    Focus {
+        name: "outages",
+        kinds: &[("outage", 75)],
+        weather: &[],
+    },
+    Focus {
+        name: "to-and-fro",
+        kinds: &[("join", 12), ("leave", 12), ("cut off from the table", 30)],
+        weather: &[("late writes", 0.4), ("answers lost", 0.2)],
+    },
+    Focus {
+        name: "resharding",
+        kinds: &[
+            ("split", 15),
+            ("merge", 15),
+            ("kill", 120),
+            ("restart", 120),
+        ],
+        weather: &[("slow table", 0.3)],
+    },
+];
+
+/// The one under which a mutant is looked for, if it needs one.
+#[must_use]
+pub fn of(mutant: Mutant) -> Option<&'static Focus> {
+    let name = match mutant {
+        Mutant::DeadlineFromAnswer | Mutant::GrantAcrossLapse | Mutant::RecoveredConfirmsNow => {
+            "slow-table"
+        }
+        Mutant::DeadlineFromLastAttempt => "lost-answers",
+        Mutant::RowAfterHeartbeat | Mutant::CheckBeforeExpiry => "revivals",
+        Mutant::DeleteWorkerUnconditional => "long-pauses",
+        Mutant::ExpiredOnEventualRead => "stale-reads",
+        Mutant::OutageCounts => "outages",
+        Mutant::ReleaseWithoutCounter | Mutant::RecoverOnOwnerOnly => "to-and-fro",
+        Mutant::OtherParentOvertaken
+        | Mutant::MergeChildEarly
+        | Mutant::AbsentParentIsDone
+        | Mutant::EndShardEarly
+        | Mutant::ShardEndBeforeChildren => "resharding",
+        _ => return None,
+    };
+    named(name)
+}
+
+/// The one with this name.
+#[must_use]
+pub fn named(name: &str) -> Option<&'static Focus> {
+    ALL.iter().find(|focus| focus.name == name)
+}
+
+/// The one that an ordinary seed draws, if it draws one.
+#[must_use]
+pub fn drawn(seed: u64) -> Option<&'static Focus> {
+    let which = between(seed, "focus", 1, 0..ALL.len() as u64);
+    let drawn = fraction(seed, "focus", 0) < SHARE_OF_SEEDS;
+    ALL.get(usize::try_from(which).ok()?).filter(|_| drawn)
+}
+
+/// Reads a name.
+///
+/// # Errors
+/// When there is none of that name; the message lists all.
+pub fn parse(name: &str) -> Result<&'static Focus, String> {
+    named(name).ok_or_else(|| {
+        let names: Vec<&str> = ALL.iter().map(|focus| focus.name).collect();
+        format!("there is no such focus; use one of {}", names.join(", "))
+    })
+}
