@@ -330,24 +330,29 @@ pub(crate) fn readiness(
 }
 
 /// Whether the row of a finished shard can go: its children went on from it, and its own parents' rows are gone (a child
-/// row that was never made cannot be told from one that was deleted, so the oldest go first). `is_read_on` says whether
-/// unfinished leases cover some hash keys.
-pub(crate) fn is_deletable<'a>(
+/// row that was never made cannot be told from one that was deleted, so the oldest go first). `row` looks a row up,
+/// `leases` are all there are.
+pub(crate) fn is_deletable<'a, I: Iterator<Item = &'a Lease>>(
     lease: &Lease,
     row: impl Fn(&LeaseKey) -> Option<&'a Lease>,
     listed: impl Fn(&ShardId) -> Option<bool>,
-    is_read_on: impl FnOnce(HashKeyRange) -> bool,
+    leases: impl Fn() -> I,
 ) -> bool {
-    let moved_on = |child: &ShardId| {
-        row(&lease.key.relative(child)).is_some_and(|child| !child.checkpoint.is_start())
-    };
+    let child_moved_on =
+        |child: &ShardId| row(&lease.key.relative(child)).is_some_and(has_moved_on);
     let followed = match lease.children.is_empty() {
         // Its children had no row or were not known when it ended. Until they are read this row is what shows that they
         // were not read before.
         true => {
-            listed(&lease.key.shard()) == Some(false) && lease.hash_range.is_none_or(is_read_on)
+            let unlisted = listed(&lease.key.shard()) == Some(false);
+            let read_on = || {
+                lease
+                    .hash_range
+                    .is_none_or(|range| is_read_on(leases(), range))
+            };
+            unlisted && read_on() || has_heirs(lease, leases())
         }
-        false => lease.children.iter().all(moved_on),
+        false => lease.children.iter().all(child_moved_on),
     };
     let parents_gone = lease
         .parents
@@ -359,8 +364,27 @@ pub(crate) fn is_deletable<'a>(
     lease.is_finished() && (followed || mutant::is(Mutant::DeleteFinishedEarly)) && parents_gone
 }
 
+fn has_moved_on(child: &Lease) -> bool {
+    !child.checkpoint.is_start()
+}
+
+/// Whether rows that name this one as a parent went on with all of its hash keys: of a merge the parent that ends first
+/// cannot name the child, which has no row yet.
+fn has_heirs<'a>(lease: &Lease, leases: impl Iterator<Item = &'a Lease>) -> bool {
+    let Some(range) = lease.hash_range else {
+        return false;
+    };
+    let shard = lease.key.shard();
+    let names =
+        |other: &&Lease| other.parents.contains(&shard) && other.key.relative(&shard) == lease.key;
+    let heirs: Vec<&Lease> = leases.filter(names).collect();
+    let covered = heirs.iter().filter_map(|heir| heir.hash_range);
+    let left_out = uncovered(covered).iter().any(|hole| hole.overlaps(&range));
+    !left_out && heirs.into_iter().all(has_moved_on)
+}
+
 /// Whether unfinished leases cover these hash keys.
-pub(crate) fn is_read_on<'a>(leases: impl Iterator<Item = &'a Lease>, range: HashKeyRange) -> bool {
+fn is_read_on<'a>(leases: impl Iterator<Item = &'a Lease>, range: HashKeyRange) -> bool {
     let unfinished = leases.filter(|lease| !lease.is_finished());
     let holes = uncovered(unfinished.filter_map(|lease| lease.hash_range));
     !holes.iter().any(|hole| hole.overlaps(&range))

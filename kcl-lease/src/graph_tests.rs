@@ -244,7 +244,7 @@ fn a_finished_row_goes_after_its_children_moved_on_and_its_parents_went() {
                 )
             })
             .collect();
-        is_deletable(parent, |key| rows.get(key), |_| listed, |_| rows.is_empty())
+        is_deletable(parent, |key| rows.get(key), |_| listed, || rows.values())
     };
     let moved = [("x", at(1)), ("y", Checkpoint::ShardEnd)];
     assert!(check(&finished(), &moved, None));
@@ -279,10 +279,64 @@ fn a_finished_row_goes_after_its_children_moved_on_and_its_parents_went() {
         hash_range: Some(HashKeyRange::FULL),
         ..childless.clone()
     };
-    assert!(check(&of_a_range, &[], Some(false)), "its range is read on");
-    assert!(!check(&of_a_range, &[("z", at(1))], Some(false)));
+    assert!(!check(&of_a_range, &[], Some(false)), "nobody reads on");
     assert!(!check(&childless, &[], Some(true)));
     assert!(!check(&childless, &[], None));
+}
+
+#[test]
+fn the_parent_that_ended_before_its_merge_had_a_row_goes_after_the_child_moved_on() {
+    let range = |start, end| Some(HashKeyRange { start, end });
+    let mut first = lease("p");
+    first.checkpoint = Checkpoint::ShardEnd;
+    first.hash_range = range(0, 99);
+    let child = |checkpoint, hash_range| Lease {
+        parents: [id("p"), id("q")].into(),
+        checkpoint,
+        hash_range,
+        ..lease("m")
+    };
+    let check = |other: Lease| {
+        let rows = BTreeMap::from([(other.key.clone(), other)]);
+        is_deletable(
+            &first,
+            |key| rows.get(key),
+            |_| Some(true),
+            || rows.values(),
+        )
+    };
+    assert!(check(child(at(1), range(0, 199))));
+    assert!(!check(child(Checkpoint::TrimHorizon, range(0, 199))));
+    assert!(!check(child(at(1), range(0, 49))), "half of its keys");
+    let stranger = Lease {
+        parents: BTreeSet::new(),
+        ..child(at(1), range(0, 199))
+    };
+    assert!(!check(stranger));
+}
+
+#[test]
+fn a_childless_row_goes_when_it_is_out_of_the_listing_and_its_keys_are_read_on() {
+    let mut childless = lease("p");
+    childless.checkpoint = Checkpoint::ShardEnd;
+    childless.hash_range = Some(HashKeyRange::FULL);
+    let check = |other: Lease, listed| {
+        let rows = BTreeMap::from([(other.key.clone(), other)]);
+        is_deletable(
+            &childless,
+            |key| rows.get(key),
+            |_| listed,
+            || rows.values(),
+        )
+    };
+    let reader = || Lease {
+        hash_range: Some(HashKeyRange::FULL),
+        checkpoint: at(1),
+        ..lease("z")
+    };
+    assert!(check(reader(), Some(false)));
+    assert!(!check(reader(), Some(true)));
+    assert!(!check(reader(), None));
 }
 
 /// A stream after some random splits and merges: every shard that ever was, closed and open.

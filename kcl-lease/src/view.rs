@@ -173,9 +173,7 @@ impl View {
     pub(crate) fn is_deletable(&self, known: &KnownRow) -> bool {
         let row = |key: &LeaseKey| self.rows.get(key).map(|known| &known.lease);
         let listed = |shard: &ShardId| self.listed(known, shard);
-        graph::is_deletable(&known.lease, row, listed, |range| {
-            graph::is_read_on(self.leases(), range)
-        })
+        graph::is_deletable(&known.lease, row, listed, || self.leases())
     }
 
     /// Whether a listing that is not older than the row lists `shard`; `None` if there is none.
