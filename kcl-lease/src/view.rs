@@ -144,6 +144,11 @@ impl View {
         self.owners.insert(worker, check);
     }
 
+    /// Forgets looks at owners that were sent before this moment.
+    pub(crate) fn forget_owners(&mut self, before: Moment) {
+        self.owners.retain(|_, check| check.sent >= before);
+    }
+
     pub(crate) fn saw_listing(&mut self, listing: &[ListedShard], now: Moment) {
         self.listing = Some(Listing {
             shards: listing.iter().map(|s| s.shard_id.clone()).collect(),

@@ -206,21 +206,26 @@ impl Driver {
 
     pub(super) async fn run(mut self) {
         while !self.over {
-            let now = self.runtime.now();
-            self.do_what_is_due(now);
-            if self.over {
-                break;
-            }
-            let wait = self.wake().map(|at| at.since(self.runtime.now()));
-            tokio::select! {
-                biased;
-                answer = self.calls.next() => self.on_answer(answer),
-                command = self.received.recv(), if !self.deserted => self.on_command(command),
-                () = sleep(wait) => {}
-            }
+            self.step().await;
         }
         for lease in self.held.values_mut() {
             lease.end(LossReason::Stopped);
+        }
+    }
+
+    /// Does whatever is due, then takes in one thing that happens.
+    pub(super) async fn step(&mut self) {
+        let now = self.runtime.now();
+        self.do_what_is_due(now);
+        if self.over {
+            return;
+        }
+        let wait = self.wake().map(|at| at.since(self.runtime.now()));
+        tokio::select! {
+            biased;
+            answer = self.calls.next() => self.on_answer(answer),
+            command = self.received.recv(), if !self.deserted => self.on_command(command),
+            () = sleep(wait) => {}
         }
     }
 

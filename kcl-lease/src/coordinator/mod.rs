@@ -9,6 +9,7 @@ mod calls;
 mod drains;
 mod driver;
 mod event;
+mod forgetting;
 mod handle;
 mod handovers;
 mod hints;

@@ -305,6 +305,7 @@ impl Driver {
             Beat::Alive | Beat::Lapsed => {
                 running.validity.send_replace(running.session.validity());
                 self.replan = true;
+                self.forget_the_gone(now);
                 if beat == Beat::Lapsed {
                     tracing::warn!("the session lapsed; every lease is granted again");
                     self.doubt_again();

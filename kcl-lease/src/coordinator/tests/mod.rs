@@ -4,6 +4,7 @@ mod audits;
 mod basics;
 mod ends;
 mod fleet;
+mod forgetting;
 mod hostile;
 mod liveness;
 mod lost_answers;
