@@ -67,6 +67,17 @@ pub fn apply(write: &RowWrite, found: Option<&Item>) -> Option<Option<Item>> {
     }
 }
 
+/// As [`apply`], for a table that tells a condition that does not hold from a write that does not fit the item.
+///
+/// # Errors
+/// When the item's attributes are not of the types that the write needs.
+pub fn try_apply(write: &RowWrite, found: Option<&Item>) -> Result<Option<Option<Item>>, String> {
+    Ok(match crate::apply::apply(write, found)? {
+        crate::apply::Effect::Applied(after) => Some(after),
+        crate::apply::Effect::Refused => None,
+    })
+}
+
 /// The write that takes or accepts a lease as it was read.
 pub fn take_write(lease: &Lease, me: &WorkerId) -> RowWrite {
     take::take_write(lease, me)

@@ -35,6 +35,11 @@ pub struct Options {
     #[arg(long)]
     pub sdk: bool,
 
+    /// Carry each call to the lease table out on the emulator's DynamoDB, too, and compare the answers (else: every 16th
+    /// seed).
+    #[arg(long, conflicts_with = "sdk")]
+    pub check_table: bool,
+
     /// Virtual minutes of each run, of which the last six are without faults.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(8..=1440))]
     pub minutes: u64,
@@ -124,6 +129,7 @@ impl Options {
                 true => Path::Sdk,
                 false => Path::Direct,
             },
+            checked: self.check_table,
             mutant: self.mutant,
             focus: self.focus.or_else(|| focus::of(self.mutant?)),
             only: self

@@ -227,7 +227,7 @@ impl Fleet {
             let now = self.world.millis();
             let _outcome = self
                 .world
-                .write(NOBODY, &Caller::new("operator"), now, delete);
+                .write(NOBODY, &Caller::new("operator"), now, &delete);
         }
     }
 

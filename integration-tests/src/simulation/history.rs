@@ -195,6 +195,8 @@ pub enum Event {
         from: String,
         to: String,
     },
+    /// The lease table and the emulator's DynamoDB answered a call differently.
+    EnginesDiffer { text: String },
 }
 
 /// How a process ended by itself.

@@ -25,6 +25,9 @@ const NO_MORE_RECORDS: Duration = Duration::from_secs(3 * 60);
 /// So long after the last record everything about it is stored.
 const SETTLED: Duration = Duration::from_secs(60);
 
+/// The seeds that are multiples of this are always run checked.
+pub const CHECKED_EVERY: u64 = 16;
+
 /// What to run, besides the seed.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -36,6 +39,9 @@ pub struct Settings {
     pub shards: u32,
     /// How the workers reach the services.
     pub path: Path,
+    /// Each call to the lease table is carried out by the emulator's DynamoDB, too, and the answers are compared; without
+    /// this only in one seed of [`CHECKED_EVERY`]. Without effect through the SDK, which talks to the emulator only.
+    pub checked: bool,
     /// The rule that is switched off.
     pub mutant: Option<Mutant>,
     /// What the faults press on, instead of what the seed draws.
@@ -55,6 +61,7 @@ impl Default for Settings {
             workers: 3,
             shards: 4,
             path: Path::Direct,
+            checked: false,
             mutant: None,
             focus: None,
             only: None,
@@ -160,7 +167,10 @@ async fn play(seed: u64, settings: Settings) -> Result<Outcome, RunError> {
     let mut history = History::new(seed, settings.traced);
     history.checker.latest = climate.latest;
     let world = match settings.path {
-        Path::Direct => World::new(seed, climate, emulator, history),
+        Path::Direct => {
+            let checked = settings.checked || seed.is_multiple_of(CHECKED_EVERY);
+            World::new(seed, climate, emulator, history).checked(checked)
+        }
         Path::Sdk => World::observing(seed, climate, emulator, history),
     };
     let mood = Mood::default();

@@ -161,6 +161,7 @@ impl Checker {
             Event::AppliesLate { operation, .. } => {
                 self.late = !matches!(operation, "GetItem" | "Scan" | "DescribeTable");
             }
+            Event::EnginesDiffer { text } => self.violate("engines agree", text),
             Event::ScanPaged => self.note("scan of several pages"),
             Event::IteratorExpired => self.note("iterator expired"),
             Event::Initialized {

@@ -77,7 +77,7 @@ impl Checker {
     pub(super) fn written(&mut self, by: Process, sent: Option<u64>, change: Change) {
         match change {
             Change::Worker { id, before, after } => {
-                self.worker_written(by, sent, &id, before, after)
+                self.worker_written(by, sent, &id, before, after);
             }
             Change::Lease {
                 shard,

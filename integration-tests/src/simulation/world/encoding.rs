@@ -6,6 +6,16 @@ use kcl_lease::item::{Item, Value, attribute};
 use kcl_lease::write::{Change, Edit, RowWrite, Term};
 use serde_json::{Map, Value as Json, json};
 
+/// The operation that carries out a change.
+pub(super) fn operation(change: &Change) -> &'static str {
+    match change {
+        Change::Put(_) => "PutItem",
+        Change::Update(_) => "UpdateItem",
+        Change::Delete => "DeleteItem",
+        Change::Check => "ConditionCheck",
+    }
+}
+
 /// The operation and body that carry out one write.
 pub(super) fn request(table: &str, write: &RowWrite) -> (&'static str, Json) {
     let mut expression = Expression::default();
@@ -18,19 +28,16 @@ pub(super) fn request(table: &str, write: &RowWrite) -> (&'static str, Json) {
     if let Some(condition) = expression.condition(&write.condition) {
         body.insert("ConditionExpression".to_owned(), json!(condition));
     }
-    let operation = match &write.change {
+    match &write.change {
         Change::Put(item) => {
             body.insert("Item".to_owned(), encode_item(item));
-            "PutItem"
         }
         Change::Update(edits) => {
             let update = expression.update(edits);
             body.insert("UpdateExpression".to_owned(), json!(update));
-            "UpdateItem"
         }
-        Change::Delete => "DeleteItem",
-        Change::Check => "ConditionCheck",
-    };
+        Change::Delete | Change::Check => {}
+    }
     if !matches!(write.change, Change::Put(_)) {
         body.insert("Key".to_owned(), key(&write.key));
     }
@@ -46,7 +53,7 @@ pub(super) fn request(table: &str, write: &RowWrite) -> (&'static str, Json) {
             Json::Object(expression.values),
         );
     }
-    (operation, Json::Object(body))
+    (operation(&write.change), Json::Object(body))
 }
 
 /// The body of a transaction.
@@ -205,12 +212,6 @@ fn text(json: Json) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use kcl_emulator::Emulator;
-    use kcl_lease::conformance;
-
-    use super::super::super::history::History;
-    use super::super::super::swarm::swarm;
-    use super::super::{SimulatedTable, World};
     use super::*;
 
     #[test]
@@ -227,13 +228,5 @@ mod tests {
             ),
         ]);
         assert_eq!(decode_item(encode_item(&item)), Some(item));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_simulated_table_does_what_every_lease_table_must() {
-        let (climate, _) = swarm(1, std::time::Duration::ZERO, None);
-        let world = World::new(1, climate, Emulator::new(), History::new(1, false));
-        let table = SimulatedTable::new(&world, 0, "test");
-        conformance::check_all(&table).await;
     }
 }

@@ -1,19 +1,20 @@
 //! The world around the workers: the emulator, the network between it and each worker, and the history of what happened.
 
 mod encoding;
+mod engine;
+mod rows;
 mod source;
 mod table;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kcl_core::Runtime;
 use kcl_emulator::faults::{FaultCall, Outcome, Plan};
 use kcl_emulator::{ApiError, Caller, Emulator, Service, Timestamp};
-use kcl_lease::item::Item;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -21,6 +22,7 @@ use super::draw::{between, draw};
 use super::history::{Event, History};
 use super::swarm::Climate;
 
+use rows::Rows;
 pub use source::SimulatedSource;
 pub use table::SimulatedTable;
 
@@ -48,8 +50,12 @@ struct Inner {
     runtime: Runtime,
     began: Instant,
     history: Mutex<History>,
-    /// The lease table as the last write left it.
-    rows: Mutex<BTreeMap<String, Item>>,
+    /// The lease table.
+    rows: Mutex<Rows>,
+    /// The table was created and takes calls.
+    table_ready: AtomicBool,
+    /// Calls to the lease table are carried out by the emulator's DynamoDB, too, and its answers compared.
+    checked: bool,
     /// By how many milliseconds the stream's clock is ahead.
     skipped: AtomicI64,
     requests: AtomicU64,
@@ -100,16 +106,28 @@ impl World {
         Self(Arc::new(Inner {
             callers,
             seed,
+            rows: Mutex::new(Rows::new(climate.row_versions)),
+            table_ready: AtomicBool::new(false),
+            checked: false,
             climate,
             emulator,
             runtime: Runtime::virtual_time(seed),
             began: Instant::now(),
             history: Mutex::new(history),
-            rows: Mutex::default(),
             skipped: AtomicI64::new(0),
             requests: AtomicU64::new(0),
             sent: Mutex::default(),
         }))
+    }
+
+    /// With `checked` every call to the lease table is carried out by the emulator's DynamoDB, too, and the two answers are
+    /// compared. Without effect once the world is shared.
+    #[must_use]
+    pub fn checked(mut self, checked: bool) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.checked = checked;
+        }
+        self
     }
 
     /// The seed of the run.
@@ -171,7 +189,7 @@ impl World {
     }
 
     /// The lease table as it is.
-    pub fn rows(&self) -> MutexGuard<'_, BTreeMap<String, Item>> {
+    pub(in crate::simulation) fn rows(&self) -> MutexGuard<'_, Rows> {
         self.0.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

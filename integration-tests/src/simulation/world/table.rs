@@ -1,18 +1,20 @@
-//! The lease table on the emulator's engine, called directly.
+//! The lease table as the workers of a run see it.
 
+use std::fmt;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use kcl_emulator::dynamodb::ReadView;
 use kcl_emulator::{ApiError, Caller, Service};
 use kcl_lease::item::Item;
-use kcl_lease::table::{Consistency, Prepared, Refusal, ScanPage, ScanToken, Transacted, Written};
+use kcl_lease::table::{Consistency, Prepared, ScanPage, ScanToken, Transacted, Written};
 use kcl_lease::write::{Change, RowWrite, validate_transaction};
 use kcl_lease::{LeaseTable, TableError, TableErrorKind};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
-use super::encoding::{decode_item, encode_item, key, request, transaction};
-use super::{APPLICATION, Failure, NOBODY, Process, Request, SCAN_PAGE, World};
+use super::encoding::{decode_item, operation};
+use super::engine::Engine;
+use super::{APPLICATION, Failure, NOBODY, Process, Request, World};
 use crate::simulation::history::Event;
 
 /// The lease table as one process sees it: each call is one request, which arrives late, twice never, or not at all.
@@ -86,16 +88,9 @@ impl LeaseTable for SimulatedTable {
         wanted: &str,
         consistency: Consistency,
     ) -> Result<Option<Item>, TableError> {
-        let strong = consistency == Consistency::Strong;
-        let body = json!({
-            "TableName": APPLICATION,
-            "Key": key(wanted),
-            "ConsistentRead": strong,
-        });
-        let caller = self.caller.clone();
+        let (caller, key) = (self.caller.clone(), wanted.to_owned());
         self.call("GetItem", wanted, move |world, stale| {
-            let answer = world.dynamodb(&caller, "GetItem", &body, stale)?;
-            Ok(member(answer, "Item").and_then(decode_item))
+            world.get(&caller, &key, consistency, stale)
         })
         .await
     }
@@ -105,30 +100,9 @@ impl LeaseTable for SimulatedTable {
         consistency: Consistency,
         page: Option<ScanToken>,
     ) -> Result<ScanPage, TableError> {
-        let mut body = json!({
-            "TableName": APPLICATION,
-            "ConsistentRead": consistency == Consistency::Strong,
-            "Limit": SCAN_PAGE,
-        });
-        if let Some(ScanToken(start)) = page {
-            set(&mut body, "ExclusiveStartKey", encode_item(&start));
-        }
         let caller = self.caller.clone();
         self.call("Scan", "", move |world, stale| {
-            let mut answer = world.dynamodb(&caller, "Scan", &body, stale)?;
-            let items = answer.get_mut("Items").map(Json::take);
-            let items = match items {
-                Some(Json::Array(items)) => items,
-                _ => Vec::new(),
-            };
-            let next = member(answer, "LastEvaluatedKey").and_then(decode_item);
-            if next.is_some() {
-                world.tell(Event::ScanPaged);
-            }
-            Ok(ScanPage {
-                items: items.into_iter().filter_map(decode_item).collect(),
-                next: next.map(ScanToken),
-            })
+            world.scan(&caller, page.as_ref(), consistency, stale)
         })
         .await
     }
@@ -139,11 +113,11 @@ impl LeaseTable for SimulatedTable {
             _ => write.validate(),
         };
         checked.map_err(|reason| invalid("UpdateItem", reason))?;
-        let (operation, _) = request(APPLICATION, &write);
+        let operation = operation(&write.change);
         let (process, caller) = (self.process, self.caller.clone());
         let (row, sent) = (write.key.clone(), self.world.millis());
         self.call(operation, &row, move |world, _| {
-            world.write(process, &caller, sent, write)
+            world.write(process, &caller, sent, &write)
         })
         .await
     }
@@ -154,7 +128,7 @@ impl LeaseTable for SimulatedTable {
         let row = writes.first().map(|write| write.key.clone());
         let (row, sent) = (row.unwrap_or_default(), self.world.millis());
         self.call("TransactWriteItems", &row, move |world, _| {
-            world.transact(process, &caller, sent, writes)
+            world.transact(process, &caller, sent, &writes)
         })
         .await
     }
@@ -162,47 +136,78 @@ impl LeaseTable for SimulatedTable {
     async fn prepare(&self) -> Result<Prepared, TableError> {
         let caller = self.caller.clone();
         self.call("DescribeTable", "", move |world, _| {
-            let describe = json!({ "TableName": APPLICATION });
-            if world
-                .dynamodb(&caller, "DescribeTable", &describe, 0)
-                .is_ok()
-            {
-                return Ok(Prepared { created: false });
-            }
-            let create = json!({
-                "TableName": APPLICATION,
-                "BillingMode": "PAY_PER_REQUEST",
-                "AttributeDefinitions": [{ "AttributeName": "leaseKey", "AttributeType": "S" }],
-                "KeySchema": [{ "AttributeName": "leaseKey", "KeyType": "HASH" }],
-            });
-            world.dynamodb(&caller, "CreateTable", &create, 0)?;
-            Ok(Prepared { created: true })
+            world.engine(&caller).prepare()
         })
         .await
     }
 }
 
 impl World {
-    fn dynamodb(
+    fn engine<'a>(&'a self, caller: &'a Caller) -> Engine<'a> {
+        Engine {
+            emulator: self.emulator(),
+            caller,
+        }
+    }
+
+    /// Whether the table takes calls: the emulator says so, until it did once. No run deletes the table.
+    fn usable(&self, caller: &Caller) -> Result<(), ApiError> {
+        if !self.0.table_ready.load(Ordering::Relaxed) {
+            self.engine(caller).get("nothing", false, 0)?;
+            self.0.table_ready.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// In a checked run the emulator's engine has carried the call out, too: its answer must be this one.
+    fn compare<T: PartialEq + fmt::Debug>(
+        &self,
+        operation: &'static str,
+        answer: Result<&T, &ApiError>,
+        engine: impl FnOnce() -> Result<T, ApiError>,
+    ) {
+        if self.0.checked {
+            let engine = engine();
+            if engine.as_ref().ok() != answer.ok() {
+                let text = format!("{operation}: the emulator says {engine:?}, not {answer:?}");
+                self.tell(Event::EnginesDiffer { text });
+            }
+        }
+    }
+
+    fn get(
         &self,
         caller: &Caller,
-        operation: &str,
-        body: &Json,
+        key: &str,
+        consistency: Consistency,
         stale: u32,
-    ) -> Result<Json, ApiError> {
-        let view = match stale {
-            0 => ReadView::Current,
-            versions => ReadView::Stale {
-                versions_back: versions as usize,
-            },
-        };
-        let now = self.emulator().clock().now();
-        let body = body.to_string();
-        let answer = self
-            .emulator()
-            .dynamodb(now, caller, operation, body.as_bytes(), view)?;
-        serde_json::from_slice(&answer)
-            .map_err(|error| ApiError::client("SerializationException", error.to_string()))
+    ) -> Result<Option<Item>, ApiError> {
+        self.usable(caller)?;
+        let (strong, back) = view(consistency, stale);
+        let found = self.rows().get(key, back).cloned();
+        self.compare("GetItem", Ok(&found), || {
+            self.engine(caller).get(key, strong, back)
+        });
+        Ok(found)
+    }
+
+    fn scan(
+        &self,
+        caller: &Caller,
+        page: Option<&ScanToken>,
+        consistency: Consistency,
+        stale: u32,
+    ) -> Result<ScanPage, ApiError> {
+        self.usable(caller)?;
+        let (strong, back) = view(consistency, stale);
+        let found = self.rows().scan(page, back);
+        self.compare("Scan", Ok(&found), || {
+            self.engine(caller).scan(page, strong, back)
+        });
+        if found.next.is_some() {
+            self.tell(Event::ScanPaged);
+        }
+        Ok(found)
     }
 
     /// Carries one write out and notes it, if its condition holds.
@@ -211,35 +216,28 @@ impl World {
         process: Process,
         caller: &Caller,
         sent: u64,
-        write: RowWrite,
+        write: &RowWrite,
     ) -> Result<Written, ApiError> {
-        let (operation, mut body) = request(APPLICATION, &write);
-        if operation == "UpdateItem" {
-            set(&mut body, "ReturnValues", json!("ALL_NEW"));
+        if self.0.callers.is_some() {
+            // A world that observes the emulator is told of it with everything else.
+            return self.engine(caller).write(write);
         }
-        match self.dynamodb(caller, operation, &body, 0) {
-            Ok(answer) => {
-                let after = match write.change {
-                    Change::Put(item) => Some(item),
-                    Change::Update(_) => member(answer, "Attributes").and_then(decode_item),
-                    Change::Delete | Change::Check => None,
-                };
-                // A world that observes the emulator is told of it with everything else.
-                if self.0.callers.is_none() {
-                    self.applied(process, Some(sent), &write.key, after.as_ref());
-                }
-                Ok(Written::Applied(after.unwrap_or_default()))
+        self.usable(caller)?;
+        let written = self.rows().judge(write);
+        self.compare("a write", written.as_ref(), || {
+            self.engine(caller).write(write)
+        });
+        match written.as_ref().map_err(Clone::clone)? {
+            Written::Applied(item) => {
+                let after = (write.change != Change::Delete).then(|| item.clone());
+                self.applied(process, Some(sent), &write.key, after);
             }
-            Err(mut error) if error.code == "ConditionalCheckFailedException" => {
-                self.tell(Event::Refused {
-                    process,
-                    key: write.key,
-                });
-                let item = error.members.remove("Item");
-                Ok(Written::Refused(item.and_then(decode_item)))
+            Written::Refused(_) => {
+                let key = write.key.clone();
+                self.tell(Event::Refused { process, key });
             }
-            Err(error) => Err(error),
         }
+        written
     }
 
     fn transact(
@@ -247,33 +245,25 @@ impl World {
         process: Process,
         caller: &Caller,
         sent: u64,
-        writes: Vec<RowWrite>,
+        writes: &[RowWrite],
     ) -> Result<Transacted, ApiError> {
-        let body = transaction(APPLICATION, &writes);
-        match self.dynamodb(caller, "TransactWriteItems", &body, 0) {
-            Ok(_) => {
-                for write in writes {
-                    let after = match write.change {
-                        Change::Put(item) => Some(item),
-                        Change::Update(_) => self.read_now(caller, &write.key),
-                        Change::Delete => None,
-                        Change::Check => continue,
-                    };
-                    self.applied(process, Some(sent), &write.key, after.as_ref());
-                }
-                Ok(Transacted::Applied)
-            }
-            Err(mut error) if error.code == "TransactionCanceledException" => {
-                let reasons = error.members.remove("CancellationReasons");
-                let Some(Json::Array(reasons)) = reasons else {
-                    return Err(error);
+        self.usable(caller)?;
+        let transacted = self.rows().judge_all(writes);
+        self.compare("TransactWriteItems", transacted.as_ref(), || {
+            self.engine(caller).transact(writes)
+        });
+        if transacted.as_ref().ok() == Some(&Transacted::Applied) {
+            for write in writes {
+                let judged = self.rows().judge(write);
+                let after = match (&write.change, judged) {
+                    (Change::Check, _) => continue,
+                    (Change::Put(_) | Change::Update(_), Ok(Written::Applied(item))) => Some(item),
+                    _ => None,
                 };
-                Ok(Transacted::Refused(
-                    reasons.into_iter().map(refusal).collect(),
-                ))
+                self.applied(process, Some(sent), &write.key, after);
             }
-            Err(error) => Err(error),
         }
+        transacted
     }
 
     /// Takes in what workers wrote past this world.
@@ -297,7 +287,7 @@ impl World {
                 continue;
             };
             let row = written.row.and_then(decode_item);
-            self.applied(process, None, &key, row.as_ref());
+            self.applied(process, None, &key, row);
         }
     }
 
@@ -309,19 +299,12 @@ impl World {
         }
     }
 
-    /// What the table holds now, past all faults.
-    fn read_now(&self, caller: &Caller, row: &str) -> Option<Item> {
-        let body = json!({ "TableName": APPLICATION, "Key": key(row), "ConsistentRead": true });
-        let answer = self.dynamodb(caller, "GetItem", &body, 0).ok()?;
-        member(answer, "Item").and_then(decode_item)
-    }
-
-    fn applied(&self, process: Process, sent: Option<u64>, key: &str, after: Option<&Item>) {
-        let before = match after {
-            Some(item) => self.rows().insert(key.to_owned(), item.clone()),
-            None => self.rows().remove(key),
+    fn applied(&self, process: Process, sent: Option<u64>, key: &str, after: Option<Item>) {
+        let before = self.rows().store(key, after);
+        let change = {
+            let rows = self.rows();
+            crate::simulation::history::change(key, before.as_ref(), rows.get(key, 0))
         };
-        let change = crate::simulation::history::change(key, before.as_ref(), after);
         let now = self.millis();
         self.history().record(
             now,
@@ -334,24 +317,53 @@ impl World {
     }
 }
 
-fn refusal(reason: Json) -> Refusal {
-    let code = reason.get("Code").and_then(Json::as_str).unwrap_or("None");
-    match code {
-        "ConditionalCheckFailed" => {
-            Refusal::Condition(member(reason, "Item").and_then(decode_item))
-        }
-        "TransactionConflict" => Refusal::Conflict,
-        "ProvisionedThroughputExceeded" | "ThrottlingError" => Refusal::Throttled,
-        _ => Refusal::None,
+/// Whether a read is strongly consistent, and how many versions it looks back.
+fn view(consistency: Consistency, stale: u32) -> (bool, usize) {
+    match consistency {
+        Consistency::Strong => (true, 0),
+        Consistency::Eventual => (false, stale as usize),
     }
 }
 
-fn set(json: &mut Json, name: &str, value: Json) {
-    if let Json::Object(members) = json {
-        members.insert(name.to_owned(), value);
-    }
-}
+#[cfg(test)]
+mod tests {
+    use kcl_emulator::Emulator;
+    use kcl_lease::conformance;
+    use kcl_lease::item::Value;
 
-fn member(mut json: Json, name: &str) -> Option<Json> {
-    json.get_mut(name).map(Json::take)
+    use super::*;
+    use crate::simulation::history::History;
+    use crate::simulation::swarm::swarm;
+
+    /// How often the two engines differed in a checked world, after `play`.
+    async fn differences(play: impl AsyncFnOnce(&World, &SimulatedTable)) -> usize {
+        let (climate, _) = swarm(1, std::time::Duration::ZERO, None);
+        let history = History::new(1, false);
+        let world = World::new(1, climate, Emulator::new(), history).checked(true);
+        let table = SimulatedTable::new(&world, 0, "test");
+        play(&world, &table).await;
+        let history = world.history();
+        let violations = history.checker.violations().iter();
+        violations.filter(|v| v.rule == "engines agree").count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_does_what_every_lease_table_must_and_as_the_emulator_does_it() {
+        let differences = differences(async |_, table| conformance::check_all(table).await).await;
+        assert_eq!(differences, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_the_emulator_does_not_give_is_noticed() {
+        let differences = differences(async |world, table| {
+            table.prepare().await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+            let key = ("leaseKey".to_owned(), Value::text("a"));
+            world.rows().store("a", Some(Item::from([key])));
+            table.get("a", Consistency::Strong).await.unwrap();
+            table.scan(Consistency::Strong, None).await.unwrap();
+        })
+        .await;
+        assert_eq!(differences, 2);
+    }
 }
