@@ -362,10 +362,16 @@ async fn a_session_lives(table: &dyn LeaseTable) {
     );
     assert_eq!(read.inbox, ["yours|y".to_owned()].into());
     refused(table, write::heartbeat(&me, 0, 3, 4, &BTreeSet::new())).await;
+    for room in [Some(3), None] {
+        let after = applied(table, write::make_room(&me, room)).await;
+        let read = WorkerItem::from_item(&after).unwrap().unwrap();
+        assert_eq!((read.max_leases, read.heartbeat), (room, 1));
+    }
     let drained = applied(table, write::drain(&me)).await;
     assert!(WorkerItem::from_item(&drained).unwrap().unwrap().draining);
     refused(table, write::delete_worker(&me, 0)).await;
     applied(table, write::delete_worker(&me, 1)).await;
+    refused(table, write::make_room(&me, None)).await;
 
     let none = BTreeMap::new();
     applied(table, write::lead(None, &me, None, &none)).await;

@@ -220,6 +220,18 @@ pub fn delete_worker(worker: &WorkerId, heartbeat: u64) -> RowWrite {
     }
 }
 
+/// Says how many leases the worker takes, `None` for any number: it registered without room, because it could not start on
+/// any yet.
+#[must_use]
+pub fn make_room(worker: &WorkerId, max_leases: Option<u64>) -> RowWrite {
+    let edit = match max_leases {
+        Some(max_leases) => Edit::Set(attribute::MAX_LEASES, Value::number(max_leases)),
+        None => Edit::Remove(attribute::MAX_LEASES),
+    };
+    let exists = vec![Term::Present(attribute::HEARTBEAT)];
+    update(worker.as_str(), exists, vec![edit])
+}
+
 /// The start of write 15: announces that the worker gives its leases away.
 #[must_use]
 pub fn drain(worker: &WorkerId) -> RowWrite {

@@ -78,6 +78,11 @@ impl CallError {
 pub(super) enum Answer {
     Prepared(Result<Prepared, CallError>),
     Registered(Result<Written, CallError>),
+    /// Our own item says how many leases this worker takes.
+    RoomMade {
+        session: WorkerId,
+        result: Result<Written, CallError>,
+    },
     Heartbeat {
         session: WorkerId,
         sent: Moment,

@@ -272,6 +272,7 @@ impl Driver {
         match answer {
             Answer::Prepared(result) => self.on_prepared(result, now),
             Answer::Registered(result) => self.on_registered(result, now),
+            Answer::RoomMade { session, result } => self.on_room_made(&session, &result, now),
             Answer::Heartbeat {
                 session,
                 sent,
@@ -352,6 +353,7 @@ impl Driver {
         self.begin_scan(now);
         self.drive_streams(now);
         self.audit(now);
+        self.make_room(now);
         self.look_out(now);
         self.drive_joining(now);
         self.meet_expectations(now);
@@ -394,9 +396,10 @@ impl Driver {
         let settled = self.next_settling(now);
         let streams = self.running().and_then(|_| self.streams.retry_at(now));
         let joining = self.running().and_then(|_| self.joining.next());
+        let room = self.next_room(now);
         [
             heartbeat, scan, retry, plan, look, hints, recall, children, drain, settled, streams,
-            joining,
+            joining, room,
         ]
         .into_iter()
         .flatten()

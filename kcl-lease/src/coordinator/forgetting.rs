@@ -16,10 +16,12 @@ impl Driver {
             self.liveness.forget_worker(&worker);
             self.roster.gone(&worker);
         }
-        self.view
-            .forget_owners(now.minus(self.options.lease_duration));
-        self.failed_reads.retain(|_, setback| !setback.is_over(now));
-        self.failed_takes.retain(|_, setback| !setback.is_over(now));
+        let long_ago = now.minus(self.options.lease_duration);
+        self.view.forget_owners(long_ago);
+        self.failed_reads
+            .retain(|_, setback| setback.counts(long_ago));
+        self.failed_takes
+            .retain(|_, setback| setback.counts(long_ago));
         self.wanted.retain(|_, until| now < *until);
         self.not_before.retain(|_, until| now < *until);
     }

@@ -382,8 +382,8 @@ impl Driver {
             return;
         }
         let known = self.roster.item(&item.id);
-        let changed = known
-            .is_none_or(|known| known.draining != item.draining || known.protocol != item.protocol);
+        let takes = |item: &WorkerItem| (item.draining, item.protocol, item.max_leases);
+        let changed = known.is_none_or(|known| takes(known) != takes(&item));
         let was_alive = self.liveness.was_alive(&item.id);
         let id = item.id.clone();
         self.liveness.saw_worker(&item, now);
@@ -433,6 +433,12 @@ impl Driver {
     fn candidacy(&self, now: Moment) -> Option<Candidacy> {
         let session = &self.running()?.session;
         let patience = self.options.watch_interval * PATIENCE;
+        // A worker that does not know the stream cannot plan for others, and a leader that is alone and has not seen it yet
+        // writes no rounds.
+        let patience = match self.streams.was_open() {
+            true => patience,
+            false => patience.max(self.options.lease_duration),
+        };
         let undisturbed = session.undisturbed_since();
         let leadership = &self.leadership;
         Some(leadership.candidacy(&session.id, undisturbed, patience, now))
@@ -459,12 +465,12 @@ impl Driver {
         self.calls.write(write, Answer::Led);
     }
 
-    /// The smallest id of those who live.
+    /// The smallest id of those who live, and know the stream: without it they could not plan for others.
     pub(super) fn choose_deputy(&self, now: Moment) -> Option<WorkerId> {
         let lives = |id: &WorkerId| self.life(id, now) == Some(Life::Alive);
         self.roster
             .items()
-            .filter(|item| !item.draining)
+            .filter(|item| !item.draining && item.room() > 0)
             .map(|item| &item.id)
             .find(|id| lives(id))
             .cloned()
@@ -499,7 +505,8 @@ impl Driver {
 
     /// Tells the leader and the deputy that this worker has joined.
     fn greet(&mut self, now: Moment) {
-        let ready = self.streams.is_open() && self.lookout.is_new(now);
+        // Whoever hears of this worker reads its item, and gives leases only where there is room.
+        let ready = self.has_room() && self.lookout.is_new(now);
         if self.leadership.leads() || self.draining || !ready {
             return;
         }

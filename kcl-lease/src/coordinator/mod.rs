@@ -18,6 +18,7 @@ mod leading;
 mod lookout;
 mod outbox;
 mod resets;
+mod room;
 mod rows;
 mod scans;
 mod sessions;

@@ -167,8 +167,11 @@ impl Driver {
         self.liveness
             .retain(|id| present.contains(id), |key| view.has_row(key));
         self.not_before.retain(|key, _| view.has_row(key));
-        self.failed_reads.retain(|_, setback| !setback.is_over(now));
-        self.failed_takes.retain(|key, _| view.has_row(key));
+        let long_ago = now.minus(self.options.lease_duration);
+        self.failed_reads
+            .retain(|_, setback| setback.counts(long_ago));
+        self.failed_takes
+            .retain(|_, setback| setback.counts(long_ago));
     }
 
     /// A worker with a newer protocol may follow rules that this one does not know.

@@ -10,6 +10,7 @@ use super::driver::Driver;
 use super::event::{CoordinatorError, CoordinatorEvent};
 use super::lookout::Lookout;
 use super::outbox::Outbox;
+use super::room::Room;
 use super::setback::Setback;
 use crate::digest;
 use crate::expectation::Expectations;
@@ -56,12 +57,15 @@ pub(super) struct Registering {
     setback: Setback,
     /// The worker had a session before this one.
     again: bool,
+    /// Its item says how many leases it takes.
+    has_room: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) session: Session,
     pub(super) validity: watch::Sender<Validity>,
+    pub(super) room: Room,
     heartbeat_on_its_way: bool,
 }
 
@@ -160,13 +164,14 @@ impl Driver {
             on_its_way: false,
             setback: Setback::default(),
             again,
+            has_room: self.streams.was_open(),
         });
     }
 
     /// Repeats a failed step of the start when its time has come.
     pub(super) fn drive_start(&mut self, now: Moment) {
         let duration = self.options.lease_duration;
-        let max_leases = self.options.published_max_leases();
+        let published = self.options.published_max_leases();
         match &mut self.phase {
             Phase::Preparing {
                 on_its_way,
@@ -181,8 +186,12 @@ impl Driver {
                 }
                 registering.on_its_way = true;
                 registering.first_sent.get_or_insert(now);
+                // All attempts say the same: any of them may be the one that was applied.
                 let item = WorkerItem {
-                    max_leases,
+                    max_leases: match registering.has_room {
+                        true => published,
+                        false => Some(0),
+                    },
                     ..WorkerItem::new(registering.id.clone(), duration)
                 };
                 self.calls.write(write::register(&item), Answer::Registered);
@@ -218,10 +227,12 @@ impl Driver {
         };
         let worker = registering.id.clone();
         let sent = registering.first_sent.unwrap_or(now);
+        let has_room = registering.has_room;
         let session = Session::registered(worker.clone(), self.options.lease_duration, sent, now);
         self.phase = Phase::Running(Box::new(Running {
             validity: watch::Sender::new(session.validity()),
             session,
+            room: Room::new(has_room),
             heartbeat_on_its_way: false,
         }));
         self.lookout = Lookout::new(now);

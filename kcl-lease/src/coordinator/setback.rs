@@ -48,6 +48,11 @@ impl Setback {
         self.until.is_none_or(|until| until <= now)
     }
 
+    /// Whether the wait goes on, or ended after this moment.
+    pub(super) fn counts(&self, since: Moment) -> bool {
+        self.until.is_some_and(|until| until > since)
+    }
+
     /// Whether the last attempt failed.
     pub(super) fn has_failed(&self) -> bool {
         self.failures > 0

@@ -97,6 +97,11 @@ impl Streams {
         self.stored.is_some() && !self.doubted
     }
 
+    /// The stream was known once, in this session or an earlier one.
+    pub(super) fn was_open(&self) -> bool {
+        self.stored.is_some()
+    }
+
     /// At least one listing was turned into leases.
     pub(super) fn is_synced(&self) -> bool {
         self.synced && self.sync.is_none()

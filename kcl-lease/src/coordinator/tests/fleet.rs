@@ -218,6 +218,30 @@ async fn a_worker_without_room_gets_nothing_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_does_not_know_the_stream_is_given_nothing_and_leads_nobody() {
+    let table = table();
+    let mut a = first("a", &table, 8).await;
+    // It reaches the table and cannot reach the stream.
+    let mut b = Worker::cooperating("b", &table);
+    run(&mut [&mut a, &mut b], 30 * SECOND).await;
+    assert_eq!(a.held(), 8);
+    let owners = (0..8).map(|number| row(&table, number).unwrap().owner);
+    assert!({ owners }.all(|owner| owner == Some(a.handle.worker())));
+    assert!(one_leads(&table, &[&a]));
+    // Once it can, it gets its share as soon as any other newcomer.
+    b.open(&listing(8)).await;
+    run(&mut [&mut a, &mut b], 8 * SECOND).await;
+    assert_eq!(counts(&[&mut a, &mut b]), [4, 4]);
+    // Nor is it left the lead by one that stops.
+    let mut c = Worker::cooperating("A", &table);
+    run(&mut [&mut a, &mut b, &mut c], 15 * SECOND).await;
+    a.handle.shutdown(25 * SECOND);
+    run(&mut [&mut a, &mut b, &mut c], 10 * SECOND).await;
+    assert!(one_leads(&table, &[&b]));
+    assert_eq!((a.held(), b.held()), (0, 8));
+}
+
+#[tokio::test(start_paused = true)]
 async fn hints_that_are_lost_cost_time_only() {
     let table = table();
     let mut a = first("a", &table, 4).await;

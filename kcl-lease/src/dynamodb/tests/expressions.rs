@@ -83,6 +83,10 @@ fn writes_of_a_session() {
         "UPDATE me IF heartbeat = 7: SET heartbeat = 8, heldCount = 2, heldDigest = 99"
     );
     assert_eq!(
+        text(&write::make_room(&me, None)),
+        "UPDATE me IF attribute_exists(heartbeat): REMOVE maxLeases"
+    );
+    assert_eq!(
         text(&write::drain(&me)),
         "UPDATE me IF attribute_exists(heartbeat): SET draining = true"
     );
