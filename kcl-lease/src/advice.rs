@@ -20,6 +20,10 @@ use crate::worker_item::PROTOCOL_VERSION;
 /// The worker that finishes a shard takes its children at once; the leader steps in after this long.
 const CHILDREN_TAKEN_WITHIN: Duration = Duration::from_secs(2);
 
+/// With its third heartbeat a worker has lived for a lease duration, and can judge by itself that another one expired: ages,
+/// told ones too, count only since it registered.
+const SEASONED_AT: u64 = 3;
+
 /// How often an owner is looked for that has no usable item.
 const OWNER_CHECKED_EACH: Duration = Duration::from_secs(5);
 
@@ -131,7 +135,9 @@ pub(crate) fn advise(situation: &Situation<'_>) -> Advice {
             Ownership::Unclear => advice.undecided = true,
         }
     }
-    add_rooms(situation, &mut snapshot);
+    // Balance comes a moment later; a newcomer would leave these leases silent until it can judge.
+    let expired = free.values().any(is_expired);
+    add_rooms(situation, expired, &mut snapshot);
     let settled = is_settled(situation, &snapshot, &mut advice);
     for step in planner::balance(&snapshot) {
         let Some(known) = situation.view.row(&step.key) else {
@@ -141,7 +147,7 @@ pub(crate) fn advise(situation: &Situation<'_>) -> Advice {
             advice.orders.push(take(&step.to, known, dead));
         } else if let Some(from) = step
             .from
-            .filter(|_| settled && !situation.pending.contains_key(&step.key))
+            .filter(|_| settled && !expired && !situation.pending.contains_key(&step.key))
         {
             advice.orders.push(Order::Give {
                 newcomer: situation.roster.is_newcomer(&step.to),
@@ -152,7 +158,13 @@ pub(crate) fn advise(situation: &Situation<'_>) -> Advice {
             });
         }
     }
+    advice.undecided |= expired;
     advice
+}
+
+/// Whether a lease is free because its owner's heartbeat stood still for too long, not because it has no item.
+fn is_expired(dead: &Option<Dead>) -> bool {
+    dead.as_ref().is_some_and(|dead| !dead.age.is_zero())
 }
 
 /// Whether the lease can start; notes what is missing to tell.
@@ -297,13 +309,15 @@ fn foreign(
 }
 
 /// Notes how much room each living worker has; an owner that takes no leases has none.
-fn add_rooms(situation: &Situation<'_>, snapshot: &mut Snapshot) {
+fn add_rooms(situation: &Situation<'_>, only_seasoned: bool, snapshot: &mut Snapshot) {
     for item in situation.roster.items() {
         let life = life(situation, &item.id);
         if life == Life::Expired {
             continue;
         }
-        let takes = life == Life::Alive && !item.draining && item.protocol <= PROTOCOL_VERSION;
+        let too_new = only_seasoned && item.heartbeat < SEASONED_AT;
+        let takes =
+            life == Life::Alive && !too_new && !item.draining && item.protocol <= PROTOCOL_VERSION;
         let room = Room {
             max_leases: item.room(),
             takes,

@@ -173,6 +173,23 @@ async fn an_expired_owners_leases_are_taken_with_what_is_known_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_newcomer_gets_an_expired_owners_leases_only_once_it_can_judge() {
+    let mut scene = Scene::new();
+    scene.lives("dead");
+    for name in ["a", "b", "c"] {
+        scene.row(name, Some("dead"), 0);
+    }
+    scene.heartbeat("new", 1, 7);
+    scene.heartbeat("new", 2, 10);
+    let (takes, _) = scene.orders(11);
+    assert_eq!(takes.len(), 3);
+    assert!(takes.iter().all(|(to, _)| to == "me"), "{takes:?}");
+    scene.heartbeat("new", 3, 10);
+    let (takes, _) = scene.orders(11);
+    assert!(takes.iter().any(|(to, _)| to == "new"), "{takes:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_owner_without_an_item_is_looked_for_once_before_its_leases_are_free() {
     let mut scene = Scene::new();
     scene.row("a", Some("gone"), 0);
