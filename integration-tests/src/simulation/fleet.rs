@@ -8,7 +8,7 @@ use kcl_emulator::{Caller, Service};
 use kcl_lease::item::Value;
 use kcl_lease::write::{Change, RowWrite};
 
-use super::history::Event;
+use super::history::{Event, ShardNo, shard_id};
 use super::node::{Node, Path};
 use super::processor::Mood;
 use super::schedule::{Cut, Pick};
@@ -136,6 +136,25 @@ impl Fleet {
             Rule::new(Request::Unavailable)
                 .service(Service::DynamoDb)
                 .operation("GetItem")
+                .caller(caller)
+        });
+    }
+
+    /// Lets a process not hear any answer of the table for a while.
+    pub fn deafen(&self, pick: Pick, lasts: Duration) {
+        self.befall(pick, lasts, |caller| {
+            Rule::new(Request::LoseAnswer)
+                .service(Service::DynamoDb)
+                .caller(caller)
+        });
+    }
+
+    /// Lets the requests of a process about one of the shards' rows get lost for a while.
+    pub fn stick(&self, pick: Pick, shard: ShardNo, lasts: Duration) {
+        self.befall(pick, lasts, |caller| {
+            Rule::new(Request::LoseRequest)
+                .service(Service::DynamoDb)
+                .resource(shard_id(shard))
                 .caller(caller)
         });
     }

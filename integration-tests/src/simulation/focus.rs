@@ -75,6 +75,16 @@ pub const ALL: &[Focus] = &[
         weather: &[("late writes", 0.4), ("answers lost", 0.2)],
     },
     Focus {
+        name: "deaf",
+        kinds: &[("deaf", 15)],
+        weather: &[("slow table", 0.5)],
+    },
+    Focus {
+        name: "stuck-rows",
+        kinds: &[("pause of a lease", 20), ("row stuck", 6)],
+        weather: &[],
+    },
+    Focus {
         name: "resharding",
         kinds: &[
             ("split", 15),
@@ -90,15 +100,15 @@ pub const ALL: &[Focus] = &[
 #[must_use]
 pub fn of(mutant: Mutant) -> Option<&'static Focus> {
     let name = match mutant {
-        Mutant::DeadlineFromAnswer | Mutant::GrantAcrossLapse | Mutant::RecoveredConfirmsNow => {
-            "slow-table"
-        }
+        Mutant::DeadlineFromAnswer | Mutant::GrantAcrossLapse => "slow-table",
+        Mutant::RecoveredConfirmsNow => "deaf",
+        Mutant::RecoverOnOwnerOnly => "stuck-rows",
         Mutant::DeadlineFromLastAttempt => "lost-answers",
         Mutant::RowAfterHeartbeat | Mutant::CheckBeforeExpiry => "revivals",
         Mutant::DeleteWorkerUnconditional => "long-pauses",
         Mutant::ExpiredOnEventualRead => "stale-reads",
         Mutant::OutageCounts => "outages",
-        Mutant::ReleaseWithoutCounter | Mutant::RecoverOnOwnerOnly => "to-and-fro",
+        Mutant::ReleaseWithoutCounter => "to-and-fro",
         Mutant::OtherParentOvertaken
         | Mutant::MergeChildEarly
         | Mutant::AbsentParentIsDone

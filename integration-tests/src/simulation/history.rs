@@ -370,6 +370,12 @@ pub fn shard_number(id: &str) -> ShardNo {
     digits.parse().unwrap_or(ShardNo::MAX)
 }
 
+/// The id of shard 12: `shardId-000000000012`.
+#[must_use]
+pub fn shard_id(number: ShardNo) -> String {
+    format!("shardId-{number:012}")
+}
+
 /// A hash that is the same in every process.
 #[derive(Debug, Clone)]
 struct Fnv(u64);

@@ -303,6 +303,16 @@ impl Stage {
                 lasts,
             } => self.fleet.partition(*worker, *from, *lasts),
             Fault::ReadsFail { worker, lasts } => self.fleet.fail_reads(*worker, *lasts),
+            Fault::Deaf { worker, lasts } => self.fleet.deafen(*worker, *lasts),
+            Fault::RowStuck {
+                worker,
+                shard,
+                lasts,
+            } => {
+                if let Some(shard) = producer.open_shard(*shard) {
+                    self.fleet.stick(*worker, shard, *lasts);
+                }
+            }
             Fault::Restart { worker } => self.fleet.restart(*worker),
             Fault::Deploy => self.fleet.deploy(),
             Fault::Join if self.fleet.alive().len() >= self.workers * 3 => {}

@@ -66,6 +66,22 @@ pub enum Fault {
         /// How long.
         lasts: Duration,
     },
+    /// What a process asks the lease table is carried out, and it hears no answer.
+    Deaf {
+        /// Which.
+        worker: Pick,
+        /// How long.
+        lasts: Duration,
+    },
+    /// The requests of a process about one lease row do not arrive, as on an overheated key.
+    RowStuck {
+        /// Which process.
+        worker: Pick,
+        /// Which of the open shards.
+        shard: Pick,
+        /// How long.
+        lasts: Duration,
+    },
     /// A process is stopped gracefully and another one started after it ended.
     Restart {
         /// Which.
@@ -133,6 +149,8 @@ impl Fault {
             Self::Pause { lasts, .. }
             | Self::Partition { lasts, .. }
             | Self::ReadsFail { lasts, .. }
+            | Self::Deaf { lasts, .. }
+            | Self::RowStuck { lasts, .. }
             | Self::Outage { lasts, .. } => *lasts,
             _ => Duration::ZERO,
         }
@@ -154,6 +172,8 @@ impl Fault {
                 from: Cut::Both, ..
             } => "cut off",
             Self::ReadsFail { .. } => "reads fail",
+            Self::Deaf { .. } => "deaf",
+            Self::RowStuck { .. } => "row stuck",
             Self::Restart { .. } => "restart",
             Self::Deploy => "deploy",
             Self::Join => "join",

@@ -120,6 +120,13 @@ impl Producer {
         self.look();
     }
 
+    /// One of the open shards.
+    #[must_use]
+    pub fn open_shard(&self, pick: Pick) -> Option<ShardNo> {
+        let open = self.open();
+        pick_of(&open, pick).map(|shard| shard_number(&shard.shard_id))
+    }
+
     /// Lets a day pass for the stream: whatever was put until now may be gone.
     pub fn expire(&mut self) {
         let shards = self.lengths.iter().map(|(s, len)| (*s, *len)).collect();

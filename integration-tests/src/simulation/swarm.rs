@@ -180,6 +180,24 @@ const KINDS: &[Kind] = &[
         },
     },
     Kind {
+        name: "deaf",
+        every: (60, 300),
+        make: |draws| Fault::Deaf {
+            worker: draws.pick(),
+            // About as long as a lease: shorter changes nothing, longer and somebody takes.
+            lasts: Duration::from_millis(draws.number(2, 8_500, 13_000)),
+        },
+    },
+    Kind {
+        name: "row stuck",
+        every: (20, 120),
+        make: |draws| Fault::RowStuck {
+            worker: draws.pick(),
+            shard: draws.number(4, 0, u64::MAX),
+            lasts: draws.length(),
+        },
+    },
+    Kind {
         name: "restart",
         every: (30, 240),
         make: |draws| Fault::Restart {
