@@ -21,6 +21,7 @@ mod shard_task;
 mod shutdown;
 mod startup;
 mod stream;
+mod supervisor;
 mod worker;
 
 pub use async_trait::async_trait;

@@ -1,18 +1,12 @@
-//! The worker: wires coordination, reading and processing together and stops them in order.
+//! The worker: wires coordination, reading and processing together.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use kcl_lease::mutant::{self, Mutant};
 use kcl_lease::runtime::Runtime;
-use kcl_lease::{
-    Coordinator, CoordinatorEvent, CoordinatorHandle, CoordinatorOptions, LeaseTable, ShardId,
-};
+use kcl_lease::{Coordinator, CoordinatorEvent, CoordinatorHandle, CoordinatorOptions, LeaseTable};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -22,20 +16,17 @@ use crate::call::{Place, THREADS_MAX};
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::WorkerError;
-use crate::event::{EventSink, WorkerEvent};
+use crate::event::EventSink;
 use crate::handle::{ShardBoard, WorkerHandle};
 use crate::processor::{ProcessorFactory, RecordProcessor};
 use crate::retrieval::{Budget, PaceOptions, Polling, ShardSource};
 use crate::shard_info::ShardInfo;
-use crate::shard_task::{self, Outcome};
 use crate::shutdown::{ShutdownReport, Stop, exit_number};
-use crate::startup::{OpenStream, Startup};
+use crate::startup::Startup;
 use crate::stream::{ApplicationName, StreamRef, Streams};
+use crate::supervisor::{Supervisor, stop_coordination};
 
 pub(crate) type TableFactory = Box<dyn FnOnce() -> Arc<dyn LeaseTable> + Send>;
-
-/// After the drain budget the coordination thread gets this long to delete the worker's own item.
-const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Everything that a worker is made of.
 pub(crate) struct WorkerParts {
@@ -178,17 +169,9 @@ impl Worker {
             stream_arn: opened.arn.clone().into(),
             initial_time: opened.initial_time,
         });
-        Supervisor {
-            context,
-            coordinator,
-            shards: FuturesUnordered::new(),
-            running: BTreeSet::new(),
-            held_back: BTreeMap::new(),
-            opened,
-            drained: 0,
-        }
-        .run(events)
-        .await
+        Supervisor::new(context, coordinator, opened)
+            .run(events)
+            .await
     }
 
     /// Runs the worker and ends the process with the documented exit code, even if a processor call never returns:
@@ -272,143 +255,6 @@ impl Drop for EndOnDrop {
     }
 }
 
-/// Starts a task for each granted lease and sees every task end.
-struct Supervisor {
-    context: Arc<Context>,
-    coordinator: CoordinatorHandle,
-    shards: FuturesUnordered<AbortOnDropHandle<(ShardId, Outcome)>>,
-    /// The shards that have a task.
-    running: BTreeSet<ShardId>,
-    /// New grants of shards whose task under an earlier, lost grant has not ended: its call may still run.
-    held_back: BTreeMap<ShardId, kcl_lease::Grant>,
-    opened: OpenStream,
-    drained: usize,
-}
-
-impl Supervisor {
-    async fn run(
-        mut self,
-        mut events: mpsc::UnboundedReceiver<CoordinatorEvent>,
-    ) -> Result<ShutdownReport, WorkerError> {
-        let stop = self.context.stop.clone();
-        let listing_wanted = tokio::sync::Notify::new();
-        let (context, coordinator) = (Arc::clone(&self.context), self.coordinator.clone());
-        let startup = Startup {
-            stream: &context.stream_name,
-            config: &context.config,
-            source: context.polling.source.as_ref(),
-            coordinator: &coordinator,
-            events: &context.events,
-            runtime: &context.runtime,
-        };
-        let mut sync = std::pin::pin!(startup.keep_listing(&listing_wanted, self.opened.checked));
-        let mut deadline = None;
-        let mut coordinated = true;
-        // After the stop has begun: until coordination is over and every task has said how it ended.
-        while coordinated || !self.shards.is_empty() {
-            tokio::select! {
-                biased;
-                drain_until = stop.begun(), if deadline.is_none() => {
-                    deadline = Some(drain_until);
-                    self.coordinator.shutdown(drain_until.saturating_duration_since(Instant::now()));
-                }
-                event = events.recv(), if coordinated => match event {
-                    Some(CoordinatorEvent::ListingWanted) => listing_wanted.notify_one(),
-                    Some(CoordinatorEvent::Stopped) | None if deadline.is_some() => coordinated = false,
-                    Some(event) => self.on_event(event)?,
-                    None => return Err(WorkerError::Internal("coordination".to_owned())),
-                },
-                Some(outcome) = self.shards.next() => self.on_outcome(outcome)?,
-                () = until(deadline) => break,
-                error = &mut sync => return Err(error),
-            }
-        }
-        Ok(self.report().await)
-    }
-
-    /// Starts the task of a granted shard; never two for one shard at a time.
-    fn start(&mut self, grant: kcl_lease::Grant) {
-        let shard = grant.shard_id().clone();
-        self.context.board.started(&shard);
-        let beside = mutant::is(Mutant::NewTaskBesideOld);
-        if !self.running.insert(shard.clone()) && !beside {
-            self.held_back.insert(shard, grant);
-            return;
-        }
-        let task = shard_task::run(Arc::clone(&self.context), grant);
-        self.shards.push(
-            self.context
-                .runtime
-                .spawn(async move { (shard, task.await) }),
-        );
-    }
-
-    fn on_event(&mut self, event: CoordinatorEvent) -> Result<(), WorkerError> {
-        let emit = |event| self.context.events.emit(event);
-        match event {
-            CoordinatorEvent::Granted(grant) => self.start(grant),
-            CoordinatorEvent::Settled => self.context.board.settle(),
-            CoordinatorEvent::ChildElsewhere { shard } => self.context.board.elsewhere(&shard),
-            CoordinatorEvent::Registered { worker } => emit(WorkerEvent::SessionStarted { worker }),
-            CoordinatorEvent::RowUnreadable { key, error } => {
-                emit(WorkerEvent::LeaseRowUnreadable { key, error });
-            }
-            CoordinatorEvent::LeaseRowDeleted { key, repair, .. } => {
-                let shard = key.shard();
-                emit(WorkerEvent::LeaseRowDeleted { shard, repair });
-            }
-            CoordinatorEvent::ApplicationReset { before } => {
-                let stream_arn = before.stream_arn;
-                emit(WorkerEvent::ApplicationReset { stream_arn });
-            }
-            CoordinatorEvent::TableTrouble { error, .. } => {
-                emit(WorkerEvent::TableTrouble { error });
-            }
-            CoordinatorEvent::TableHealed => emit(WorkerEvent::TableHealed),
-            CoordinatorEvent::Fatal(error) => return Err(error.into()),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn on_outcome(
-        &mut self,
-        outcome: Result<(ShardId, Outcome), tokio::task::JoinError>,
-    ) -> Result<(), WorkerError> {
-        let (shard, outcome) = outcome.map_err(|error| WorkerError::Internal(error.to_string()))?;
-        self.running.remove(&shard);
-        match outcome {
-            Outcome::Drained => self.drained += 1,
-            Outcome::Ended | Outcome::Moved | Outcome::Lost => {}
-            Outcome::StreamDeleted => {
-                return Err(WorkerError::StreamDeleted {
-                    stream: self.opened.arn.clone(),
-                });
-            }
-            Outcome::Failed(what) => return Err(WorkerError::Internal(what.to_owned())),
-        }
-        if let Some(grant) = self.held_back.remove(&shard) {
-            self.start(grant);
-        }
-        Ok(())
-    }
-
-    async fn report(mut self) -> ShutdownReport {
-        let abandoned = self.shards.len();
-        // Dropping the tasks cancels calls that still run, at their next await. Their leases are not released: the side
-        // effects of such a call may not be over.
-        self.shards.clear();
-        if abandoned > 0 {
-            self.coordinator.abandon();
-        }
-        stop_coordination(&self.coordinator, Instant::now() + FAREWELL).await;
-        ShutdownReport {
-            drained: self.drained,
-            abandoned,
-        }
-    }
-}
-
 /// Stops a worker that has not started to work: what it was granted meanwhile is given back.
 async fn leave_before_start(
     coordinator: &CoordinatorHandle,
@@ -432,7 +278,7 @@ async fn leave_before_start(
             _ => {}
         }
     }
-    stop_coordination(coordinator, Instant::now() + FAREWELL).await;
+    stop_coordination(coordinator).await;
     report
 }
 
@@ -446,23 +292,4 @@ fn why_coordination_ended(
         }
     }
     None
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn stop_coordination(coordinator: &CoordinatorHandle, deadline: Instant) {
-    coordinator.shutdown(Duration::ZERO);
-    if tokio::time::timeout_at(deadline, coordinator.stopped())
-        .await
-        .is_err()
-    {
-        tracing::warn!(
-            "the worker's own item could not be deleted in time; other workers clean it up"
-        );
-    }
 }

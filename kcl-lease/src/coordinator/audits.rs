@@ -52,7 +52,7 @@ impl Driver {
         audits
             .last_seen
             .saw_table(self.view.leases(), ages_after, now);
-        if !self.streams.is_synced() {
+        if !self.streams.syncs.is_done() {
             return;
         }
         let audits = &mut self.streams.audits;

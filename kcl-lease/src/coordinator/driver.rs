@@ -7,16 +7,17 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::CoordinatorOptions;
-use super::calls::{Answer, CallError, Calls};
+use super::calls::{Answer, Calls};
 use super::drains::Drain;
 use super::event::{CoordinatorError, CoordinatorEvent};
 use super::handle::Command;
 use super::joining::Joining;
 use super::lookout::Lookout;
 use super::outbox::Outbox;
-use super::sessions::{Phase, Trouble};
+use super::sessions::Phase;
 use super::setback::Setback;
 use super::streams::Streams;
+use super::trouble::Trouble;
 use crate::advice::Pending;
 use crate::expectation::Expectations;
 use crate::giving::Giving;
@@ -254,7 +255,7 @@ impl Driver {
                 listing,
                 fresh,
                 answer,
-            }) => self.streams.sync(listing, fresh, answer),
+            }) => self.streams.syncs.push(listing, fresh, answer),
             Some(Command::Shutdown { budget }) => {
                 let now = self.runtime.now();
                 self.on_shutdown(budget, now);
@@ -414,7 +415,7 @@ impl Driver {
         }
         let idle = self.steps.is_empty() && self.background == 0 && !self.replan;
         let decided = match self.leads() {
-            true => !self.undecided && self.streams.is_synced(),
+            true => !self.undecided && self.streams.syncs.is_done(),
             false => self.settles_at().is_some_and(|at| at <= now) && self.expectations.is_empty(),
         };
         if idle && decided {
@@ -426,31 +427,6 @@ impl Driver {
     fn next_settling(&self, now: Moment) -> Option<Moment> {
         self.settles_at()
             .filter(|at| !self.settled && !self.leads() && now < *at)
-    }
-
-    /// Notes whether a call succeeded, and tells when that changes.
-    pub(super) fn heard<T>(&mut self, result: &Result<T, CallError>, now: Moment) {
-        match result {
-            Ok(_) => {
-                if self.trouble.as_ref().is_some_and(|t| t.is_over(now)) {
-                    self.trouble = None;
-                    self.tell(CoordinatorEvent::TableHealed);
-                }
-            }
-            Err(error) if error.is_table_missing() && self.is_cut_off(now) => {
-                self.fail(CoordinatorError::TableDeleted);
-            }
-            Err(error) => {
-                let told = Trouble::heard(&mut self.trouble, now);
-                if let Some(since) = told {
-                    self.tell(CoordinatorEvent::TableTrouble {
-                        operation: error.operation(),
-                        error: error.reason(),
-                        since,
-                    });
-                }
-            }
-        }
     }
 }
 

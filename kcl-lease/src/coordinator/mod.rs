@@ -23,8 +23,11 @@ mod rows;
 mod scans;
 mod sessions;
 mod setback;
+mod standing;
 mod steps;
 mod streams;
+mod syncs;
+mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;

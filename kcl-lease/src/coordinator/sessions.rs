@@ -1,7 +1,6 @@
 //! From the start to the end of the worker: preparing the table, registering, heartbeats, leaving.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -24,10 +23,6 @@ use crate::table::{Prepared, Written};
 use crate::worker_item::WorkerItem;
 use crate::write;
 
-/// Calls must succeed for this long before trouble counts as over.
-const HEALED_AFTER: Duration = Duration::from_secs(1);
-/// How often lasting trouble is told again.
-const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// A deletion of our own item that fails is tried this often: others clean up after us.
 const FAREWELLS_MAX: u32 = 3;
 
@@ -67,38 +62,6 @@ pub(super) struct Running {
     pub(super) validity: watch::Sender<Validity>,
     pub(super) room: Room,
     heartbeat_on_its_way: bool,
-}
-
-/// Calls to the table have been failing.
-#[derive(Debug)]
-pub(super) struct Trouble {
-    since: Moment,
-    last: Moment,
-    told: Moment,
-}
-
-impl Trouble {
-    pub(super) fn is_over(&self, now: Moment) -> bool {
-        now.since(self.last) >= HEALED_AFTER
-    }
-
-    /// Notes a failure; returns for how long there have been failures if that should be told.
-    pub(super) fn heard(trouble: &mut Option<Self>, now: Moment) -> Option<Duration> {
-        let Some(known) = trouble else {
-            *trouble = Some(Self {
-                since: now,
-                last: now,
-                told: now,
-            });
-            return Some(Duration::ZERO);
-        };
-        known.last = now;
-        if now.since(known.told) < TOLD_AGAIN_AFTER {
-            return None;
-        }
-        known.told = now;
-        Some(now.since(known.since))
-    }
 }
 
 impl Driver {

@@ -1,0 +1,219 @@
+//! Creating the leases that the shards of a listing need.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::audits::repair_write;
+use super::calls::{Answer, CallError};
+use super::driver::{BACKGROUND_MAX, Driver};
+use super::event::{CoordinatorError, CoordinatorEvent};
+use super::handle::{Answer as Reply, SyncOutcome};
+use super::scans::SCAN_AGES_AFTER;
+use crate::audit::Repair;
+use crate::graph;
+use crate::key::LeaseKey;
+use crate::lease::Lease;
+use crate::listed_shard::ListedShard;
+use crate::runtime::Moment;
+use crate::table::{Consistency, Written};
+use crate::write;
+
+/// Listings that wait, and the one whose leases are being made.
+#[derive(Debug, Default)]
+pub(super) struct Syncs {
+    waiting: VecDeque<SyncRequest>,
+    current: Option<Sync>,
+    done_once: bool,
+}
+
+/// A listing that waits to be turned into leases.
+#[derive(Debug)]
+struct SyncRequest {
+    listing: Vec<ListedShard>,
+    fresh: bool,
+    answer: Reply<SyncOutcome>,
+}
+
+/// A synchronisation whose rows are being created.
+#[derive(Debug)]
+struct Sync {
+    waiting: VecDeque<Repair>,
+    on_their_way: BTreeMap<LeaseKey, Repair>,
+    /// The first failure that will not pass by itself.
+    error: Option<CoordinatorError>,
+    created: usize,
+    begun: Moment,
+    answer: Reply<SyncOutcome>,
+}
+
+impl Syncs {
+    pub(super) fn push(
+        &mut self,
+        listing: Vec<ListedShard>,
+        fresh: bool,
+        answer: Reply<SyncOutcome>,
+    ) {
+        self.waiting.push_back(SyncRequest {
+            listing,
+            fresh,
+            answer,
+        });
+    }
+
+    /// A listing waits, and none is in work.
+    pub(super) fn has_next(&self) -> bool {
+        !self.waiting.is_empty() && self.current.is_none()
+    }
+
+    /// At least one listing was turned into leases, and none is in work.
+    pub(super) fn is_done(&self) -> bool {
+        self.done_once && self.current.is_none()
+    }
+}
+
+impl Driver {
+    /// Plans the rows that the next listing needs.
+    pub(super) fn plan_sync(&mut self, now: Moment) {
+        let fresh_scan = |at: &Moment| now.since(*at) <= SCAN_AGES_AFTER;
+        let Some(stored) = self.streams.stored.clone() else {
+            return;
+        };
+        if self.streams.syncs.waiting.is_empty()
+            || !self.streams.wants_scan()
+            || !self.scanned.as_ref().is_some_and(fresh_scan)
+        {
+            return;
+        }
+        let Some(request) = self.streams.syncs.waiting.pop_front() else {
+            return;
+        };
+        let plan = match request.fresh {
+            // Somebody else was first: his leases may be far ahead of where a fresh start would put them.
+            true if !self.view.rows().is_empty() => Err(graph::ListingError::LeasesExist),
+            true => graph::fresh_leases(&request.listing, stored.start)
+                .map(|leases| leases.into_iter().map(Repair::Create).collect()),
+            false => self.judge_missing(request.listing.clone(), &stored, now),
+        };
+        match plan {
+            Ok(leases) => {
+                self.view.saw_listing(&request.listing, now);
+                self.replan = true;
+                self.streams.syncs.current = Some(Sync {
+                    waiting: leases.into(),
+                    on_their_way: BTreeMap::new(),
+                    error: None,
+                    created: 0,
+                    begun: now,
+                    answer: request.answer,
+                });
+            }
+            Err(error) => {
+                let _ = request.answer.send(Err(error.into()));
+            }
+        }
+    }
+
+    pub(super) fn create_rows(&mut self) {
+        let counter = self.row_counter();
+        while self.background < BACKGROUND_MAX {
+            let Some(repair) = self.streams.syncs.current.as_mut().and_then(Sync::next) else {
+                break;
+            };
+            let (key, write) = (repair.key().clone(), repair_write(&repair, counter));
+            self.background += 1;
+            self.calls
+                .write(write, move |result| Answer::Created { key, result });
+        }
+        self.end_sync();
+    }
+
+    pub(super) fn on_created(
+        &mut self,
+        key: &LeaseKey,
+        result: Result<Written, CallError>,
+        now: Moment,
+    ) {
+        self.heard_of_stream(&result, now);
+        let Some(sync) = self.streams.syncs.current.as_mut() else {
+            return;
+        };
+        let repair = sync.on_their_way.remove(key);
+        let mut made = None;
+        let patient = now.since(sync.begun) < self.options.startup_timeout;
+        let item = match result {
+            Ok(Written::Applied(item)) => {
+                sync.created += 1;
+                made = repair;
+                Some(item)
+            }
+            Ok(Written::Refused(item)) => item,
+            Err(error) if error.is_retryable() && patient => {
+                // Creating a row that is there already changes nothing.
+                sync.waiting.extend(repair);
+                self.streams.setback.failed(now);
+                return;
+            }
+            Err(error) => {
+                // The same listing is planned again by whoever asked; rows that were made stay.
+                sync.error.get_or_insert(error.into());
+                sync.waiting.clear();
+                None
+            }
+        };
+        if let Some(Ok(Some(lease))) = item.as_ref().map(Lease::from_item) {
+            self.note_row(lease, Consistency::Strong, now);
+        }
+        if let Some(repair) = made {
+            self.on_repaired(&repair);
+        }
+        self.end_sync();
+    }
+
+    fn end_sync(&mut self) {
+        let done = |sync: &mut Sync| sync.waiting.is_empty() && sync.on_their_way.is_empty();
+        let Some(sync) = self.streams.syncs.current.take_if(done) else {
+            return;
+        };
+        self.replan = true;
+        let outcome = match sync.error {
+            Some(error) => Err(error),
+            None => {
+                self.streams.syncs.done_once = true;
+                self.note_leases_made();
+                Ok(SyncOutcome {
+                    created: sync.created,
+                })
+            }
+        };
+        tracing::debug!(created = sync.created, begun = ?sync.begun, "leases synchronised");
+        let _ = sync.answer.send(outcome);
+    }
+
+    /// Every lease that the first start needs is there.
+    fn note_leases_made(&mut self) {
+        if let Some(stored) = self.streams.stored.as_mut().filter(|s| !s.leases_made) {
+            stored.leases_made = true;
+            self.background += 1;
+            // Should it be lost, the next worker that starts writes it.
+            self.calls
+                .write(write::leases_made(stored), Answer::Housekeeping);
+        }
+    }
+
+    /// Asks for a listing, unless one was asked for a short while ago.
+    pub(super) fn ask_for_listing(&mut self, now: Moment) {
+        let asked = self.listing_asked;
+        if asked.is_none_or(|at| now.since(at) >= self.options.scan_interval) {
+            self.listing_asked = Some(now);
+            self.tell(CoordinatorEvent::ListingWanted);
+        }
+    }
+}
+
+impl Sync {
+    fn next(&mut self) -> Option<Repair> {
+        let repair = self.waiting.pop_front()?;
+        self.on_their_way
+            .insert(repair.key().clone(), repair.clone());
+        Some(repair)
+    }
+}
