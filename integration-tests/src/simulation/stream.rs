@@ -17,8 +17,10 @@ use super::world::{STREAM, World};
 
 /// More open shards than this are not split any more.
 const OPEN_MAX: usize = 10;
-/// Records are kept for a day; the jump leaves the last minute.
-const RETENTION_JUMP: Duration = Duration::from_secs(24 * 60 * 60 - 60);
+/// Records are kept for a day.
+const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+/// A jump leaves at most what was put in so many of the last milliseconds.
+const LEFT_MAX: u64 = 60_000;
 
 /// The stream of a run, from the producer's side.
 #[derive(Debug)]
@@ -131,7 +133,10 @@ impl Producer {
     pub fn expire(&mut self) {
         let shards = self.lengths.iter().map(|(s, len)| (*s, *len)).collect();
         self.world.tell(Event::Trimmed { shards });
-        self.world.skip(RETENTION_JUMP);
+        let (seed, now) = (self.world.seed(), self.world.millis());
+        let left = between(seed, "what retention leaves", now, 0..LEFT_MAX);
+        self.world
+            .skip(RETENTION.saturating_sub(Duration::from_millis(left)));
     }
 
     /// Tells of shards that are new, or closed.

@@ -13,6 +13,7 @@ impl Checker {
     /// Judges the end of a run.
     pub fn finish(&mut self, now: u64) {
         self.now = now;
+        self.judge_jumps(u64::MAX);
         let shards: Vec<ShardNo> = self.stream.shards.keys().copied().collect();
         for shard in &shards {
             self.judge_delivered(*shard);
@@ -110,7 +111,7 @@ impl Checker {
         }
     }
 
-    /// P8.
+    /// P8: nothing was done to anybody for the whole healed phase, so the open shards are spread evenly.
     fn judge_balance(&mut self) {
         let mut held: BTreeMap<Process, u32> = self
             .processes
@@ -129,7 +130,8 @@ impl Checker {
         if let (Some(most), Some(least)) = (most, least)
             && most - least > 1
         {
-            self.note("unbalanced at the end");
+            let text = format!("open shards of each live process at the end: {held:?}");
+            self.violate("P8 balanced", text);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What processors were told, judged against the table and the stream.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::tally::Cause;
 use super::{Checker, LEASE};
@@ -215,6 +216,7 @@ impl Checker {
             return self.violate("P2 order", text);
         };
         let expected = grant.next.unwrap_or(0);
+        let goes_on = grant.done || matches!(grant.from, Place::After(_));
         let retried = grant.delivered;
         grant.next = Some(first.max(expected));
         grant.delivered = grant.delivered.max(to);
@@ -224,8 +226,15 @@ impl Checker {
                 "process {process} delivers shard {shard} from {first} on, expected was {expected}"
             );
             self.violate("P2 order", text);
+        } else if first > expected && goes_on {
+            self.jumped(process, shard, (expected.saturating_sub(1), first));
         }
-        self.count(shard, first, to, retried);
+        // Who was robbed of his session may deliver what his successor delivered already, until he learns of it.
+        let beside = match self.owner(shard) == Some(process) {
+            true => Cause::Unexplained,
+            false => self.cause_of_loss(process),
+        };
+        self.count(shard, first..to, retried, beside);
     }
 
     /// Returns the index of the first record, if all are of this shard and follow one another.
@@ -259,16 +268,17 @@ impl Checker {
         }
     }
 
-    fn count(&mut self, shard: ShardNo, from: u32, to: u32, retried: u32) {
+    /// Counts a delivery. `beside` is why records come again that nobody owes.
+    fn count(&mut self, shard: ShardNo, range: Range<u32>, retried: u32, beside: Cause) {
         let records = &mut self.stream.shard(shard).records;
-        let batch = records.iter_mut().take(to as usize).enumerate();
-        for (index, record) in batch.skip(from as usize) {
+        let batch = records.iter_mut().take(range.end as usize).enumerate();
+        for (index, record) in batch.skip(range.start as usize) {
             self.tally.delivered += 1;
             if record.delivered {
                 let cause = match record.again.take() {
                     Some(cause) => cause,
                     None if index < retried as usize => Cause::Retry,
-                    None => Cause::Unexplained,
+                    None => beside,
                 };
                 *self.tally.duplicates.entry(cause).or_default() += 1;
             }
@@ -326,6 +336,11 @@ impl Checker {
             _ => self.cause_of_loss(process),
         };
         self.note_if(reason == "session over", "session lost");
+        if let Some(over) = self.last_over(process, shard)
+            && *over == Cause::Unexplained
+        {
+            *over = cause;
+        }
         let Some(row) = self.table.rows.get(&shard) else {
             return;
         };
@@ -340,6 +355,12 @@ impl Checker {
             self.violate("no false loss", text);
         }
         self.close(process, shard, cause);
+    }
+
+    /// Why the last grant is over, if it is.
+    fn last_over(&mut self, process: Process, shard: ShardNo) -> Option<&mut Cause> {
+        let index = *self.grants.last.get(&(process, shard))?;
+        self.grants.all.get_mut(index)?.over.as_mut()
     }
 
     fn close(&mut self, process: Process, shard: ShardNo, cause: Cause) {

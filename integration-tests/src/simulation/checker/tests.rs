@@ -481,3 +481,68 @@ fn the_deletion_of_an_item_that_was_heard_lately_is_seen() {
     assert_eq!(deleted(99_000), ["T3 no live worker's item deleted"]);
     assert!(deleted(101_000).is_empty());
 }
+
+/// A tells of the gap between two records, then goes on after it; everything before `gone` may have been trimmed.
+fn goes_on_after_a_gap(gone: u32, told: Option<(u32, u32)>) -> Vec<&'static str> {
+    let mut checker = fixture();
+    start(&mut checker, 1_100, A, 11, Stored::Start);
+    deliver(&mut checker, 1_200, A, &[0]);
+    complete(&mut checker, 1_200, A);
+    let shards = vec![(0, gone)];
+    checker.follow(1_300, Event::Trimmed { shards });
+    if let Some((from, to)) = told {
+        let gap = Event::GapTold {
+            process: A,
+            shard: 0,
+            from: from.to_string(),
+            to: to.to_string(),
+        };
+        checker.follow(1_400, gap);
+    }
+    deliver(&mut checker, 1_400, A, &[2, 3]);
+    heartbeat(&mut checker, 1_500, A, 1);
+    broken(&checker)
+}
+
+#[test]
+fn a_gap_is_told_with_its_range() {
+    assert_eq!(goes_on_after_a_gap(2, Some((0, 2))), Vec::<&str>::new());
+    assert_eq!(goes_on_after_a_gap(2, None), ["P12 gap told"]);
+    assert_eq!(goes_on_after_a_gap(2, Some((0, 1))), ["P12 gap told"]);
+    assert_eq!(goes_on_after_a_gap(2, Some((1, 2))), ["P12 gap told"]);
+    // Not gone at all, as both say.
+    let lies = goes_on_after_a_gap(1, Some((0, 2)));
+    assert_eq!(lies, ["P12 gap told", "P2 order"]);
+}
+
+/// Whether the end is balanced if A owns so many open shards and B none.
+fn is_balanced(shards: u32) -> bool {
+    let mut checker = fixture();
+    for shard in 1..shards {
+        let opened = Event::Opened {
+            shard,
+            parents: vec![],
+        };
+        checker.follow(1_000, opened);
+        let change = Change::Lease {
+            shard,
+            before: None,
+            after: Some(row(Some(A), 10, Stored::Start)),
+        };
+        let (process, sent) = (A, Some(1_000));
+        let written = Event::Written {
+            process,
+            sent,
+            change,
+        };
+        checker.follow(1_000, written);
+    }
+    checker.finish(2_000);
+    !broken(&checker).contains(&"P8 balanced")
+}
+
+#[test]
+fn at_the_end_leases_are_balanced() {
+    assert!(is_balanced(1));
+    assert!(!is_balanced(2));
+}
