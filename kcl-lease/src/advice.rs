@@ -10,6 +10,7 @@ use crate::graph::Readiness;
 use crate::hint::Dead;
 use crate::key::{LeaseKey, WorkerId};
 use crate::liveness::Liveness;
+use crate::mutant::{self, Mutant};
 use crate::planner::{self, Room, Snapshot};
 use crate::roster::{Life, Roster};
 use crate::runtime::Moment;
@@ -145,6 +146,8 @@ pub(crate) fn advise(situation: &Situation<'_>) -> Advice {
         };
         if let Some(dead) = free.remove(&step.key) {
             advice.orders.push(take(&step.to, known, dead));
+        } else if mutant::is(Mutant::NeverRebalance) {
+            continue;
         } else if let Some(from) = step
             .from
             .filter(|_| settled && !expired && !situation.pending.contains_key(&step.key))
@@ -316,8 +319,8 @@ fn add_rooms(situation: &Situation<'_>, only_seasoned: bool, snapshot: &mut Snap
             continue;
         }
         let too_new = only_seasoned && item.heartbeat < SEASONED_AT;
-        let takes =
-            life == Life::Alive && !too_new && !item.draining && item.protocol <= PROTOCOL_VERSION;
+        let stops = item.draining && !mutant::is(Mutant::GiveToDraining);
+        let takes = life == Life::Alive && !too_new && !stops && item.protocol <= PROTOCOL_VERSION;
         let room = Room {
             max_leases: item.room(),
             takes,

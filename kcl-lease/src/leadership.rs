@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::key::WorkerId;
 use crate::leader_item::LeaderItem;
+use crate::mutant::{self, Mutant};
 use crate::runtime::Moment;
 
 /// What this worker knows of the lead.
@@ -134,6 +135,7 @@ impl Leadership {
         let due = seen.since.max(undisturbed_since).plus(patience);
         match now < due {
             true => Candidacy::Later(due),
+            false if mutant::is(Mutant::NeverSucceed) => Candidacy::Later(now.plus(patience)),
             false => Candidacy::Now(round),
         }
     }

@@ -46,7 +46,8 @@ pub enum Kind {
     Safety,
     /// Something right is done late or never.
     Liveness,
-    /// Another rule covers for it in a fleet without foreign workers; kept for the second line of defence.
+    /// Another rule of whole workers covers for it: a second line of defence. Most are caught by the model of the lease
+    /// protocol, which leaves those other rules out.
     Redundant,
 }
 
@@ -78,7 +79,7 @@ mutants! {
 
     RecoverOnOwnerOnly, Safety, "A failed condition counts as a lost answer whenever the row names me.";
     NeverRecover, Liveness, "A lost answer is taken for a lost lease.";
-    DeliverWhileReleasing, Safety, "A holder delivers on while it gives its lease away.";
+    DeliverWhileReleasing, Redundant, "A grant may be used while it is given away.";
     RecoveredConfirmsNow, Safety, "A recovered answer confirms from the last call's send time.";
 
     DeadlineIgnored, Safety, "A holder delivers after its own deadline.";
@@ -86,7 +87,7 @@ mutants! {
     DeadlineFromLastAttempt, Safety, "The deadline of a recovered heartbeat counts from its last attempt.";
     LapseUnnoticed, Safety, "A heartbeat answered after the deadline extends it silently.";
     NoRegrant, Safety, "After a lapse leases are used without a re-grant.";
-    GrantAcrossLapse, Safety, "A grant asked for before a lapse is used after it.";
+    GrantAcrossLapse, Redundant, "A grant asked for before a lapse is used after it.";
 
     NoMargin, Safety, "An owner counts as expired after the lease duration alone.";
     ExpireEarly, Safety, "An owner counts as expired after half the lease duration.";
@@ -98,6 +99,11 @@ mutants! {
     StartWithoutAccept, Safety, "A worker that a row names starts without the accept write.";
     NeverTakeExpired, Liveness, "The leases of dead workers are not taken.";
     NeverAccept, Liveness, "Leases whose rows name the worker are not accepted.";
+
+    GiveToDraining, Safety, "Leases are given to workers that stop.";
+    NeverRebalance, Liveness, "Nobody is advised to give leases to workers that have fewer.";
+    NeverHint, Liveness, "No worker is told what the table holds for it.";
+    NeverSucceed, Liveness, "A leader that is gone is not followed by another one.";
 
     MergeChildEarly, Redundant, "A merge's child gets its row although the other parent has none.";
     AbsentParentIsDone, Redundant, "A parent without a row counts as finished.";

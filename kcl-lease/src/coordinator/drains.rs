@@ -8,6 +8,7 @@ use super::driver::Driver;
 use crate::grant::Recall;
 use crate::key::{LeaseKey, WorkerId};
 use crate::leader_item::LeaderItem;
+use crate::mutant::{self, Mutant};
 use crate::planner::{self, Room, Snapshot};
 use crate::roster::Life;
 use crate::runtime::Moment;
@@ -163,7 +164,7 @@ impl Driver {
     fn can_receive(&self, item: &WorkerItem) -> bool {
         let lives = |drain: &Drain| drain.saw_alive(item);
         self.drain.as_ref().is_some_and(lives)
-            && !item.draining
+            && (!item.draining || mutant::is(Mutant::GiveToDraining))
             && item.protocol == PROTOCOL_VERSION
     }
 

@@ -7,6 +7,7 @@ use super::driver::Driver;
 use crate::grant::LossReason;
 use crate::hint::{Dead, Hint};
 use crate::key::{LeaseKey, WorkerId};
+use crate::mutant::{self, Mutant};
 use crate::runtime::Moment;
 use crate::table::Written;
 use crate::worker_item::WorkerItem;
@@ -88,6 +89,9 @@ impl Driver {
             return;
         }
         for (worker, hints) in self.outbox.send(now) {
+            if mutant::is(Mutant::NeverHint) {
+                continue;
+            }
             let write = write::hint(&worker, &hints);
             self.calls.write(write, move |result| Answer::Hinted {
                 worker,

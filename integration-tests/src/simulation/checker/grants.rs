@@ -371,8 +371,14 @@ impl Checker {
     }
 
     /// P6: what a holder gives away is stored to where it got.
-    pub(super) fn given_away(&mut self, process: Process, shard: ShardNo, stored: Place) {
-        self.handed_over(shard);
+    pub(super) fn given_away(
+        &mut self,
+        process: Process,
+        shard: ShardNo,
+        next: Option<Process>,
+        stored: Place,
+    ) {
+        self.handed_over(shard, next);
         let Some(grant) = self.open_grant(process, shard) else {
             return;
         };

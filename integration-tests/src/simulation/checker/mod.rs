@@ -84,7 +84,8 @@ pub(super) struct ProcessState {
     pub(super) exited: bool,
     pub(super) paused: bool,
     pub(super) cut: bool,
-    pub(super) stopping: bool,
+    /// Since when it is asked to stop.
+    pub(super) stopping: Option<u64>,
     /// When it was last paused or cut off.
     pub(super) troubled: Option<u64>,
     pub(super) ended: u64,
@@ -143,7 +144,7 @@ impl Checker {
             Event::Killed { process } => self.killed(process),
             Event::Paused { process, paused } => self.process(process).paused = paused,
             Event::CutOff { process, cut } => self.process(process).cut = cut,
-            Event::Stopping { process } => self.process(process).stopping = true,
+            Event::Stopping { process } => self.process(process).stopping = Some(now),
             Event::Exited { process, how } => self.exited(process, &how),
             Event::FaultBegan { .. } => {}
             Event::Healed => {}
@@ -222,7 +223,7 @@ impl Checker {
     fn exited(&mut self, process: Process, how: &Exit) {
         let now = self.now;
         let state = self.process(process);
-        let stopping = state.stopping;
+        let stopping = state.stopping.is_some();
         state.exited = true;
         state.ended = now;
         let cause = match how {

@@ -254,7 +254,7 @@ impl Checker {
             // Given away by its holder, possibly to an earlier or later session of its own process.
             (Some(_), Some(holder)) if holder == by && next != Some(by) => {
                 let place = self.stream.place(shard, &after.checkpoint);
-                self.given_away(by, shard, place.unwrap_or(Place::Start));
+                self.given_away(by, shard, next, place.unwrap_or(Place::Start));
             }
             (Some(session), _) => {
                 self.judge_take(by, sent, shard, session);

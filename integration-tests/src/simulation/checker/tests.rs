@@ -546,3 +546,38 @@ fn at_the_end_leases_are_balanced() {
     assert!(is_balanced(1));
     assert!(!is_balanced(2));
 }
+
+#[test]
+fn a_lease_that_is_given_to_a_worker_that_stops_is_seen() {
+    let given = |at: u64| {
+        let mut checker = fixture();
+        checker.follow(1_000, Event::Stopping { process: B });
+        let (before, after) = (
+            row(Some(A), 11, Stored::Start),
+            row(Some(B), 12, Stored::Start),
+        );
+        write(&mut checker, at, A, Some(before), Some(after));
+        broken(&checker)
+    };
+    assert!(given(30_000).is_empty(), "not in calm times");
+    assert_eq!(given(40_000), ["P6 clean hand-over"]);
+}
+
+#[test]
+fn a_lease_that_lies_idle_after_a_hand_over_is_seen() {
+    let started = |took: u64| {
+        let mut checker = fixture();
+        start(&mut checker, 1_000, A, 11, Stored::Start);
+        let (before, after) = (
+            row(Some(A), 11, Stored::Start),
+            row(Some(B), 12, Stored::Start),
+        );
+        write(&mut checker, 40_000, A, Some(before), Some(after.clone()));
+        let accepted = row(Some(B), 13, Stored::Start);
+        write(&mut checker, 40_000 + took, B, Some(after), Some(accepted));
+        start(&mut checker, 40_000 + took, B, 13, Stored::Start);
+        broken(&checker)
+    };
+    assert!(started(2_000).is_empty());
+    assert_eq!(started(2_001), ["P7 hand-over"]);
+}

@@ -10,6 +10,10 @@ use crate::simulation::world::Process;
 const CALM_AFTER: u64 = 30_000;
 /// A killed worker's shards start elsewhere within the lease duration, 1.75 s, a poll and the way there.
 const TAKEOVER_MAX: u64 = LEASE + 3_500;
+/// A lease that is given away in calm times is used again within this time.
+const HAND_OVER_MAX: u64 = 2_000;
+/// After this time everybody knows that a worker stops, in calm times.
+const STOP_KNOWN: u64 = 5_000;
 /// After an outage whoever comes back within L/6 keeps its leases for as long as this is watched.
 const AFTER_OUTAGE: u64 = LEASE;
 
@@ -86,10 +90,9 @@ impl Checker {
             })
             .map(|(shard, _)| *shard)
             .collect();
-        let others = self
-            .processes
-            .iter()
-            .any(|(other, state)| *other != process && state.is_alive() && !state.stopping);
+        let others = self.processes.iter().any(|(other, state)| {
+            *other != process && state.is_alive() && state.stopping.is_none()
+        });
         let calm = others && self.timing.calm_before_now(self.now);
         for shard in owned {
             let since = self.now;
@@ -97,7 +100,17 @@ impl Checker {
         }
     }
 
-    pub(super) fn handed_over(&mut self, shard: ShardNo) {
+    pub(super) fn handed_over(&mut self, shard: ShardNo, next: Option<Process>) {
+        let stopping = next
+            .and_then(|next| self.processes.get(&next))
+            .and_then(|state| state.stopping);
+        if let (Some(since), Some(next)) = (stopping, next)
+            && since + STOP_KNOWN < self.now
+            && !self.timing.is_stormy(self.now)
+        {
+            let text = format!("shard {shard} was given to process {next}, which stops");
+            self.violate("P6 clean hand-over", text);
+        }
         let (since, calm) = (self.now, self.timing.calm_before_now(self.now));
         self.timing.given.insert(shard, Watch { since, calm });
     }
@@ -119,7 +132,12 @@ impl Checker {
         if let Some(watch) = self.timing.given.remove(&shard)
             && watch.calm
         {
-            self.tally.pauses.push(self.now - watch.since);
+            let took = self.now - watch.since;
+            self.tally.pauses.push(took);
+            if took > HAND_OVER_MAX {
+                let text = format!("shard {shard} started {took} ms after it was given away");
+                self.violate("P7 hand-over", text);
+            }
         }
     }
 
