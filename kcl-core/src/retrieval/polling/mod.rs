@@ -81,7 +81,7 @@ pub struct Poller {
     iterator: Option<ShardIterator>,
     /// The last Kinesis record that was fetched: where to go on with a new iterator.
     fetched_through: Option<SequenceNumber>,
-    /// The record that the first answer should begin with: the one at which reading resumes.
+    /// The record that the first answer of an iterator should begin with: the one at which reading resumes.
     expected_first: Option<SequenceNumber>,
     /// What is complete or delivered: nothing up to here is delivered (again).
     reached: Option<Position>,

@@ -49,7 +49,8 @@ impl Poller {
             Some(_) if mutant::is(Mutant::SkipAfterExpiredIterator) => {
                 StartPosition::AtTimestamp(self.polling.runtime.wall_time())
             }
-            Some(last) => StartPosition::AfterSequenceNumber(last.clone()),
+            // Not after it: only where it is missing can anybody tell that what followed it may be gone, too.
+            Some(last) => StartPosition::AtSequenceNumber(last.clone()),
             None => self.read.start.clone(),
         };
         let source = &self.polling.source;
@@ -68,6 +69,9 @@ impl Poller {
             }
             (answer, _) => answer?,
         };
+        if let StartPosition::AtSequenceNumber(first) = from {
+            self.expected_first = Some(first);
+        }
         self.iterator = Some(iterator.clone());
         Ok(iterator)
     }

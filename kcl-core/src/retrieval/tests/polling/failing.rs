@@ -19,7 +19,9 @@ async fn an_expired_iterator_loses_and_repeats_nothing() {
     setup.put("second", 5);
     assert_eq!(reading.texts(5).await, numbered("second", 0..5));
     assert_eq!(reading.notes.of("expired").len(), 1);
-    assert_eq!(reading.notes.records_fetched(), 10, "nothing is read twice");
+    let fetched = reading.notes.records_fetched();
+    assert_eq!(fetched, 11, "only the last record is looked at again");
+    assert!(reading.notes.of("gap").is_empty(), "nothing was lost");
     assert!(reading.notes.of("failed").is_empty());
 }
 
@@ -158,4 +160,19 @@ async fn starting_over_does_not_repeat_what_is_complete() {
     assert_eq!(reading.texts(5).await, numbered("record", 5..10));
     assert_eq!(reading.notes.of("restarted").len(), 1);
     assert!(reading.notes.of("gap").is_empty(), "nothing was lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_are_gone_when_an_iterator_expired_are_told() {
+    let setup = Setup::new(1);
+    let read = setup.put("read", 3);
+    let mut reading = setup.read(StartPosition::TrimHorizon, None);
+    assert_eq!(reading.texts(3).await, numbered("read", 0..3));
+    setup.put("lost", 2);
+    setup.stream.trim(&setup.shard(0));
+    let kept = setup.put("kept", 3);
+    setup.stream.expire_iterators();
+    assert_eq!(reading.texts(3).await, numbered("kept", 0..3));
+    let gap = reading.notes.of("gap");
+    assert_eq!(gap, [format!("gap {} {}", read[2], kept[0])]);
 }
