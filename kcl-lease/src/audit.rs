@@ -170,10 +170,14 @@ pub(crate) fn judge(
         .values()
         .map(|lease| (lease.key.shard(), Leased::of(lease)))
         .collect();
-    // One that was finished and deleted in good order leaves no hole: others read on from it.
+    let passed = evidence.passed();
+    // One that was finished and deleted in good order leaves no hole: others read on from it. If a later one leaves a hole
+    // there, that one is missed.
     let is_missed = |lease: &&Lease| {
         let range = lease.hash_range.unwrap_or(HashKeyRange::FULL);
-        !evidence.rows.contains_key(&lease.key) && holes.iter().any(|hole| hole.overlaps(&range))
+        !evidence.rows.contains_key(&lease.key)
+            && !passed.contains(&lease.key.shard())
+            && holes.iter().any(|hole| hole.overlaps(&range))
     };
     for lease in evidence.gone.values().filter(is_missed) {
         leased.insert(lease.key.shard(), Leased::Unfinished);
@@ -219,6 +223,25 @@ fn overlaps(lease: &NewLease, holes: &[HashKeyRange]) -> bool {
 }
 
 impl Evidence<'_> {
+    /// The shards before those whose reading has begun: their own leases had ended by then.
+    fn passed(&self) -> BTreeSet<ShardId> {
+        let listed: BTreeMap<_, _> = self.listing.iter().map(|s| (&s.shard_id, s)).collect();
+        let leases = self.rows.values().copied().chain(self.gone.values());
+        let begun = leases
+            .filter(|lease| matches!(lease.checkpoint, Checkpoint::At(_) | Checkpoint::ShardEnd));
+        let mut ahead: Vec<ShardId> = begun.map(|lease| lease.key.shard()).collect();
+        let mut passed = BTreeSet::new();
+        while let Some(shard) = ahead.pop() {
+            let parents = listed.get(&shard).into_iter().flat_map(|s| s.parents());
+            for parent in parents {
+                if passed.insert(parent.clone()) {
+                    ahead.push(parent.clone());
+                }
+            }
+        }
+        passed
+    }
+
     /// Whether a row that is missed never was there, though the fresh start is complete: a parent's end did not make it.
     /// `unexplained` are the hash keys of which no line was broken off.
     fn was_never_made(

@@ -443,3 +443,26 @@ fn any_listing_is_survived() {
     }
     assert_eq!(holes([].into_iter(), &looped), [HashKeyRange::FULL]);
 }
+
+#[test]
+fn a_deleted_row_does_not_bring_back_what_was_finished_before_it() {
+    let mut world = World::new(StreamStart::TrimHorizon);
+    world.start();
+    let parent = world.listing[0].clone();
+    world.listing[0].open = false;
+    world.add(std::slice::from_ref(&parent.shard_id), parent.hash_range);
+    let parent = LeaseKey::of_shard(&parent.shard_id);
+    let child = LeaseKey::of_shard(&world.listing[4].shard_id);
+    // The last reading of the table showed the parent before its end.
+    let mut seen = world.rows[&parent].clone();
+    seen.checkpoint = at(1);
+    world.gone.insert(parent.clone(), seen);
+    world.finish(&parent);
+    world.rows.get_mut(&child).unwrap().checkpoint = at(2);
+    world.rows.remove(&parent);
+    let deleted = world.rows.remove(&child).unwrap();
+    world.gone.insert(child.clone(), deleted.clone());
+    (0..3).for_each(|_| assert_eq!(world.sync(), vec![]));
+    assert_eq!(world.rows.get(&child), Some(&deleted));
+    assert_eq!(world.rows.get(&parent), None);
+}
