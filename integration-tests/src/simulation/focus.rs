@@ -104,7 +104,7 @@ pub fn of(mutant: Mutant) -> Option<&'static Focus> {
         Mutant::RecoveredConfirmsNow => "deaf",
         Mutant::RecoverOnOwnerOnly => "stuck-rows",
         Mutant::DeadlineFromLastAttempt => "lost-answers",
-        Mutant::RowAfterHeartbeat | Mutant::CheckBeforeExpiry => "revivals",
+        Mutant::RowAfterHeartbeat => "revivals",
         Mutant::DeleteWorkerUnconditional => "long-pauses",
         Mutant::ExpiredOnEventualRead => "stale-reads",
         Mutant::OutageCounts => "outages",
