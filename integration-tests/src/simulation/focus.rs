@@ -85,6 +85,11 @@ pub const ALL: &[Focus] = &[
         weather: &[],
     },
     Focus {
+        name: "rolling",
+        kinds: &[("restart", 10), ("join", 30), ("leave", 30)],
+        weather: &[],
+    },
+    Focus {
         name: "resharding",
         kinds: &[
             ("split", 15),
@@ -109,6 +114,7 @@ pub fn of(mutant: Mutant) -> Option<&'static Focus> {
         Mutant::ExpiredOnEventualRead => "stale-reads",
         Mutant::OutageCounts => "outages",
         Mutant::ReleaseWithoutCounter => "to-and-fro",
+        Mutant::GiveToDraining => "rolling",
         Mutant::OtherParentOvertaken
         | Mutant::MergeChildEarly
         | Mutant::AbsentParentIsDone

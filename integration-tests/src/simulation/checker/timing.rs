@@ -13,7 +13,7 @@ const TAKEOVER_MAX: u64 = LEASE + 3_500;
 /// A lease that is given away in calm times is used again within this time.
 const HAND_OVER_MAX: u64 = 2_000;
 /// After this time everybody knows that a worker stops, in calm times.
-const STOP_KNOWN: u64 = 5_000;
+const STOP_KNOWN: u64 = 3_000;
 /// After an outage whoever comes back within L/6 keeps its leases for as long as this is watched.
 const AFTER_OUTAGE: u64 = LEASE;
 
