@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kcl_emulator::faults::{Fault as Request, Rule};
 use kcl_emulator::{Caller, Service};
+use kcl_lease::Row;
 use kcl_lease::item::Value;
 use kcl_lease::write::{Change, RowWrite};
 
@@ -238,16 +239,38 @@ impl Fleet {
             keys.map(|(key, _)| key.clone()).collect()
         };
         for key in keys {
-            let delete = RowWrite {
-                key,
-                condition: Vec::new(),
-                change: Change::Delete,
-            };
-            let now = self.world.millis();
-            let _outcome = self
-                .world
-                .write(NOBODY, &Caller::new("operator"), now, &delete);
+            self.delete(key);
         }
+    }
+
+    /// Deletes the row of a lease that somebody holds, as an operator by mistake.
+    pub fn delete_lease(&self, pick: Pick) {
+        let keys: Vec<String> = {
+            let rows = self.world.rows();
+            let held = rows.iter().filter(|(_, item)| match Row::from_item(item) {
+                Ok(Row::Lease(lease)) => lease.owner.is_some() && !lease.is_finished(),
+                _ => false,
+            });
+            held.map(|(key, _)| key.clone()).collect()
+        };
+        let index = pick.checked_rem(keys.len() as u64);
+        let key = index.and_then(|index| keys.get(usize::try_from(index).ok()?));
+        if let Some(key) = key {
+            let until = self.world.millis();
+            let name = "lease row deleted".to_owned();
+            self.world.tell(Event::FaultBegan { name, until });
+            self.delete(key.clone());
+        }
+    }
+
+    fn delete(&self, key: String) {
+        let delete = RowWrite {
+            key,
+            condition: Vec::new(),
+            change: Change::Delete,
+        };
+        let (now, operator) = (self.world.millis(), Caller::new("operator"));
+        let _outcome = self.world.write(NOBODY, &operator, now, &delete);
     }
 
     /// Ends everything that was done to processes, and sees that there are `at_least` so many.

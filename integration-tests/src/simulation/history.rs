@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 use kcl_core::Checkpoint;
 use kcl_emulator::Service;
 use kcl_lease::item::Item;
-use kcl_lease::{LossReason, Row};
+use kcl_lease::{LossReason, Row, RowRepair};
 
 use super::checker::{Calls, Checker};
 use super::world::Process;
@@ -197,6 +197,12 @@ pub enum Event {
     },
     /// The lease table and the emulator's DynamoDB answered a call differently.
     EnginesDiffer { text: String },
+    /// The worker told that somebody deleted a lease's row.
+    RowDeletionTold {
+        process: Process,
+        shard: ShardNo,
+        repair: &'static str,
+    },
 }
 
 /// How a process ended by itself.
@@ -223,6 +229,19 @@ pub fn loss_name(reason: LossReason) -> &'static str {
         LossReason::Abandoned => "abandoned",
         LossReason::Stopped => "stopped",
         _ => "other",
+    }
+}
+
+/// The name of a repair that did nothing: no worker knows how far the shard was read.
+pub const PROGRESS_UNKNOWN: &str = "progress unknown";
+
+/// A stable name for what was done about a deleted row.
+#[must_use]
+pub fn repair_name(repair: &RowRepair) -> &'static str {
+    match repair {
+        RowRepair::Restored { .. } => "restored",
+        RowRepair::Replayed => "replayed",
+        _ => PROGRESS_UNKNOWN,
     }
 }
 

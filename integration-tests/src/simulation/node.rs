@@ -8,7 +8,7 @@ use kcl_lease::runtime::Gate;
 use std::time::Duration;
 
 use super::draw::between;
-use super::history::{Event, Exit, loss_name, shard_number};
+use super::history::{Event, Exit, loss_name, repair_name, shard_number};
 use super::processor::{Mood, SimulatedProcessor};
 use super::world::{APPLICATION, Process, STREAM, SimulatedSource, SimulatedTable, World};
 
@@ -202,6 +202,13 @@ fn listen(world: &World, process: Process, handle: &WorkerHandle) {
                     from: from.as_str().to_owned(),
                     to: to.as_str().to_owned(),
                 }),
+                WorkerEvent::LeaseRowDeleted { shard, repair } => {
+                    world.tell(Event::RowDeletionTold {
+                        process,
+                        shard: shard_number(shard.as_str()),
+                        repair: repair_name(&repair),
+                    });
+                }
                 _ => {}
             }
         }

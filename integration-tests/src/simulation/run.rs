@@ -322,6 +322,7 @@ impl Stage {
             Fault::Merge { shard } => producer.merge(*shard),
             Fault::Outage { lasts, hangs } => self.outage(*lasts, *hangs),
             Fault::DeleteWorker { worker } => self.fleet.delete_item(*worker),
+            Fault::DeleteLease { lease } => self.fleet.delete_lease(*lease),
             // The SDK's requests reach the stream past the world's clock.
             Fault::Retention if self.path == Path::Sdk => {}
             Fault::Retention => producer.expire(),

@@ -118,6 +118,11 @@ pub enum Fault {
         /// Which.
         worker: Pick,
     },
+    /// The row of a lease that somebody holds is deleted.
+    DeleteLease {
+        /// Which.
+        lease: Pick,
+    },
     /// The stream's clock jumps so far that all but its latest records pass out of retention.
     Retention,
     /// Processors behave badly from now on.
@@ -182,6 +187,7 @@ impl Fault {
             Self::Merge { .. } => "merge",
             Self::Outage { .. } => "outage",
             Self::DeleteWorker { .. } => "worker item deleted",
+            Self::DeleteLease { .. } => "lease row deleted",
             Self::Retention => "retention",
             Self::Processors(_) => "bad processors",
             Self::Weather(_) => "weather",

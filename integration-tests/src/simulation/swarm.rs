@@ -250,6 +250,14 @@ const KINDS: &[Kind] = &[
             worker: draws.pick(),
         },
     },
+    // In few runs: a deleted row excuses much.
+    Kind {
+        name: "lease row deleted",
+        every: (900, 7_200),
+        make: |draws| Fault::DeleteLease {
+            lease: draws.pick(),
+        },
+    },
     Kind {
         name: "retention",
         every: (600, 1_800),

@@ -15,12 +15,15 @@ impl Checker {
         self.now = now;
         self.judge_jumps(u64::MAX);
         let shards: Vec<ShardNo> = self.stream.shards.keys().copied().collect();
-        for shard in &shards {
+        let read = |shard: &&ShardNo| !self.is_given_up(**shard);
+        let read: Vec<ShardNo> = shards.iter().filter(read).copied().collect();
+        for shard in &read {
             self.judge_delivered(*shard);
             self.judge_held(*shard);
             self.judge_row_left(*shard);
         }
         self.judge_items_left();
+        self.judge_deletions_told();
         self.judge_balance();
     }
 

@@ -167,7 +167,11 @@ impl Checker {
         };
         let (to, process) = (grant.delivered, grant.process);
         let got_to = grant.place();
-        let cause = grant.over.unwrap_or_else(|| self.cause_of_loss(process));
+        let over = grant.over;
+        let cause = match self.starts_from_restored(shard) {
+            true => Cause::RowDeleted,
+            false => over.unwrap_or_else(|| self.cause_of_loss(process)),
+        };
         let cause = match cause {
             Cause::HandOver if got_to > place => {
                 let text = format!(
@@ -231,6 +235,7 @@ impl Checker {
         }
         // Who was robbed of his session may deliver what his successor delivered already, until he learns of it.
         let beside = match self.owner(shard) == Some(process) {
+            _ if self.was_deleted(shard) => Cause::RowDeleted,
             true => Cause::Unexplained,
             false => self.cause_of_loss(process),
         };
@@ -260,7 +265,8 @@ impl Checker {
             .map_or(0, |grant| grant.epoch);
         // Whose item was deleted by hand learns of it at its next heartbeat, and others take at once.
         let robbed = self.lost_session(process, LEASE);
-        if (owner != Some(process) || switched > epoch) && !robbed {
+        let excused = robbed || self.works_without_row(process, shard, epoch);
+        if (owner != Some(process) || switched > epoch) && !excused {
             let text = format!(
                 "process {process} delivers shard {shard} under version {epoch}, the row belongs to {owner:?} since version {switched}"
             );
@@ -349,7 +355,7 @@ impl Checker {
                 .range(epoch..)
                 .any(|(_, version)| version.by != process)
         });
-        if reason == "taken" && !foreign {
+        if reason == "taken" && !foreign && !self.was_deleted(shard) {
             self.tally.false_losses += 1;
             let text = format!("process {process} dropped shard {shard}, which was still its own");
             self.violate("no false loss", text);

@@ -23,11 +23,13 @@
 //! | T3 | no worker's item is deleted by another one sooner than ten lease durations after its heartbeat moved | `validity` |
 //! | V1 | no delivery begins after the holder's own deadline, counted from the send time of its last heartbeat that was applied | `validity` |
 //! | V2 | after a lapse no delivery begins before a write to the lease's row that was sent after the lapse | `validity` |
+//! | D1 | a lease row that somebody deleted is told of, and no other; it is never made again beyond what is complete | `deleted` |
 //! | A6 | after an outage in calm times nothing moves that lives | `timing` |
 //!
 //! Not checked here: **P13** (memory: records of the simulation are a few bytes, so the byte budget is never near its limit).
 
 mod cost;
+mod deleted;
 mod end;
 mod gaps;
 mod grants;
@@ -42,9 +44,10 @@ mod validity;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::history::{Event, Exit};
+use super::history::{Event, Exit, PROGRESS_UNKNOWN};
 use super::world::{NOBODY, Process};
 pub use cost::Calls;
+use deleted::Deleted;
 use gaps::Gaps;
 use grants::Grants;
 use stream::Stream;
@@ -110,6 +113,7 @@ pub struct Checker {
     grants: Grants,
     timing: Timing,
     gaps: Gaps,
+    deleted: Deleted,
     late: bool,
     /// What was counted.
     pub tally: Tally,
@@ -166,6 +170,11 @@ impl Checker {
             Event::AppliesLate { operation, .. } => {
                 self.late = !matches!(operation, "GetItem" | "Scan" | "DescribeTable");
             }
+            Event::RowDeletionTold {
+                process,
+                shard,
+                repair,
+            } => self.row_deletion_told(process, shard, repair == PROGRESS_UNKNOWN),
             Event::EnginesDiffer { text } => self.violate("engines agree", text),
             Event::ScanPaged => self.note("scan of several pages"),
             Event::IteratorExpired => self.note("iterator expired"),

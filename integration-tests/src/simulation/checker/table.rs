@@ -86,7 +86,7 @@ impl Checker {
             } => match (before, after) {
                 (None, Some(after)) => self.row_created(by, sent, shard, after),
                 (Some(before), Some(after)) => self.row_changed(by, sent, shard, &before, after),
-                (Some(before), None) => self.row_deleted(shard, &before),
+                (Some(before), None) => self.row_deleted(by, shard, &before),
                 (None, None) => {}
             },
             Change::Leader { leader } => {
@@ -150,6 +150,9 @@ impl Checker {
                 after.counter
             );
             self.violate("P5 fenced", text);
+        }
+        if again {
+            self.made_again(by, shard, &after);
         }
         self.store(by, sent, shard, after, true);
     }
@@ -304,7 +307,10 @@ impl Checker {
         self.moved(shard, session);
     }
 
-    fn row_deleted(&mut self, shard: ShardNo, before: &LeaseState) {
+    fn row_deleted(&mut self, by: Process, shard: ShardNo, before: &LeaseState) {
+        if self.deleted_by_hand(by, shard, before) {
+            return self.forget_row(shard);
+        }
         let place = self.stream.place(shard, &before.checkpoint);
         if place != Ok(Place::End) {
             let text = format!("the row of the unfinished shard {shard} was deleted");
@@ -321,6 +327,10 @@ impl Checker {
             }
         }
         self.note("finished row deleted");
+        self.forget_row(shard);
+    }
+
+    fn forget_row(&mut self, shard: ShardNo) {
         let row = self.table.rows.entry(shard).or_default();
         row.deleted = true;
         row.state = None;

@@ -13,6 +13,8 @@ pub enum Cause {
     Lapse,
     /// The worker before lost its session.
     SessionLost,
+    /// Somebody deleted the lease's row.
+    RowDeleted,
     /// The lease was given away cleanly: never.
     HandOver,
     /// The worker before was alive, connected, and lost the lease anyway.
@@ -28,6 +30,7 @@ impl Cause {
             Self::Crash => "crash",
             Self::Lapse => "lapse",
             Self::SessionLost => "session lost",
+            Self::RowDeleted => "row deleted",
             Self::HandOver => "hand-over",
             Self::Unexplained => "unexplained",
         }
@@ -57,6 +60,7 @@ pub const SOMETIMES: &[&str] = &[
     "scan of several pages",
     "same name again",
     "outage",
+    "deleted row made again",
 ];
 
 /// Counters of one run, or of many.
