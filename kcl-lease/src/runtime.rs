@@ -122,6 +122,16 @@ impl Runtime {
         self
     }
 
+    /// Lets this runtime's clock count from `start`, so that several processes agree about the date. Without effect in
+    /// production.
+    #[must_use]
+    pub fn counting_from(mut self, start: tokio::time::Instant) -> Self {
+        if let Mode::Virtual(process) = &mut self.mode {
+            process.start = start;
+        }
+        self
+    }
+
     /// Lets this runtime's clock be fast by so many millionths, or slow if negative. Without effect in production.
     /// What is waited for takes as long as ever, only what the clock shows is wrong.
     #[must_use]
@@ -153,7 +163,10 @@ impl Runtime {
                 reason = "the one place where wall time is read"
             )]
             Mode::Production => SystemTime::now(),
-            Mode::Virtual(process) => SystemTime::UNIX_EPOCH + VIRTUAL_EPOCH + process.elapsed(),
+            // Time services keep the date right, whatever the clock that measures intervals does.
+            Mode::Virtual(process) => {
+                SystemTime::UNIX_EPOCH + VIRTUAL_EPOCH + process.start.elapsed()
+            }
         }
     }
 

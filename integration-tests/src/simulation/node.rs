@@ -161,6 +161,7 @@ fn build(
     let drift = between(seed, "drift of a clock", u64::from(process), 0..spread);
     let drift = i64::try_from(drift).unwrap_or(0) - i64::from(climate.drift);
     let runtime = Runtime::virtual_time(seed ^ (u64::from(process) << 32))
+        .counting_from(world.began())
         .behind(gate.clone())
         .with_drift(i32::try_from(drift).unwrap_or(0));
     let (processors, moods) = (world.clone(), mood.clone());

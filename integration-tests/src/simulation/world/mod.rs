@@ -148,6 +148,12 @@ impl World {
         &self.0.emulator
     }
 
+    /// The start of the run.
+    #[must_use]
+    pub fn began(&self) -> Instant {
+        self.0.began
+    }
+
     /// Since the start of the run.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
