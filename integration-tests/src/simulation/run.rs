@@ -189,7 +189,10 @@ async fn play(seed: u64, settings: Settings) -> Result<Outcome, RunError> {
     let now = world.millis();
     let requests = world.requests();
     let mut history = world.history();
-    history.checker.finish(now);
+    let cut_short = settings.until_broken && !history.checker.violations().is_empty();
+    if !cut_short {
+        history.checker.finish(now);
+    }
     Ok(Outcome {
         seed,
         violations: history.checker.violations().to_vec(),

@@ -33,7 +33,7 @@ impl Checker {
         let (len, optional) = (known.len(), known.optional);
         let records = known.records.iter().enumerate().skip(optional as usize);
         let missing: Vec<usize> = records
-            .filter(|(_, record)| !record.delivered)
+            .filter(|(_, record)| record.delivered_by.is_none())
             .map(|(index, _)| index)
             .collect();
         if let Some(first) = missing.first() {

@@ -233,13 +233,8 @@ impl Checker {
         } else if first > expected && goes_on {
             self.jumped(process, shard, (expected.saturating_sub(1), first));
         }
-        // Who was robbed of his session may deliver what his successor delivered already, until he learns of it.
-        let beside = match self.owner(shard) == Some(process) {
-            _ if self.was_deleted(shard) => Cause::RowDeleted,
-            true => Cause::Unexplained,
-            false => self.cause_of_loss(process),
-        };
-        self.count(shard, first..to, retried, beside);
+        let beside = self.cause_beside(process, shard, first..to);
+        self.count(process, shard, first..to, retried, beside);
     }
 
     /// Returns the index of the first record, if all are of this shard and follow one another.
@@ -275,12 +270,36 @@ impl Checker {
     }
 
     /// Counts a delivery. `beside` is why records come again that nobody owes.
-    fn count(&mut self, shard: ShardNo, range: Range<u32>, retried: u32, beside: Cause) {
+    /// Why two processes deliver the same records in turns: who was robbed of his session goes on until he learns of it.
+    fn cause_beside(&mut self, process: Process, shard: ShardNo, range: Range<u32>) -> Cause {
+        if self.was_deleted(shard) {
+            return Cause::RowDeleted;
+        }
+        if self.owner(shard) != Some(process) {
+            return self.cause_of_loss(process);
+        }
+        let records = self.stream.shard(shard).records.iter();
+        let batch = records.take(range.end as usize).skip(range.start as usize);
+        let mut others = batch.filter_map(|record| record.delivered_by);
+        match others.find(|other| *other != process) {
+            Some(other) => self.cause_of_loss(other),
+            None => Cause::Unexplained,
+        }
+    }
+
+    fn count(
+        &mut self,
+        process: Process,
+        shard: ShardNo,
+        range: Range<u32>,
+        retried: u32,
+        beside: Cause,
+    ) {
         let records = &mut self.stream.shard(shard).records;
         let batch = records.iter_mut().take(range.end as usize).enumerate();
         for (index, record) in batch.skip(range.start as usize) {
             self.tally.delivered += 1;
-            if record.delivered {
+            if record.delivered_by.is_some() {
                 let cause = match record.again.take() {
                     Some(cause) => cause,
                     None if index < retried as usize => Cause::Retry,
@@ -288,7 +307,7 @@ impl Checker {
                 };
                 *self.tally.duplicates.entry(cause).or_default() += 1;
             }
-            record.delivered = true;
+            record.delivered_by = Some(process);
         }
     }
 

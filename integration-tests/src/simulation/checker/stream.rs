@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Checker;
 use super::tally::Cause;
 use crate::simulation::history::{Place, ShardNo, Stored};
+use crate::simulation::world::Process;
 
 /// Everything that is in the stream, or was.
 #[derive(Debug, Default)]
@@ -30,7 +31,8 @@ pub(super) struct Shard {
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Record {
-    pub(super) delivered: bool,
+    /// Who got it last.
+    pub(super) delivered_by: Option<Process>,
     pub(super) complete: bool,
     /// Why it will be delivered again, if it is.
     pub(super) again: Option<Cause>,
@@ -121,7 +123,7 @@ impl Checker {
             let lost = shard.records.iter().take(*before as usize);
             unread |= lost
                 .skip(shard.optional as usize)
-                .any(|record| !record.delivered);
+                .any(|record| record.delivered_by.is_none());
             shard.optional = shard.optional.max(*before);
             shard.advance();
         }
