@@ -20,6 +20,19 @@ fn a_few_seeds_break_nothing() {
 }
 
 #[test]
+fn memory_fills_up_and_stays_within_its_budget() {
+    let settings = Settings {
+        workers: 1,
+        shards: 8,
+        ..short(9)
+    };
+    // A seed with big records.
+    let outcome = run::run(11, &settings).unwrap();
+    assert_eq!(outcome.violations, []);
+    assert!(outcome.tally.seen.contains_key("memory budget reached"));
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     let (first, second) = (run::run(7, &short(8)), run::run(7, &short(8)));
     let (first, second) = (first.unwrap(), second.unwrap());
@@ -31,6 +44,7 @@ fn the_same_seed_gives_the_same_run() {
 fn a_rule_that_is_switched_off_is_noticed() {
     let settings = Settings {
         mutant: Some(Mutant::CheckpointAhead),
+        until_broken: true,
         ..short(9)
     };
     let caught = (1..=5).any(|seed| !run::run(seed, &settings).unwrap().violations.is_empty());

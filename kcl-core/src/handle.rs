@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::counters::WorkerCounters;
 use crate::event::{EventSink, Events};
+use crate::retrieval::Budget;
 use crate::shutdown::Stop;
 
 /// Watches and stops a worker. Cheap to clone; made by [`Worker::handle`](crate::Worker::handle).
@@ -18,6 +19,7 @@ pub struct WorkerHandle {
     pub(crate) stop: Stop,
     pub(crate) drain_budget: Duration,
     pub(crate) board: Arc<ShardBoard>,
+    pub(crate) budget: Budget,
 }
 
 impl WorkerHandle {
@@ -37,6 +39,18 @@ impl WorkerHandle {
     #[must_use]
     pub fn shards(&self) -> Vec<ShardId> {
         self.board.held()
+    }
+
+    /// Bytes of memory that records which were fetched and are not processed yet take now, in all shards together, and the
+    /// room that is kept for the answers of running reads: what
+    /// [`memory_budget`](crate::WorkerBuilder::memory_budget) limits.
+    ///
+    /// An answer counts until the last slice of it that a processor keeps is dropped. Above the budget only by what running
+    /// reads brought beyond the room kept for them. A value that stays near the budget means that processors are slower
+    /// than the stream, or keep what they were given.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> u64 {
+        self.budget.used()
     }
 
     /// Begins a graceful shutdown, as the future given to

@@ -79,6 +79,7 @@ impl Worker {
             stop: Stop::new(),
             drain_budget: parts.config.drain_budget,
             board: Arc::new(ShardBoard::new()),
+            budget: Budget::new(parts.config.memory_budget as u64),
         };
         Self {
             parts,
@@ -153,7 +154,12 @@ impl Worker {
             }
         };
         let context = Arc::new(Context {
-            polling: polling(&parts.config, parts.source, parts.runtime.clone()),
+            polling: polling(
+                &parts.config,
+                parts.source,
+                handle.budget,
+                parts.runtime.clone(),
+            ),
             calls: Arc::new(Semaphore::new(concurrent_calls(&parts.config))),
             place: match parts.config.blocking_processor {
                 true => Place::Thread(parts.runtime.clone()),
@@ -207,8 +213,12 @@ fn coordinator_options(config: &Config) -> CoordinatorOptions {
     options
 }
 
-fn polling(config: &Config, source: Arc<dyn ShardSource>, runtime: Runtime) -> Polling {
-    let budget = Budget::new(config.memory_budget as u64);
+fn polling(
+    config: &Config,
+    source: Arc<dyn ShardSource>,
+    budget: Budget,
+    runtime: Runtime,
+) -> Polling {
     Polling {
         pace: PaceOptions {
             max_idle_interval: config.idle_between_reads,

@@ -8,8 +8,10 @@ use kcl_lease::runtime::Gate;
 use std::time::Duration;
 
 use super::draw::between;
+use super::gauge::Gauge;
 use super::history::{Event, Exit, loss_name, repair_name, shard_number};
 use super::processor::{Mood, SimulatedProcessor};
+use super::swarm::MEMORY_BUDGET;
 use super::world::{APPLICATION, Process, STREAM, SimulatedSource, SimulatedTable, World};
 
 /// How the workers of a run reach the services.
@@ -31,6 +33,8 @@ pub struct Node {
     pub name: String,
     gate: Gate,
     handle: WorkerHandle,
+    /// What its records take.
+    pub gauge: Gauge,
     over: Arc<AtomicBool>,
 }
 
@@ -47,9 +51,11 @@ impl Node {
         path: Path,
     ) -> Result<Self, kcl_core::BuildError> {
         let gate = Gate::new();
-        let worker = build(world, mood, process, name, path, &gate)?;
+        let gauge = Gauge::new(world, process);
+        let worker = build(world, mood, &gauge, name, path, &gate)?;
         world.introduce(caller(name, process), process);
         let handle = worker.handle();
+        gauge.attach(&handle);
         let over = Arc::new(AtomicBool::new(false));
         world.tell(Event::Started {
             process,
@@ -75,6 +81,7 @@ impl Node {
             name: name.to_owned(),
             gate,
             handle,
+            gauge,
             over,
         })
     }
@@ -151,12 +158,12 @@ fn caller(name: &str, process: Process) -> String {
 fn build(
     world: &World,
     mood: &Mood,
-    process: Process,
+    gauge: &Gauge,
     name: &str,
     path: Path,
     gate: &Gate,
 ) -> Result<Worker, kcl_core::BuildError> {
-    let (seed, climate) = (world.seed(), world.climate());
+    let (seed, climate, process) = (world.seed(), world.climate(), gauge.process());
     let spread = u64::from(climate.drift) * 2 + 1;
     let drift = between(seed, "drift of a clock", u64::from(process), 0..spread);
     let drift = i64::try_from(drift).unwrap_or(0) - i64::from(climate.drift);
@@ -165,7 +172,7 @@ fn build(
         .behind(gate.clone())
         .with_drift(i32::try_from(drift).unwrap_or(0));
     let (processors, moods) = (world.clone(), mood.clone());
-    let builder = Worker::builder(APPLICATION, STREAM, move |shard| {
+    let mut builder = Worker::builder(APPLICATION, STREAM, move |shard| {
         SimulatedProcessor::new(&processors, &moods, process, shard.shard_id().as_str())
     })
     .worker_name(name)
@@ -176,10 +183,13 @@ fn build(
     .checkpoint_interval(climate.checkpoint_interval)
     .processor_backoff_max(Duration::from_secs(5))
     .runtime(runtime);
+    if climate.big_records {
+        builder = builder.memory_budget(usize::try_from(MEMORY_BUDGET).unwrap_or(usize::MAX));
+    }
     let caller = caller(name, process);
     match path {
         Path::Direct => builder.build_with(
-            Arc::new(SimulatedSource::new(world, &caller)),
+            Arc::new(SimulatedSource::new(world, &caller, gauge)),
             Arc::new(SimulatedTable::new(world, process, &caller)),
         ),
         Path::Sdk => builder.build(&world.emulator().sdk_config(&caller)),

@@ -10,6 +10,7 @@ use kcl_core::{
 
 use super::draw::{between, fraction};
 use super::history::{Event, ShardNo, Stop, Stored, shard_number};
+use super::payload::number_of;
 use super::schedule::Temper;
 use super::world::{Process, World};
 
@@ -147,14 +148,4 @@ impl RecordProcessor for SimulatedProcessor {
         self.stop(Stop::Lost);
         Ok(())
     }
-}
-
-/// The payload of a record is its number in the run.
-#[must_use]
-pub fn payload(number: u32) -> [u8; 4] {
-    number.to_be_bytes()
-}
-
-fn number_of(payload: &[u8]) -> u32 {
-    payload.try_into().map_or(u32::MAX, u32::from_be_bytes)
 }

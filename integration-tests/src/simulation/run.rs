@@ -8,7 +8,7 @@ use kcl_emulator::Service;
 use kcl_emulator::faults::{Fault as Request, Rule};
 use kcl_lease::mutant::{self, Mutant};
 
-use super::checker::{Calls, Tally, Violation};
+use super::checker::{Calls, Look, Tally, Violation};
 use super::fleet::Fleet;
 use super::focus::{self, Focus};
 use super::history::{Event, History};
@@ -253,6 +253,7 @@ impl Stage {
                 }
                 return;
             }
+            self.look_at_memory();
             self.keep_running(healed);
             let next_fault = faults.peek().map_or(end, |timed| timed.at);
             let next_put = if now < last_put { next_put } else { end };
@@ -260,6 +261,19 @@ impl Stage {
             let next = [next_fault, next_put, watch, end].into_iter().min();
             let wait = next.unwrap_or(end).saturating_sub(now);
             tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+        }
+    }
+
+    fn look_at_memory(&self) {
+        if !self.world.climate().big_records {
+            return;
+        }
+        for node in self.fleet.alive() {
+            match self.path {
+                Path::Direct => node.gauge.look(Look::Sample),
+                // Nobody sees when the SDK's reads begin and end.
+                Path::Sdk => node.gauge.note(),
+            }
         }
     }
 

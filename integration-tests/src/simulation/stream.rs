@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bytes::Bytes;
 use kcl_emulator::kinesis::api::{
     ListShardsInput, MergeShardsInput, PutRecordInput, Shard, SplitShardInput,
 };
@@ -11,7 +12,7 @@ use kcl_emulator::{ApiError, Caller};
 
 use super::draw::{between, draw};
 use super::history::{Event, ShardNo, shard_number};
-use super::processor::payload;
+use super::payload::Payloads;
 use super::schedule::Pick;
 use super::world::{STREAM, World};
 
@@ -28,6 +29,7 @@ pub struct Producer {
     world: World,
     caller: Caller,
     next: u32,
+    payloads: Payloads,
     known: BTreeSet<ShardNo>,
     closed: BTreeSet<ShardNo>,
     lengths: BTreeMap<ShardNo, u32>,
@@ -41,6 +43,7 @@ impl Producer {
             world: world.clone(),
             caller: Caller::new("producer"),
             next: 0,
+            payloads: Payloads::default(),
             known: BTreeSet::new(),
             closed: BTreeSet::new(),
             lengths: BTreeMap::new(),
@@ -57,7 +60,7 @@ impl Producer {
             let key = draw(seed, "keys", u64::from(self.next)) % 64;
             let input = PutRecordInput {
                 stream_name: Some(STREAM.to_owned()),
-                data: Some(payload(self.next).to_vec().into()),
+                data: Some(self.payload().into()),
                 partition_key: Some(format!("key-{key}")),
                 ..PutRecordInput::default()
             };
@@ -70,6 +73,16 @@ impl Producer {
                 });
                 self.next += 1;
             }
+        }
+    }
+
+    fn payload(&mut self) -> Bytes {
+        match self.world.climate().big_records {
+            true => {
+                let (seed, now) = (self.world.seed(), self.world.millis());
+                self.payloads.in_spells(seed, self.next, now)
+            }
+            false => Payloads::small(self.next),
         }
     }
 

@@ -18,6 +18,11 @@ const SHARE_OF_KINDS: f64 = 0.4;
 /// Nothing happens before the fleet had this much time to start.
 const CALM_START: Duration = Duration::from_secs(20);
 
+/// The memory that the workers of a run with big records have for them, in bytes: as little as can be set.
+pub const MEMORY_BUDGET: u64 = 16 << 20;
+/// Records are big in this share of the runs.
+const SHARE_OF_BIG_RECORDS: f64 = 0.125;
+
 /// The fixed circumstances of one run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Climate {
@@ -33,6 +38,8 @@ pub struct Climate {
     pub row_versions: usize,
     /// How far clocks are wrong, at most, in millionths.
     pub drift: u32,
+    /// There are spells of big records, processors are slow, and workers have little memory.
+    pub big_records: bool,
 }
 
 /// The circumstances and the schedule of one seed, all of it on one spot if there is a `focus`. Faults begin before
@@ -40,7 +47,10 @@ pub struct Climate {
 #[must_use]
 pub fn swarm(seed: u64, quiet: Duration, focus: Option<&Focus>) -> (Climate, Vec<Timed>) {
     let mut schedule = Vec::new();
-    for kind in KINDS {
+    // Records that pass out of retention before slow processors let a valid iterator reach them are jumped over without a
+    // word: the service says nothing, and only a new iterator shows it. P12 does not hold there.
+    let possible = |kind: &&Kind| kind.name != "retention" || !has_big_records(seed);
+    for kind in KINDS.iter().filter(possible) {
         if let Some(mean) = kind.mean(seed, focus) {
             kind.schedule(seed, mean, quiet, &mut schedule);
         }
@@ -64,7 +74,12 @@ fn climate(seed: u64, stale: bool) -> Climate {
             true => 10_000,
             false => 0,
         },
+        big_records: has_big_records(seed),
     }
+}
+
+fn has_big_records(seed: u64) -> bool {
+    fraction(seed, "big records", 0) < SHARE_OF_BIG_RECORDS
 }
 
 fn is_stale(fault: &Fault) -> bool {
@@ -416,11 +431,16 @@ fn temper(seed: u64, schedule: &mut Vec<Timed>) {
         true => strongest * fraction(seed, name, 1),
         false => 0.0,
     };
+    // Memory fills up while processors take their time.
+    let (slow, slow_millis) = match has_big_records(seed) {
+        true => (0.7, 15_000),
+        false => (share("slow", 0.2), between(seed, "slow", 2, 10..15_000)),
+    };
     let temper = Temper {
         errors: share("errors", 0.1),
         panics: share("panics", 0.02),
-        slow: share("slow", 0.2),
-        slow_millis: between(seed, "slow", 2, 10..15_000),
+        slow,
+        slow_millis,
         poison: share("poison", 0.01),
     };
     if temper

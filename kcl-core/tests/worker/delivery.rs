@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use kcl_core::Checkpoint;
+use kcl_core::{
+    Checkpoint, ProcessRecordsInput, ProcessorResult, RecordProcessor, Worker, async_trait,
+};
 
 use crate::fixture::{Call, Fixture, eventually};
 
@@ -201,4 +203,29 @@ async fn an_initialized_processor_is_told_where_it_starts() {
             Call::ShutdownRequested
         ]
     );
+}
+
+/// Takes ten seconds for each call.
+struct Patient;
+
+#[async_trait]
+impl RecordProcessor for Patient {
+    async fn process_records(&mut self, _input: ProcessRecordsInput) -> ProcessorResult {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_fetched_and_not_processed_yet_is_told_in_bytes() {
+    let fixture = Fixture::new(1);
+    fixture.put_many(0, &["a", &"b".repeat(100_000)]);
+    let worker = fixture.start_builder(Worker::builder("app", "memory", |_| Patient));
+    eventually("two buffered records", || {
+        (100_000..200_000).contains(&worker.handle.buffered_bytes())
+    })
+    .await;
+    worker.handle.caught_up().await;
+    eventually("an empty buffer", || worker.handle.buffered_bytes() == 0).await;
+    worker.stop().await;
 }

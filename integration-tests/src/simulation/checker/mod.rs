@@ -18,6 +18,7 @@
 //! | P10 | calls at rest stay below the protocol's budget | `cost` |
 //! | P11 | after a crash no more is delivered again than the stored checkpoint leaves open: each start is at the stored checkpoint exactly (P2) | `grants` |
 //! | P12 | who goes on after a record and jumps over trimmed ones tells of it first, with the exact range | `gaps` |
+//! | P13 | no read begins while a worker's buffered bytes are over `memory_budget`, and they go beyond it only by the answers of reads that began before | `memory` |
 //! | T1 | no delivery begins after another worker was granted the lease | `grants` |
 //! | T2 | no lease is taken from a session whose heartbeat did not stand still for the lease duration and the margin | `table` |
 //! | T3 | no worker's item is deleted by another one sooner than ten lease durations after its heartbeat moved | `validity` |
@@ -25,14 +26,13 @@
 //! | V2 | after a lapse no delivery begins before a write to the lease's row that was sent after the lapse | `validity` |
 //! | D1 | a lease row that somebody deleted is told of, and no other; it is never made again beyond what is complete | `deleted` |
 //! | A6 | after an outage in calm times nothing moves that lives | `timing` |
-//!
-//! Not checked here: **P13** (memory: records of the simulation are a few bytes, so the byte budget is never near its limit).
 
 mod cost;
 mod deleted;
 mod end;
 mod gaps;
 mod grants;
+mod memory;
 mod stream;
 mod table;
 mod tally;
@@ -50,6 +50,8 @@ pub use cost::Calls;
 use deleted::Deleted;
 use gaps::Gaps;
 use grants::Grants;
+pub use memory::Look;
+use memory::Memory;
 use stream::Stream;
 use table::Table;
 pub use tally::{Cause, SOMETIMES, Tally};
@@ -114,6 +116,7 @@ pub struct Checker {
     timing: Timing,
     gaps: Gaps,
     deleted: Deleted,
+    memory: BTreeMap<Process, Memory>,
     late: bool,
     /// What was counted.
     pub tally: Tally,

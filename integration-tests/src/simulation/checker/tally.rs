@@ -61,6 +61,7 @@ pub const SOMETIMES: &[&str] = &[
     "same name again",
     "outage",
     "deleted row made again",
+    "memory budget reached",
 ];
 
 /// Counters of one run, or of many.

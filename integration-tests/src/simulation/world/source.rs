@@ -17,6 +17,8 @@ use kcl_emulator::{ApiError, Caller, Service, Timestamp};
 use kcl_lease::ListedShard;
 
 use super::{Failure, Request, STREAM, World};
+use crate::simulation::checker::Look;
+use crate::simulation::gauge::Gauge;
 use crate::simulation::history::Event;
 
 /// No call takes longer, as with the source on the SDK.
@@ -27,15 +29,17 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct SimulatedSource {
     world: World,
     caller: Caller,
+    gauge: Gauge,
 }
 
 impl SimulatedSource {
-    /// The stream as a process, known to the emulator as `caller`, sees it.
+    /// The stream as a process, known to the emulator as `caller`, sees it; `gauge` looks at the process's worker.
     #[must_use]
-    pub fn new(world: &World, caller: &str) -> Self {
+    pub fn new(world: &World, caller: &str, gauge: &Gauge) -> Self {
         Self {
             world: world.clone(),
             caller: Caller::new(caller),
+            gauge: gauge.clone(),
         }
     }
 
@@ -179,10 +183,14 @@ impl ShardSource for SimulatedSource {
             limit: Some(i64::from(limit)),
             ..GetRecordsInput::default()
         };
-        match self.call(operation, "", input).await? {
-            Response::GetRecords(answer) => fetched(answer),
-            _ => Err(unexpected(operation)),
-        }
+        self.gauge.look(Look::ReadBegins);
+        let Response::GetRecords(answer) = self.call(operation, "", input).await? else {
+            return Err(unexpected(operation));
+        };
+        let fetched = fetched(answer)?;
+        let bytes = fetched.batch.resident_bytes();
+        self.gauge.look(Look::Answered(bytes));
+        Ok(fetched)
     }
 }
 
