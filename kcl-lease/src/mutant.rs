@@ -93,7 +93,7 @@ mutants! {
     ExpireEarly, Safety, "An owner counts as expired after half the lease duration.";
     OutageCounts, Liveness, "Ages count through an outage of the table.";
     ExpiredOnEventualRead, Safety, "The owner's heartbeat before a take is read eventually consistent.";
-    CheckBeforeExpiry, Safety, "A look at the owner's heartbeat from before it expired is enough for a take.";
+    CheckBeforeExpiry, Redundant, "A look at the owner's heartbeat from before it expired is enough for a take.";
     TakeWithoutOwnerCheck, Safety, "The owner's heartbeat is not read again before a take.";
     RowAfterHeartbeat, Safety, "The row may be read after the owner's heartbeat.";
     StartWithoutAccept, Safety, "A worker that a row names starts without the accept write.";
