@@ -123,7 +123,7 @@ pub enum Fault {
         /// Which.
         lease: Pick,
     },
-    /// The stream's clock jumps so far that all but its latest records pass out of retention.
+    /// The stream's clock jumps by a day: whatever was put before passes out of retention.
     Retention,
     /// Processors behave badly from now on.
     Processors(Temper),

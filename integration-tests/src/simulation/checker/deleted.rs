@@ -3,7 +3,7 @@
 //! The row is made again where a worker last saw its reading, which is told; what was processed since then comes again. If no
 //! worker knows, that is told, and nobody reads the shard. A shard is never skipped, and never finished by this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Checker, ProcessState};
 use crate::simulation::history::{LeaseState, Place, ShardNo};
@@ -112,12 +112,18 @@ impl Checker {
         self.deleted.rows.contains_key(&shard)
     }
 
-    /// Whether nobody reads the shard, or one that it came from, because nobody knows how far it was read.
-    pub(super) fn is_given_up(&self, shard: ShardNo) -> bool {
-        let lost = self.deleted.rows.get(&shard);
-        let known = self.stream.shards.get(&shard);
-        lost.is_some_and(|row| row.unknown && row.restored.is_none())
-            || known.is_some_and(|known| known.parents.iter().any(|p| self.is_given_up(*p)))
+    /// The shards that nobody reads because nobody knows how far they, or one that they came from, were read.
+    pub(super) fn given_up(&self) -> BTreeSet<ShardNo> {
+        let mut given_up = BTreeSet::new();
+        // Parents have smaller numbers than their children.
+        for (shard, known) in &self.stream.shards {
+            let lost = self.deleted.rows.get(shard);
+            let lost = lost.is_some_and(|row| row.unknown && row.restored.is_none());
+            if lost || known.parents.iter().any(|parent| given_up.contains(parent)) {
+                given_up.insert(*shard);
+            }
+        }
+        given_up
     }
 
     /// At the end every row that was made again was told of, unless whoever made it is gone.
