@@ -10,28 +10,36 @@ impl ShardTask {
     /// The shards that took over from this one, as the service lists them.
     pub(super) async fn listed_children(&mut self) -> Flow<Vec<ListedShard>> {
         let mut schedule = self.schedule();
-        let me = self.shard.shard_id().clone();
         loop {
-            match self
-                .context
-                .polling
-                .source
-                .list_shards(ShardFilter::All)
-                .await
-            {
-                Ok(listing) => {
-                    let is_child = |shard: &ListedShard| {
-                        shard.parent.as_ref() == Some(&me)
-                            || shard.adjacent_parent.as_ref() == Some(&me)
-                    };
-                    return ControlFlow::Continue(listing.into_iter().filter(is_child).collect());
-                }
-                Err(error) => {
-                    tracing::warn!(shard = %me, %error, "listing a shard's children failed");
-                    self.pause(schedule.next_or_cap()).await?;
-                }
+            match self.list_children().await {
+                Some(children) => return ControlFlow::Continue(children),
+                None => self.pause(schedule.next_or_cap()).await?,
             }
         }
+    }
+
+    /// One look at the listing. `None`: it failed.
+    async fn list_children(&mut self) -> Option<Vec<ListedShard>> {
+        let me = self.shard.shard_id();
+        let source = &self.context.polling.source;
+        match source.list_shards(ShardFilter::All).await {
+            Ok(mut listing) => {
+                listing.retain(|shard| shard.parents().any(|parent| parent == me));
+                Some(listing)
+            }
+            Err(error) => {
+                tracing::warn!(shard = %me, %error, "listing a shard's children failed");
+                None
+            }
+        }
+    }
+
+    /// The children to name after `refused` were: those that are listed by now. Without any nobody would read on.
+    async fn children_after(&mut self, refused: Vec<ListedShard>) -> Vec<ListedShard> {
+        let listed = self.list_children().await;
+        listed
+            .filter(|listed| !listed.is_empty())
+            .unwrap_or(refused)
     }
 
     /// Tells the processor that the shard is complete, then stores that together with the children's leases. Returns the
@@ -50,11 +58,7 @@ impl ShardTask {
                 Err(error @ GrantError::InvalidChild { .. }) => {
                     let retry_in = self.report_unfinished(&error, &mut schedule);
                     self.pause(retry_in).await?;
-                    let listed = self.listed_children().await?;
-                    // Without children nobody would read on.
-                    if !listed.is_empty() {
-                        children = listed;
-                    }
+                    children = self.children_after(children).await;
                 }
                 Err(error) => self.after_refused_write(&error, &mut schedule).await?,
             }
@@ -64,7 +68,8 @@ impl ShardTask {
     }
 
     /// Stores the end of a shard although the lease should be given away: the processor was told already, so there is no way back.
-    pub(super) async fn finish_when_recalled(self, children: Vec<ListedShard>) -> Outcome {
+    pub(super) async fn finish_when_recalled(mut self, children: Vec<ListedShard>) -> Outcome {
+        let mut children = children;
         let mut schedule = self.schedule();
         loop {
             match self.grant.end_shard(children.clone()).await {
@@ -73,6 +78,7 @@ impl ShardTask {
                 Err(error @ GrantError::InvalidChild { .. }) => {
                     let retry_in = self.report_unfinished(&error, &mut schedule);
                     tokio::time::sleep(retry_in).await;
+                    children = self.children_after(children).await;
                 }
                 Err(_) => Self::wait_before_retry(&mut schedule).await,
             }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kcl_checkpoint::Checkpoint;
-use kcl_core::retrieval::MemoryStream;
+use kcl_core::retrieval::{MemoryStream, ShardSource};
 use kcl_core::{
     InitializationInput, LeaseLostInput, ProcessRecordsInput, ProcessorResult, RecordProcessor,
     Runtime, ShardEndedInput, ShutdownReport, ShutdownRequestedInput, Worker, WorkerBuilder,
@@ -162,12 +162,14 @@ impl Fixture {
     }
 
     pub(crate) fn start_builder(&self, builder: WorkerBuilder) -> Running {
+        self.start_on(Arc::new(self.stream.clone()), builder)
+    }
+
+    /// Runs a worker on this stream.
+    pub(crate) fn start_on(&self, source: Arc<dyn ShardSource>, builder: WorkerBuilder) -> Running {
         let worker = builder
             .runtime(self.runtime.clone())
-            .build_with(
-                Arc::new(self.stream.clone()),
-                Arc::clone(&self.table) as Arc<dyn LeaseTable>,
-            )
+            .build_with(source, Arc::clone(&self.table) as Arc<dyn LeaseTable>)
             .unwrap();
         let handle = worker.handle();
         Running {

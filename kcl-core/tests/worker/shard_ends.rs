@@ -8,10 +8,10 @@ use kcl_core::retrieval::{
     Fetched, MemoryStream, ShardFilter, ShardIterator, ShardSource, StartPosition,
     StreamDescription,
 };
-use kcl_core::{SourceError, Worker, WorkerEvent, async_trait};
-use kcl_lease::{LeaseTable, ListedShard, ShardId};
+use kcl_core::{Checkpoint, SourceError, Worker, WorkerEvent, async_trait};
+use kcl_lease::{ListedShard, ShardId};
 
-use crate::fixture::{Behaviour, Fixture, Recorder, eventually};
+use crate::fixture::{Behaviour, Fixture, Recorder, Running, eventually};
 
 /// A stream that names wrong parents of shards.
 #[derive(Debug)]
@@ -59,28 +59,29 @@ impl ShardSource for Liar {
     }
 }
 
+/// A worker on a stream whose lies can be switched on and off.
+fn start(fixture: &Fixture, lies: &Arc<AtomicBool>) -> Running {
+    let source = Liar {
+        stream: fixture.stream.clone(),
+        lies: Arc::clone(lies),
+    };
+    let log = fixture.log.clone();
+    let all_well: Behaviour = Arc::new(|_| Ok(()));
+    let builder = Worker::builder("app", "memory", move |shard| Recorder {
+        shard: shard.shard_id().clone(),
+        log: log.clone(),
+        behaviour: Arc::clone(&all_well),
+    });
+    fixture.start_on(Arc::new(source), builder)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_cannot_be_finished_says_so_and_goes_on_once_the_listing_is_right() {
     let fixture = Fixture::new(1);
     let lies = Arc::new(AtomicBool::new(false));
-    let source = Arc::new(Liar {
-        stream: fixture.stream.clone(),
-        lies: Arc::clone(&lies),
-    });
-    let log = fixture.log.clone();
-    let all_well: Behaviour = Arc::new(|_| Ok(()));
-    let worker = Worker::builder("app", "memory", move |shard| Recorder {
-        shard: shard.shard_id().clone(),
-        log: log.clone(),
-        behaviour: Arc::clone(&all_well),
-    })
-    .runtime(fixture.runtime.clone())
-    .build_with(source, Arc::clone(&fixture.table) as Arc<dyn LeaseTable>)
-    .unwrap();
-    let handle = worker.handle();
-    let mut events = handle.events();
-    let running = fixture.runtime.spawn(worker.run());
-    handle.caught_up().await;
+    let worker = start(&fixture, &lies);
+    let mut events = worker.handle.events();
+    worker.handle.caught_up().await;
     lies.store(true, Ordering::SeqCst);
     let parent = fixture.shard(0);
     fixture.stream.split(&parent).unwrap();
@@ -92,7 +93,7 @@ async fn a_shard_that_cannot_be_finished_says_so_and_goes_on_once_the_listing_is
         fixture.log.delivered() == ["child"]
     })
     .await;
-    drop(running);
+    drop(worker);
     let mut refused = 0;
     while let Some(event) = events.next().await {
         if let WorkerEvent::ShardEndRefused { shard, error, .. } = event {
@@ -102,4 +103,49 @@ async fn a_shard_that_cannot_be_finished_says_so_and_goes_on_once_the_listing_is
         }
     }
     assert!((5..=120).contains(&refused), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_finishes_a_refused_shard_once_the_listing_is_right() {
+    let fixture = Fixture::new(1);
+    let lies = Arc::new(AtomicBool::new(false));
+    let worker = start(&fixture, &lies);
+    worker.handle.caught_up().await;
+    lies.store(true, Ordering::SeqCst);
+    let parent = fixture.shard(0);
+    fixture.stream.split(&parent).unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    worker.handle.shutdown();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    lies.store(false, Ordering::SeqCst);
+    let report = worker.result().await.unwrap();
+    assert_eq!((report.abandoned, report.exit_code()), (0, 0));
+    assert_eq!(fixture.lease(&parent).checkpoint, Checkpoint::ShardEnd);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_shard_that_should_move_is_finished_once_the_listing_is_right() {
+    let fixture = Fixture::new(2);
+    let lies = Arc::new(AtomicBool::new(false));
+    let first = start(&fixture, &lies);
+    first.handle.caught_up().await;
+    lies.store(true, Ordering::SeqCst);
+    let parents = [fixture.shard(0), fixture.shard(1)];
+    for parent in &parents {
+        fixture.stream.split(parent).unwrap();
+    }
+    fixture.put_many(2, &["a child"]);
+    fixture.put_many(4, &["another child"]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    // One of the two shards should move to it.
+    let _second = start(&fixture, &lies);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    lies.store(false, Ordering::SeqCst);
+    eventually("the children's records", || {
+        fixture.log.delivered().len() == 2
+    })
+    .await;
+    for parent in &parents {
+        assert_eq!(fixture.lease(parent).checkpoint, Checkpoint::ShardEnd);
+    }
 }
