@@ -25,6 +25,9 @@ const CHILDREN_TAKEN_WITHIN: Duration = Duration::from_secs(2);
 /// told ones too, count only since it registered.
 const SEASONED_AT: u64 = 3;
 
+/// How often it is looked whether a newcomer can judge by now, while leases wait for it.
+const NEWCOMERS_COUNTED_EACH: Duration = Duration::from_secs(1);
+
 /// How often an owner is looked for that has no usable item.
 const OWNER_CHECKED_EACH: Duration = Duration::from_secs(5);
 
@@ -40,6 +43,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) roster: &'a Roster,
     /// Advice that was given and may still be followed.
     pub(crate) pending: &'a BTreeMap<LeaseKey, Pending>,
+    /// This worker's own heartbeat.
+    pub(crate) heartbeat: u64,
     /// Leases that this worker holds or is about to.
     pub(crate) busy: &'a BTreeSet<LeaseKey>,
     /// How many leases this worker may hold in all; none if it may not take any.
@@ -160,6 +165,10 @@ pub(crate) fn advise(situation: &Situation<'_>) -> Advice {
                 counter: known.lease.counter,
             });
         }
+    }
+    if expired && !free.is_empty() {
+        // Nobody who can take them has room: a newcomer will be able to.
+        wake_at(&mut advice, situation.now.plus(NEWCOMERS_COUNTED_EACH));
     }
     advice.undecided |= expired;
     advice
@@ -318,7 +327,9 @@ fn add_rooms(situation: &Situation<'_>, only_seasoned: bool, snapshot: &mut Snap
         if life == Life::Expired {
             continue;
         }
-        let too_new = only_seasoned && item.heartbeat < SEASONED_AT;
+        // Who is as old as this worker judges as it does.
+        let seasoned = item.heartbeat >= SEASONED_AT || item.heartbeat + 1 >= situation.heartbeat;
+        let too_new = only_seasoned && !seasoned;
         let stops = item.draining && !mutant::is(Mutant::GiveToDraining);
         let takes = life == Life::Alive && !too_new && !stops && item.protocol <= PROTOCOL_VERSION;
         let room = Room {

@@ -18,6 +18,7 @@ type Orders = (Vec<(String, String)>, Vec<(String, String, String)>);
 
 struct Scene {
     me: WorkerId,
+    my_heartbeat: u64,
     t0: Moment,
     view: View,
     liveness: Liveness,
@@ -30,6 +31,7 @@ impl Scene {
     fn new() -> Self {
         Self {
             me: id("me"),
+            my_heartbeat: 100,
             t0: Runtime::virtual_time(0).now(),
             view: View::default(),
             liveness: Liveness::new(L, M),
@@ -87,6 +89,7 @@ impl Scene {
             liveness: &self.liveness,
             roster: &self.roster,
             pending: &self.pending,
+            heartbeat: self.my_heartbeat,
             busy: &self.busy,
             max_leases: 100,
         })
@@ -187,6 +190,21 @@ async fn a_newcomer_gets_an_expired_owners_leases_only_once_it_can_judge() {
     scene.heartbeat("new", 3, 10);
     let (takes, _) = scene.orders(11);
     assert!(takes.iter().any(|(to, _)| to == "new"), "{takes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_that_started_together_share_what_an_earlier_fleet_left() {
+    let mut scene = Scene::new();
+    scene.lives("dead");
+    for name in ["a", "b", "c", "d"] {
+        scene.row(name, Some("dead"), 0);
+    }
+    scene.my_heartbeat = 3;
+    scene.heartbeat("peer", 1, 7);
+    scene.heartbeat("peer", 2, 10);
+    let (takes, _) = scene.orders(11);
+    let peers = takes.iter().filter(|(to, _)| to == "peer").count();
+    assert_eq!((takes.len(), peers), (4, 2), "{takes:?}");
 }
 
 #[tokio::test(start_paused = true)]

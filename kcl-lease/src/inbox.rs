@@ -34,6 +34,11 @@ impl Inbox {
         self.handled.retain(|text| !consumed.contains(text));
     }
 
+    /// The item holds only these texts now.
+    pub(crate) fn holds(&mut self, texts: &BTreeSet<String>) {
+        self.handled.retain(|text| texts.contains(text));
+    }
+
     /// Whether the item grows too large to wait for the next heartbeat.
     pub(crate) fn is_full(&self) -> bool {
         self.handled.len() >= MANY

@@ -68,6 +68,8 @@ struct Virtual {
     gate: Option<Gate>,
     /// By how many millionths the process's clock is fast.
     drift: i32,
+    /// By how many milliseconds the date that the process knows is ahead.
+    date_ahead: i64,
 }
 
 impl Virtual {
@@ -78,6 +80,18 @@ impl Virtual {
         match self.drift < 0 {
             true => elapsed.saturating_sub(error),
             false => elapsed.saturating_add(error),
+        }
+    }
+}
+
+impl Virtual {
+    /// Independent of the clock that measures intervals, as in a real process.
+    fn date(&self) -> SystemTime {
+        let right = SystemTime::UNIX_EPOCH + VIRTUAL_EPOCH + self.start.elapsed();
+        let error = Duration::from_millis(self.date_ahead.unsigned_abs());
+        match self.date_ahead < 0 {
+            true => right - error,
+            false => right + error,
         }
     }
 }
@@ -108,6 +122,7 @@ impl Runtime {
                 start: tokio::time::Instant::now(),
                 gate: None,
                 drift: 0,
+                date_ahead: 0,
             }),
             seed,
         }
@@ -128,6 +143,16 @@ impl Runtime {
     pub fn counting_from(mut self, start: tokio::time::Instant) -> Self {
         if let Mode::Virtual(process) = &mut self.mode {
             process.start = start;
+        }
+        self
+    }
+
+    /// Lets the date that this runtime knows be wrong by so many milliseconds, ahead or, if negative, behind. Without effect in
+    /// production.
+    #[must_use]
+    pub fn with_date_ahead(mut self, millis: i64) -> Self {
+        if let Mode::Virtual(process) = &mut self.mode {
+            process.date_ahead = millis;
         }
         self
     }
@@ -163,10 +188,7 @@ impl Runtime {
                 reason = "the one place where wall time is read"
             )]
             Mode::Production => SystemTime::now(),
-            // Time services keep the date right, whatever the clock that measures intervals does.
-            Mode::Virtual(process) => {
-                SystemTime::UNIX_EPOCH + VIRTUAL_EPOCH + process.start.elapsed()
-            }
+            Mode::Virtual(process) => process.date(),
         }
     }
 
@@ -293,7 +315,18 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(100)).await;
             let passed = Duration::from_millis(millis);
             assert_eq!(runtime.now().since(began), passed);
-            assert_eq!(runtime.wall_time().duration_since(wall).unwrap(), passed);
+            // The date is another clock's.
+            let date_passed = runtime.wall_time().duration_since(wall).unwrap();
+            assert_eq!(date_passed, Duration::from_secs(100));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dates_may_be_wrong() {
+        let right = Runtime::virtual_time(0).wall_time();
+        let ahead = Runtime::virtual_time(0).with_date_ahead(5_000).wall_time();
+        let behind = Runtime::virtual_time(0).with_date_ahead(-5_000).wall_time();
+        let error = Duration::from_secs(5);
+        assert_eq!((ahead, behind), (right + error, right - error));
     }
 }

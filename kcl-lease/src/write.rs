@@ -69,6 +69,18 @@ pub fn delete_worker(worker: &WorkerId, heartbeat: u64) -> RowWrite {
     }
 }
 
+/// The end of 15 in a worker's own hand: deletes its item, if nothing was put into its inbox but the hints that it knows. Who
+/// hands it a lease and finds its item gone looks for somebody else; a hint that goes unread with the item would be lost.
+#[must_use]
+pub fn farewell(worker: &WorkerId, heartbeat: u64, known: &BTreeSet<String>) -> RowWrite {
+    let mut goodbye = delete_worker(worker, heartbeat);
+    goodbye.condition.push(match known.is_empty() {
+        true => Term::Absent(attribute::INBOX),
+        false => Term::Equals(attribute::INBOX, Value::Ss(known.clone())),
+    });
+    goodbye
+}
+
 /// Says how many leases the worker takes, `None` for any number: it registered without room, because it could not start on
 /// any yet.
 #[must_use]

@@ -151,6 +151,18 @@ impl Node {
     }
 }
 
+/// By how many milliseconds the date of a process is wrong.
+fn date_ahead(seed: u64, at_most: Duration, process: Process) -> i64 {
+    let most = u64::try_from(at_most.as_millis()).unwrap_or(0);
+    let drawn = between(
+        seed,
+        "date of a process",
+        u64::from(process),
+        0..2 * most + 1,
+    );
+    i64::try_from(drawn).unwrap_or(0) - i64::try_from(most).unwrap_or(0)
+}
+
 fn caller(name: &str, process: Process) -> String {
     format!("{name}.{process}")
 }
@@ -169,6 +181,7 @@ fn build(
     let drift = i64::try_from(drift).unwrap_or(0) - i64::from(climate.drift);
     let runtime = Runtime::virtual_time(seed ^ (u64::from(process) << 32))
         .counting_from(world.began())
+        .with_date_ahead(date_ahead(seed, climate.dates_differ, process))
         .behind(gate.clone())
         .with_drift(i32::try_from(drift).unwrap_or(0));
     let (processors, moods) = (world.clone(), mood.clone());

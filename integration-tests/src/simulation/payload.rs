@@ -11,6 +11,8 @@ const LARGE: Range<u64> = 100_000..1_000_000;
 /// Each spell of large or small records lasts so long.
 const SPELL_MILLIS: u64 = 30_000;
 const SHARE_OF_LARGE: f64 = 0.5;
+/// Later ones are small: what piled up is read at 2 MB a second and shard, and all of it before the run ends.
+const LARGE_UNTIL: u64 = 10 * 60 * 1_000;
 /// So many numbers are on one strip.
 const STRIP: u32 = 1 << 14;
 
@@ -32,7 +34,8 @@ impl Payloads {
 
     /// The payload of a record that is put at `now`, in milliseconds, in a run with spells of large records.
     pub fn in_spells(&mut self, seed: u64, number: u32, now: u64) -> Bytes {
-        if fraction(seed, "spell of large records", now / SPELL_MILLIS) >= SHARE_OF_LARGE {
+        let spell = fraction(seed, "spell of large records", now / SPELL_MILLIS);
+        if spell >= SHARE_OF_LARGE || now >= LARGE_UNTIL {
             return Self::small(number);
         }
         let length = between(seed, "large record", u64::from(number), LARGE);

@@ -38,6 +38,8 @@ pub struct Climate {
     pub row_versions: usize,
     /// How far clocks are wrong, at most, in millionths.
     pub drift: u32,
+    /// How far the dates that processes know are wrong, at most.
+    pub dates_differ: Duration,
     /// There are spells of big records, processors are slow, and workers have little memory.
     pub big_records: bool,
 }
@@ -73,6 +75,10 @@ fn climate(seed: u64, stale: bool) -> Climate {
         drift: match fraction(seed, "drift", 0) < SHARE_OF_KINDS {
             true => 10_000,
             false => 0,
+        },
+        dates_differ: match fraction(seed, "dates differ", 0) < SHARE_OF_KINDS {
+            true => Duration::from_secs(60 * 60),
+            false => Duration::ZERO,
         },
         big_records: has_big_records(seed),
     }

@@ -289,7 +289,7 @@ impl Driver {
                 self.row_writes -= 1;
                 self.on_row(&key, number, attempt, result, now);
             }
-            Answer::Farewell(result) => self.on_farewell(&result, now),
+            Answer::Farewell(result) => self.on_farewell(result, now),
             Answer::Inbox(result) => self.on_inbox(result, now),
             Answer::Leader(result) => self.on_leader(result, now),
             Answer::Led(result) => self.on_led(result, now),

@@ -33,6 +33,7 @@ impl Driver {
             return Vec::new();
         };
         let (me, undisturbed_since) = (session.id.clone(), session.undisturbed_since());
+        let heartbeat = session.heartbeat();
         self.forget_followed_advice(now);
         let claimed = self.busy.iter().chain(self.own_children.keys());
         let claimed: BTreeSet<LeaseKey> = claimed.cloned().collect();
@@ -44,6 +45,7 @@ impl Driver {
             liveness: &self.liveness,
             roster: &self.roster,
             pending: &self.pending,
+            heartbeat,
             busy: &claimed,
             max_leases: self.options.max_leases,
         });

@@ -171,7 +171,9 @@ impl Driver {
     /// Handles the new hints in this worker's own item, however it was read.
     pub(super) fn see_inbox(&mut self, item: &Item, now: Moment) {
         let me = self.worker.borrow().clone();
-        if let Ok(Some(item)) = WorkerItem::from_item(item)
+        // A worker that says goodbye handles nothing any more; it is told what it left unread.
+        if self.running().is_some()
+            && let Ok(Some(item)) = WorkerItem::from_item(item)
             && item.id == me
         {
             self.lookout.own_read = now;

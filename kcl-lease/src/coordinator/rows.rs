@@ -20,6 +20,9 @@ use crate::table::{Consistency, Transacted, Written};
 /// those that cannot start.
 const CHILDREN_WHEN_STOPPING: Duration = Duration::from_secs(2);
 
+/// A clock that is ahead by more than a year is not believed.
+const CLOCKS_DIFFER_MILLIS: u64 = 366 * 24 * 60 * 60 * 1_000;
+
 impl Driver {
     /// Holds a lease that was just granted.
     pub(super) fn hold(&mut self, lease: Lease, sent: Moment) -> Option<Grant> {
@@ -256,7 +259,15 @@ impl Driver {
             .wall_time()
             .duration_since(SystemTime::UNIX_EPOCH);
         let millis = u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(0);
-        millis.max(self.streams.resets.counter_floor)
+        // Clocks jump, and differ from worker to worker. A counter out of all reason is no clock's.
+        let known = self
+            .view
+            .leases()
+            .map(|lease| lease.counter.saturating_add(1));
+        let possible =
+            known.filter(|counter| *counter < millis.saturating_add(CLOCKS_DIFFER_MILLIS));
+        let floor = self.streams.resets.counter_floor;
+        possible.fold(millis.max(floor), u64::max)
     }
 }
 

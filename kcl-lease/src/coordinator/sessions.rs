@@ -16,6 +16,7 @@ use crate::expectation::Expectations;
 use crate::giving::Giving;
 use crate::grant::LossReason;
 use crate::inbox::Inbox;
+use crate::item::Item;
 use crate::key::WorkerId;
 use crate::runtime::Moment;
 use crate::session::{Beat, Session, Validity};
@@ -37,8 +38,7 @@ pub(super) enum Phase {
     Running(Box<Running>),
     /// The worker's own item is being deleted.
     Leaving {
-        worker: WorkerId,
-        heartbeat: u64,
+        running: Box<Running>,
         attempts: u32,
     },
 }
@@ -62,6 +62,16 @@ pub(super) struct Running {
     pub(super) validity: watch::Sender<Validity>,
     pub(super) room: Room,
     heartbeat_on_its_way: bool,
+}
+
+impl Running {
+    /// Whether `item` is this session's, with the heartbeat that it knows.
+    fn is_stored_as(&self, item: &Item) -> bool {
+        let stored = WorkerItem::from_item(item).ok().flatten();
+        stored.is_some_and(|stored| {
+            stored.id == self.session.id && stored.heartbeat == self.session.heartbeat()
+        })
+    }
 }
 
 impl Driver {
@@ -340,42 +350,63 @@ impl Driver {
         if !self.draining || !idle || !self.outbox.is_empty() {
             return;
         }
-        match &self.phase {
+        let nothing = Phase::Preparing {
+            on_its_way: true,
+            setback: Setback::default(),
+        };
+        match std::mem::replace(&mut self.phase, nothing) {
             Phase::Running(running) if !running.heartbeat_on_its_way => {
                 self.phase = Phase::Leaving {
-                    worker: running.session.id.clone(),
-                    heartbeat: running.session.heartbeat(),
+                    running,
                     attempts: 0,
                 };
                 self.say_goodbye();
             }
             Phase::Preparing { .. } => self.leave(),
             Phase::Registering(registering) if !registering.on_its_way => self.leave(),
-            _ => {}
+            other => self.phase = other,
         }
     }
 
     fn say_goodbye(&mut self) {
-        if let Phase::Leaving {
-            worker,
-            heartbeat,
-            attempts,
-        } = &mut self.phase
-        {
+        if let Phase::Leaving { running, attempts } = &mut self.phase {
             *attempts += 1;
-            let goodbye = write::delete_worker(worker, *heartbeat);
+            let session = &running.session;
+            let known = self.inbox.consumed();
+            let goodbye = write::farewell(&session.id, session.heartbeat(), &known);
             self.calls.write(goodbye, Answer::Farewell);
         }
     }
 
-    pub(super) fn on_farewell(&mut self, result: &Result<Written, CallError>, now: Moment) {
-        self.heard(result, now);
-        match self.phase {
-            // Refused means: deleted by an earlier attempt, or an unanswered heartbeat was applied. Others clean up.
-            Phase::Leaving { attempts, .. } if result.is_err() && attempts < FAREWELLS_MAX => {
+    pub(super) fn on_farewell(&mut self, result: Result<Written, CallError>, now: Moment) {
+        self.heard(&result, now);
+        match (&self.phase, result) {
+            (Phase::Leaving { attempts, .. }, Err(_)) if *attempts < FAREWELLS_MAX => {
                 self.say_goodbye();
             }
+            (Phase::Leaving { running, .. }, Ok(Written::Refused(Some(item))))
+                if running.is_stored_as(&item) =>
+            {
+                self.stay_for(&item, now);
+            }
+            // Refused means: deleted by an earlier attempt, or an unanswered heartbeat was applied. Others clean up.
             _ => self.leave(),
+        }
+    }
+
+    /// The inbox holds something else than what was read of it: a row may name this worker.
+    fn stay_for(&mut self, item: &Item, now: Moment) {
+        let nothing = Phase::Preparing {
+            on_its_way: true,
+            setback: Setback::default(),
+        };
+        self.phase = match std::mem::replace(&mut self.phase, nothing) {
+            Phase::Leaving { running, .. } => Phase::Running(running),
+            other => other,
+        };
+        self.see_inbox(item, now);
+        if let Ok(Some(item)) = WorkerItem::from_item(item) {
+            self.inbox.holds(&item.inbox);
         }
     }
 

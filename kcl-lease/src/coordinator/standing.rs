@@ -132,10 +132,22 @@ impl Driver {
         match self.candidacy(now)? {
             Candidacy::Unknown => None,
             Candidacy::Later(at) => Some(at),
+            Candidacy::Now(_) if self.leads_blindly(now) => None,
             // Alone there is nobody who waits for a sign of the leader.
             Candidacy::Now(_) if self.leadership.leads() && self.roster.is_alone() => None,
             Candidacy::Now(_) => Some(again.unwrap_or(now)),
         }
+    }
+
+    /// This worker leads and could not look at the stream so far, without which nothing is planned: after a while it shows no
+    /// sign of itself any more, and somebody else leads who can.
+    fn leads_blindly(&self, now: Moment) -> bool {
+        let patience = self.options.watch_interval * PATIENCE;
+        let knows = self.streams.is_open() && !self.streams.is_unchecked();
+        self.leadership.leads()
+            && !knows
+            && !self.roster.is_alone()
+            && now >= self.lead_since.plus(patience)
     }
 
     fn candidacy(&self, now: Moment) -> Option<Candidacy> {
@@ -143,13 +155,14 @@ impl Driver {
         let patience = self.options.watch_interval * PATIENCE;
         // A worker that does not know the stream cannot plan for others, and a leader that is alone and has not seen it yet
         // writes no rounds.
-        let patience = match self.streams.was_open() {
+        let able = self.streams.was_open();
+        let patience = match able {
             true => patience,
             false => patience.max(self.options.lease_duration),
         };
         let undisturbed = session.undisturbed_since();
         let leadership = &self.leadership;
-        Some(leadership.candidacy(&session.id, undisturbed, patience, now))
+        Some(leadership.candidacy(&session.id, undisturbed, patience, able, now))
     }
 
     fn may_lead(&self, now: Moment) -> bool {

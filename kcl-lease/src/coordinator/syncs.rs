@@ -87,8 +87,11 @@ impl Driver {
             return;
         };
         let plan = match request.fresh {
-            // Somebody else was first: his leases may be far ahead of where a fresh start would put them.
-            true if !self.view.rows().is_empty() => Err(graph::ListingError::LeasesExist),
+            // Somebody else was first: his leases may be far ahead of where a fresh start would put them. If none is left,
+            // they were deleted.
+            true if !self.view.rows().is_empty() || stored.leases_made => {
+                Err(graph::ListingError::LeasesExist)
+            }
             true => graph::fresh_leases(&request.listing, stored.start)
                 .map(|leases| leases.into_iter().map(Repair::Create).collect()),
             false => self.judge_missing(request.listing.clone(), &stored, now),

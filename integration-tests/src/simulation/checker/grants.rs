@@ -30,8 +30,8 @@ struct Grant {
     from: Place,
     /// The next batch begins at this index; not known before the first delivery of a grant that begins at the start.
     next: Option<u32>,
-    /// Something was completed under it.
-    done: bool,
+    /// Through where something was completed under it.
+    complete: Option<u32>,
     delivered: u32,
     in_call: Option<(u32, u32)>,
     /// Why it is over, once it is.
@@ -43,10 +43,7 @@ struct Grant {
 impl Grant {
     /// How far it is.
     fn place(&self) -> Place {
-        match self.next {
-            Some(next) if self.done => Place::After(next),
-            _ => self.from,
-        }
+        self.complete.map_or(self.from, Place::After)
     }
 }
 
@@ -101,7 +98,7 @@ impl Checker {
             epoch,
             from: place,
             next,
-            done: false,
+            complete: None,
             delivered: next.unwrap_or(0),
             in_call: None,
             over: None,
@@ -220,7 +217,7 @@ impl Checker {
             return self.violate("P2 order", text);
         };
         let expected = grant.next.unwrap_or(0);
-        let goes_on = grant.done || matches!(grant.from, Place::After(_));
+        let goes_on = grant.complete.is_some() || matches!(grant.from, Place::After(_));
         let retried = grant.delivered;
         grant.next = Some(first.max(expected));
         grant.delivered = grant.delivered.max(to);
@@ -319,7 +316,7 @@ impl Checker {
             return;
         };
         grant.next = Some(to);
-        grant.done = true;
+        grant.complete = Some(to);
         self.stream.shard(shard).complete(from, to);
     }
 

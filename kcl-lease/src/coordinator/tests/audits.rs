@@ -152,6 +152,22 @@ async fn a_lease_whose_progress_nobody_knows_is_told_of_and_not_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn deleting_every_row_does_not_make_a_first_start() {
+    let table = deleted_while_nobody_ran().await;
+    delete(&table, 1).await;
+    let mut worker = Worker::start("w", &table);
+    let opened = worker.handle.open_stream(identity()).await.unwrap();
+    let fresh = worker.handle.sync_shards(listing(2), opened.fresh).await;
+    let error = fresh.unwrap_err();
+    assert!(!error.allows_fresh_start(), "{error}");
+    let all = worker.handle.sync_shards(listing(2), false);
+    all.await.unwrap();
+    let told = repairs(&worker.serve(&listing(2), L * 4).await);
+    assert!(told.contains(&(name(1), RowRepair::ProgressUnknown)));
+    assert_eq!((row(&table, 0), row(&table, 1)), (None, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replay_happens_when_it_is_asked_for() {
     let table = deleted_while_nobody_ran().await;
     let mut worker = Worker::start_with("w", &table, |o| o.replay_deleted_leases = true);
