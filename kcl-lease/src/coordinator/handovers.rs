@@ -6,7 +6,7 @@ use super::driver::Driver;
 use super::outbox::GATHER;
 use crate::giving::Notice;
 use crate::grant::Recall;
-use crate::hint::Hint;
+use crate::hint::{Dead, Hint};
 use crate::key::{LeaseKey, WorkerId};
 use crate::runtime::Moment;
 
@@ -78,14 +78,24 @@ impl Driver {
         self.outbox.push(to, &hint, due);
     }
 
-    /// A lease was left without an owner: the leader finds one.
-    pub(super) fn on_left_alone(&mut self, key: &LeaseKey, counter: u64, now: Moment) {
+    /// A lease was left without an owner, or with one that is `gone`: the leader finds somebody.
+    pub(super) fn on_left_alone(
+        &mut self,
+        key: &LeaseKey,
+        counter: u64,
+        gone: Option<&WorkerId>,
+        now: Moment,
+    ) {
         let me = self.worker.borrow().clone();
         if let Some(leader) = self.leadership.leader().filter(|leader| **leader != me) {
             let hint = Hint::Take {
                 key: key.clone(),
                 counter,
-                dead: None,
+                dead: gone.map(|owner| Dead {
+                    owner: owner.clone(),
+                    heartbeat: 0,
+                    age: Duration::ZERO,
+                }),
             };
             self.outbox.push(&leader.clone(), &hint, now);
         }

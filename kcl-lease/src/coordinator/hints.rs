@@ -58,8 +58,18 @@ impl Driver {
             return;
         }
         if let Some(dead) = dead.filter(|dead| dead.owner != *self.worker.borrow()) {
-            self.liveness
-                .told_of_worker(&dead.owner, dead.heartbeat, dead.age, now);
+            match dead.age.is_zero() {
+                // It has no item, they say: whoever saw one before looks again, and does not wait until it expires.
+                true => {
+                    self.liveness.forget_worker(&dead.owner);
+                    self.roster.gone(&dead.owner);
+                }
+                false => {
+                    let (heartbeat, age) = (dead.heartbeat, dead.age);
+                    self.liveness
+                        .told_of_worker(&dead.owner, heartbeat, age, now);
+                }
+            }
         }
         // The leader plans for itself: to it the hint says only that there is something to look at.
         if !self.leads() {
@@ -126,7 +136,7 @@ impl Driver {
                 // Rows that name it already: the leader finds somebody else.
                 for hint in hints.iter().filter_map(|text| Hint::parse(text)) {
                     if let Hint::Yours { key, counter } = hint {
-                        self.on_left_alone(&key, counter, now);
+                        self.on_left_alone(&key, counter, Some(worker), now);
                     }
                 }
             }

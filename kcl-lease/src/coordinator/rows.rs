@@ -168,7 +168,7 @@ impl Driver {
         }
         match &to {
             Some(to) => self.on_handed_over(key, held.counter(), to, now),
-            None => self.on_left_alone(key, held.counter(), now),
+            None => self.on_left_alone(key, held.counter(), None, now),
         }
         let row = Lease {
             owner: to,

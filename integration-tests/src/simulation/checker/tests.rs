@@ -578,8 +578,8 @@ fn a_lease_that_lies_idle_after_a_hand_over_is_seen() {
         start(&mut checker, 40_000 + took, B, 13, Stored::Start);
         broken(&checker)
     };
-    assert!(started(2_000).is_empty());
-    assert_eq!(started(2_001), ["P7 hand-over"]);
+    assert!(started(3_000).is_empty());
+    assert_eq!(started(3_001), ["P7 hand-over"]);
 }
 
 /// An operator deletes the row of A's lease; A makes it again as `again`, and tells of it or not.

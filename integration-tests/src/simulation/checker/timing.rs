@@ -10,8 +10,10 @@ use crate::simulation::world::Process;
 const CALM_AFTER: u64 = 30_000;
 /// A killed worker's shards start elsewhere within the lease duration, 1.75 s, a poll and the way there.
 const TAKEOVER_MAX: u64 = LEASE + 3_500;
-/// A lease that is given away in calm times is used again within this time.
-const HAND_OVER_MAX: u64 = 2_000;
+/// A lease that is given away in calm times is used again within this time by whoever it was given to.
+const HAND_OVER_MAX: u64 = 3_000;
+/// The same, if the receiver, or the giver of a lease without one, leaves at that moment: somebody else has to notice.
+const LEFT_BEHIND_MAX: u64 = 2 * LEASE + 3_500;
 /// After this time everybody knows that a worker stops, in calm times.
 const STOP_KNOWN: u64 = 3_000;
 /// After an outage whoever comes back within L/6 keeps its leases for as long as this is watched.
@@ -28,6 +30,8 @@ pub(super) struct Timing {
     orphans: BTreeMap<ShardNo, Watch>,
     /// Shards that were given away.
     given: BTreeMap<ShardNo, Watch>,
+    /// To whom they were given.
+    receivers: BTreeMap<ShardNo, Option<Process>>,
     /// The last outage in calm times: when it ends.
     outage: Option<u64>,
 }
@@ -111,7 +115,11 @@ impl Checker {
             let text = format!("shard {shard} was given to process {next}, which stops");
             self.violate("P6 clean hand-over", text);
         }
-        let (since, calm) = (self.now, self.timing.calm_before_now(self.now));
+        let mut states = self.processes.values();
+        let anybody = states.any(|state| state.is_alive() && state.stopping.is_none());
+        let calm = anybody && self.timing.calm_before_now(self.now);
+        let since = self.now;
+        self.timing.receivers.insert(shard, next);
         self.timing.given.insert(shard, Watch { since, calm });
     }
 
@@ -134,7 +142,13 @@ impl Checker {
         {
             let took = self.now - watch.since;
             self.tally.pauses.push(took);
-            if took > HAND_OVER_MAX {
+            let direct = self.timing.receivers.get(&shard) == Some(&Some(process));
+            let most = if direct {
+                HAND_OVER_MAX
+            } else {
+                LEFT_BEHIND_MAX
+            };
+            if took > most {
                 let text = format!("shard {shard} started {took} ms after it was given away");
                 self.violate("P7 hand-over", text);
             }
