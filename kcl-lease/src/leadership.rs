@@ -106,14 +106,12 @@ impl Leadership {
     }
 
     /// Whether this worker may write the leader item. `patience` is how long a round stays the same before its leader
-    /// counts as gone; all but the deputy wait a little longer, so that it comes first. Of a lead that was given up without an
-    /// heir whoever is `able` to plan does not wait.
+    /// counts as gone; all but the deputy wait a little longer, so that it comes first.
     pub(crate) fn candidacy(
         &self,
         me: &WorkerId,
         undisturbed_since: Moment,
         patience: Duration,
-        able: bool,
         now: Moment,
     ) -> Candidacy {
         if let Some(round) = self.leading {
@@ -127,7 +125,7 @@ impl Leadership {
         };
         let round = Some(seen.item.round);
         // Named by the leader before, or by a write of ours whose answer was lost.
-        if seen.item.leader == *me || (self.vacant && able) {
+        if seen.item.leader == *me || self.vacant {
             return Candidacy::Now(round);
         }
         let patience = match self.deputy() == Some(me) {
@@ -204,15 +202,12 @@ mod tests {
         let t0 = Runtime::virtual_time(0).now();
         let me = WorkerId::from("w/1");
         let mut lead = Leadership::default();
-        assert_eq!(lead.candidacy(&me, t0, R, true, t0), Candidacy::Unknown);
+        assert_eq!(lead.candidacy(&me, t0, R, t0), Candidacy::Unknown);
         lead.saw(None, &me, t0);
-        assert_eq!(lead.candidacy(&me, t0, R, true, t0), Candidacy::Now(None));
+        assert_eq!(lead.candidacy(&me, t0, R, t0), Candidacy::Now(None));
         lead.won(item("w/1", None, 1), t0);
         assert!(lead.leads());
-        assert_eq!(
-            lead.candidacy(&me, t0, R, true, t0),
-            Candidacy::Now(Some(1))
-        );
+        assert_eq!(lead.candidacy(&me, t0, R, t0), Candidacy::Now(Some(1)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -222,20 +217,20 @@ mod tests {
         let mut lead = Leadership::default();
         lead.saw(Some(item("w/1", Some("w/2"), 7)), &other, t0);
         lead.saw(Some(item("w/1", Some("w/2"), 7)), &other, after(t0, 2_000));
-        let at = |me: &WorkerId, millis| lead.candidacy(me, t0, R, true, after(t0, millis));
+        let at = |me: &WorkerId, millis| lead.candidacy(me, t0, R, after(t0, millis));
         assert_eq!(at(&deputy, 2_999), Candidacy::Later(after(t0, 3_000)));
         assert_eq!(at(&deputy, 3_000), Candidacy::Now(Some(7)));
         assert_eq!(at(&other, 3_000), Candidacy::Later(after(t0, 4_000)));
         assert_eq!(at(&other, 4_000), Candidacy::Now(Some(7)));
         // After an interruption of our own the wait begins anew.
         assert_eq!(
-            lead.candidacy(&deputy, after(t0, 9_000), R, true, after(t0, 9_001)),
+            lead.candidacy(&deputy, after(t0, 9_000), R, after(t0, 9_001)),
             Candidacy::Later(after(t0, 12_000))
         );
         // A round that moves shows that the leader lives.
         lead.saw(Some(item("w/1", Some("w/2"), 8)), &other, after(t0, 3_500));
         assert_eq!(
-            lead.candidacy(&deputy, t0, R, true, after(t0, 4_000)),
+            lead.candidacy(&deputy, t0, R, after(t0, 4_000)),
             Candidacy::Later(after(t0, 6_500))
         );
     }
@@ -248,19 +243,16 @@ mod tests {
         lead.saw(Some(item("w/1", None, 7)), &me, t0);
         lead.is_vacant(&WorkerId::from("w/9"));
         assert!(matches!(
-            lead.candidacy(&me, t0, R, true, t0),
+            lead.candidacy(&me, t0, R, t0),
             Candidacy::Later(_)
         ));
         lead.is_vacant(&WorkerId::from("w/1"));
-        assert_eq!(
-            lead.candidacy(&me, t0, R, true, t0),
-            Candidacy::Now(Some(7))
-        );
+        assert_eq!(lead.candidacy(&me, t0, R, t0), Candidacy::Now(Some(7)));
         // Somebody was faster.
         lead.lost(Some(item("w/3", None, 8)), &me, t0);
         assert!(!lead.leads());
         assert!(matches!(
-            lead.candidacy(&me, t0, R, true, t0),
+            lead.candidacy(&me, t0, R, t0),
             Candidacy::Later(_)
         ));
     }
@@ -287,9 +279,6 @@ mod tests {
         let deputy = WorkerId::from("w/2");
         let mut lead = Leadership::default();
         lead.saw(Some(item("w/2", None, 9)), &deputy, t0);
-        assert_eq!(
-            lead.candidacy(&deputy, t0, R, true, t0),
-            Candidacy::Now(Some(9))
-        );
+        assert_eq!(lead.candidacy(&deputy, t0, R, t0), Candidacy::Now(Some(9)));
     }
 }

@@ -155,14 +155,13 @@ impl Driver {
         let patience = self.options.watch_interval * PATIENCE;
         // A worker that does not know the stream cannot plan for others, and a leader that is alone and has not seen it yet
         // writes no rounds.
-        let able = self.streams.was_open();
-        let patience = match able {
+        let patience = match self.streams.was_open() {
             true => patience,
             false => patience.max(self.options.lease_duration),
         };
         let undisturbed = session.undisturbed_since();
         let leadership = &self.leadership;
-        Some(leadership.candidacy(&session.id, undisturbed, patience, able, now))
+        Some(leadership.candidacy(&session.id, undisturbed, patience, now))
     }
 
     fn may_lead(&self, now: Moment) -> bool {
