@@ -245,6 +245,23 @@ async fn a_worker_that_does_not_know_the_stream_is_given_nothing_and_leads_nobod
     assert_eq!((a.held(), b.held()), (0, 8));
 }
 
+/// The deputy started with what the leader had stored, and cannot reach the stream when it comes to lead.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_cannot_look_at_the_stream_leaves_the_lead_to_one_that_can() {
+    let table = table();
+    let mut a = first("a", &table, 8).await;
+    let mut b = Worker::cooperating("B", &table);
+    assert!(b.handle.stored_stream().await.unwrap().is_some());
+    b.handle.join_stream();
+    let mut c = join("c", &table, 8).await;
+    run(&mut [&mut a, &mut b, &mut c], 30 * SECOND).await;
+    assert_eq!(counts(&[&mut a, &mut b, &mut c]), [2, 3, 3]);
+    a.path.cut();
+    run(&mut [&mut b, &mut c], 30 * SECOND).await;
+    assert!(one_leads(&table, &[&c]));
+    assert_eq!(counts(&[&mut b, &mut c]), [4, 4]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn hints_that_are_lost_cost_time_only() {
     let table = table();
