@@ -350,11 +350,7 @@ impl Driver {
         if !self.draining || !idle || !self.outbox.is_empty() {
             return;
         }
-        let nothing = Phase::Preparing {
-            on_its_way: true,
-            setback: Setback::default(),
-        };
-        match std::mem::replace(&mut self.phase, nothing) {
+        match self.take_phase() {
             Phase::Running(running) if !running.heartbeat_on_its_way => {
                 self.phase = Phase::Leaving {
                     running,
@@ -366,6 +362,15 @@ impl Driver {
             Phase::Registering(registering) if !registering.on_its_way => self.leave(),
             other => self.phase = other,
         }
+    }
+
+    /// The phase, to be replaced by the next one.
+    fn take_phase(&mut self) -> Phase {
+        let between = Phase::Preparing {
+            on_its_way: true,
+            setback: Setback::default(),
+        };
+        std::mem::replace(&mut self.phase, between)
     }
 
     fn say_goodbye(&mut self) {
@@ -396,11 +401,7 @@ impl Driver {
 
     /// The inbox holds something else than what was read of it: a row may name this worker.
     fn stay_for(&mut self, item: &Item, now: Moment) {
-        let nothing = Phase::Preparing {
-            on_its_way: true,
-            setback: Setback::default(),
-        };
-        self.phase = match std::mem::replace(&mut self.phase, nothing) {
+        self.phase = match self.take_phase() {
             Phase::Leaving { running, .. } => Phase::Running(running),
             other => other,
         };
