@@ -37,6 +37,9 @@ pub(super) struct Audits {
     told: Option<Moment>,
 }
 
+/// A holder may have written its row more often than whoever restores it has seen, but never so often.
+const WRITES_UNSEEN_MAX: u64 = 1_000_000;
+
 impl Driver {
     /// Looks for holes after each reading of the table. What is missing is judged with the listing that is asked for here.
     pub(super) fn audit(&mut self, now: Moment) {
@@ -162,7 +165,7 @@ pub(super) fn repair_write(repair: &Repair, now: u64) -> RowWrite {
             write::create_lease(lease, now)
         }
         Repair::Restore(last) => {
-            let counter = now.max(last.counter.saturating_add(1));
+            let counter = now.max(last.counter.saturating_add(WRITES_UNSEEN_MAX));
             write::restore_lease(last, counter)
         }
     }
