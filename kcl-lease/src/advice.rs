@@ -176,7 +176,7 @@ pub(crate) fn advise(situation: &Situation<'_>) -> Advice {
 
 /// Whether a lease is free because its owner's heartbeat stood still for too long, not because it has no item.
 fn is_expired(dead: &Option<Dead>) -> bool {
-    dead.as_ref().is_some_and(|dead| !dead.age.is_zero())
+    dead.as_ref().is_some_and(|dead| !dead.has_no_item())
 }
 
 /// Whether the lease can start; notes what is missing to tell.
@@ -250,11 +250,7 @@ fn ownership(situation: &Situation<'_>, known: &KnownRow, advice: &mut Advice) -
         Life::Missing => {
             let check = situation.view.owner(owner);
             if check.map(|check| check.found) == Some(OwnerFound::Nothing) {
-                return Ownership::Free(Some(Dead {
-                    owner: owner.clone(),
-                    heartbeat: 0,
-                    age: Duration::ZERO,
-                }));
+                return Ownership::Free(Some(Dead::without_item(owner.clone())));
             }
             // An item that cannot be read says nothing, also when it is read again and again.
             let again = check.map(|check| check.sent.plus(OWNER_CHECKED_EACH));

@@ -123,7 +123,7 @@ impl HeldLease {
         validity: Validity,
         now: Moment,
         attempt: u64,
-        row_counter: u64,
+        row_counter: impl FnOnce() -> u64,
     ) -> Option<Call> {
         self.core.next_call(validity, now, attempt, row_counter)
     }

@@ -231,7 +231,7 @@ impl HeldCore {
         validity: Validity,
         now: Moment,
         attempt: u64,
-        row_counter: u64,
+        row_counter: impl FnOnce() -> u64,
     ) -> Option<Call> {
         if self.flight.is_some() || self.retry_at.is_some_and(|at| now < at) {
             return None;
@@ -240,7 +240,8 @@ impl HeldCore {
         let mut parts = Vec::new();
         let request = match (&intent, &self.ending) {
             (Intent::EndShard, Some(Ending::Shard(plan))) => {
-                let (sent_parts, writes) = plan.writes(&self.held, row_counter).into_iter().unzip();
+                let writes = plan.writes(&self.held, row_counter());
+                let (sent_parts, writes) = writes.into_iter().unzip();
                 parts = sent_parts;
                 Request::Transact(writes)
             }

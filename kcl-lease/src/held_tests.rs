@@ -62,7 +62,7 @@ impl Scene {
     fn send(&mut self, millis: u64) -> Option<(u64, RowWrite)> {
         self.attempts += 1;
         let (now, attempt) = (self.at(millis), self.attempts);
-        let call = self.held.next_call(self.validity, now, attempt, 99)?;
+        let call = self.held.next_call(self.validity, now, attempt, || 99)?;
         match call.request {
             Request::Write(write) => Some((call.attempt, write)),
             Request::Transact(writes) => writes.into_iter().next().map(|w| (call.attempt, w)),

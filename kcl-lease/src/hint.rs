@@ -53,6 +53,22 @@ pub(crate) struct Dead {
     pub(crate) age: Duration,
 }
 
+impl Dead {
+    /// An owner that has no item any more.
+    pub(crate) fn without_item(owner: WorkerId) -> Self {
+        Self {
+            owner,
+            heartbeat: 0,
+            age: Duration::ZERO,
+        }
+    }
+
+    /// Whether the owner has no item, instead of one that stands still: that has an age.
+    pub(crate) fn has_no_item(&self) -> bool {
+        self.age.is_zero()
+    }
+}
+
 impl Hint {
     /// The hint's text.
     pub(crate) fn encode(&self) -> String {

@@ -167,7 +167,8 @@ impl Holding {
         attempt: u64,
         row_counter: u64,
     ) -> Option<Call> {
-        let call = self.core.next_call(validity.0, now, attempt, row_counter)?;
+        let core = &mut self.core;
+        let call = core.next_call(validity.0, now, attempt, || row_counter)?;
         Some(match call.request {
             Request::Write(write) => Call::Write(write),
             Request::Transact(writes) => Call::Transact(writes),

@@ -91,11 +91,7 @@ impl Driver {
             let hint = Hint::Take {
                 key: key.clone(),
                 counter,
-                dead: gone.map(|owner| Dead {
-                    owner: owner.clone(),
-                    heartbeat: 0,
-                    age: Duration::ZERO,
-                }),
+                dead: gone.cloned().map(Dead::without_item),
             };
             self.outbox.push(&leader.clone(), &hint, now);
         }

@@ -58,7 +58,7 @@ impl Driver {
             return;
         }
         if let Some(dead) = dead.filter(|dead| dead.owner != *self.worker.borrow()) {
-            match dead.age.is_zero() {
+            match dead.has_no_item() {
                 // It has no item, they say: whoever saw one before looks again, and does not wait until it expires.
                 true => {
                     self.liveness.forget_worker(&dead.owner);

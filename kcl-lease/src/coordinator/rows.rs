@@ -12,9 +12,10 @@ use crate::held::{Fate, HeldLease, Request, Response};
 use crate::key::{LeaseKey, WorkerId};
 use crate::lease::Lease;
 use crate::mutant::{self, Mutant};
-use crate::runtime::Moment;
+use crate::runtime::{Moment, Runtime};
 use crate::shard_end::ShardEnd;
 use crate::table::{Consistency, Transacted, Written};
+use crate::view::View;
 
 /// A worker that stops takes the children of what it finishes, so that somebody reads on, but does not wait for long for
 /// those that cannot start.
@@ -87,7 +88,6 @@ impl Driver {
 
     /// Sends what the lease's holder wants, if anything.
     pub(super) fn send_row_write(&mut self, key: &LeaseKey, now: Moment) {
-        let row_counter = self.row_counter();
         let Some(validity) = self.running().map(|running| running.session.validity()) else {
             return;
         };
@@ -95,6 +95,8 @@ impl Driver {
             return;
         };
         self.attempts += 1;
+        let floor = self.streams.resets.counter_floor;
+        let row_counter = || row_counter(&self.runtime, &self.view, floor);
         let Some(call) = held.next_call(validity, now, self.attempts, row_counter) else {
             return;
         };
@@ -252,23 +254,19 @@ impl Driver {
         self.replan = true;
     }
 
-    /// What the counter of a new row starts with: larger than that of any earlier row of the same key.
     pub(super) fn row_counter(&self) -> u64 {
-        let since = self
-            .runtime
-            .wall_time()
-            .duration_since(SystemTime::UNIX_EPOCH);
-        let millis = u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(0);
-        // Clocks jump, and differ from worker to worker. A counter out of all reason is no clock's.
-        let known = self
-            .view
-            .leases()
-            .map(|lease| lease.counter.saturating_add(1));
-        let possible =
-            known.filter(|counter| *counter < millis.saturating_add(CLOCKS_DIFFER_MILLIS));
-        let floor = self.streams.resets.counter_floor;
-        possible.fold(millis.max(floor), u64::max)
+        row_counter(&self.runtime, &self.view, self.streams.resets.counter_floor)
     }
+}
+
+/// What the counter of a new row starts with: larger than that of any earlier row of the same key. Looks at every row.
+fn row_counter(runtime: &Runtime, view: &View, floor: u64) -> u64 {
+    let since = runtime.wall_time().duration_since(SystemTime::UNIX_EPOCH);
+    let millis = u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(0);
+    // Clocks jump, and differ from worker to worker. A counter out of all reason is no clock's.
+    let known = view.leases().map(|lease| lease.counter.saturating_add(1));
+    let possible = known.filter(|counter| *counter < millis.saturating_add(CLOCKS_DIFFER_MILLIS));
+    possible.fold(millis.max(floor), u64::max)
 }
 
 fn response(key: &LeaseKey, result: Result<Outcome, CallError>) -> Response {

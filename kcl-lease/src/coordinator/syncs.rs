@@ -116,6 +116,9 @@ impl Driver {
     }
 
     pub(super) fn create_rows(&mut self) {
+        if self.streams.syncs.current.is_none() {
+            return;
+        }
         let counter = self.row_counter();
         while self.background < BACKGROUND_MAX {
             let Some(repair) = self.streams.syncs.current.as_mut().and_then(Sync::next) else {

@@ -74,7 +74,11 @@ impl Checker {
 
     /// A worker told that a row was deleted. Who remembers nothing names the oldest shard that is listed.
     pub(super) fn row_deletion_told(&mut self, process: Process, shard: ShardNo, unknown: bool) {
-        let named = |found: &ShardNo| *found == shard || unknown && self.came_from(*found, shard);
+        let line = match unknown {
+            true => self.line_of(shard),
+            false => BTreeSet::from([shard]),
+        };
+        let named = |found: &ShardNo| line.contains(found);
         let meant: Vec<ShardNo> = self.deleted.rows.keys().copied().filter(named).collect();
         if meant.is_empty() {
             let text = format!("process {process} says that the row of shard {shard} was deleted");
@@ -89,10 +93,21 @@ impl Checker {
         self.note_if(unknown, "progress of a deleted row unknown");
     }
 
-    fn came_from(&self, shard: ShardNo, ancestor: ShardNo) -> bool {
-        let parents = self.stream.shards.get(&shard).map(|known| &known.parents);
-        let mut parents = parents.into_iter().flatten();
-        parents.any(|parent| *parent == ancestor || self.came_from(*parent, ancestor))
+    /// The shard and all that came from it.
+    fn line_of(&self, shard: ShardNo) -> BTreeSet<ShardNo> {
+        self.lines_of(|begins| begins == shard)
+    }
+
+    /// The shards that a line begins with, and all that came from them.
+    fn lines_of(&self, begins: impl Fn(ShardNo) -> bool) -> BTreeSet<ShardNo> {
+        let mut line = BTreeSet::new();
+        // Parents have smaller numbers than their children.
+        for (shard, known) in &self.stream.shards {
+            if begins(*shard) || known.parents.iter().any(|parent| line.contains(parent)) {
+                line.insert(*shard);
+            }
+        }
+        line
     }
 
     /// Whether `process` held a lease when its row was deleted, and goes on under that grant: it does not know yet.
@@ -114,16 +129,8 @@ impl Checker {
 
     /// The shards that nobody reads because nobody knows how far they, or one that they came from, were read.
     pub(super) fn given_up(&self) -> BTreeSet<ShardNo> {
-        let mut given_up = BTreeSet::new();
-        // Parents have smaller numbers than their children.
-        for (shard, known) in &self.stream.shards {
-            let lost = self.deleted.rows.get(shard);
-            let lost = lost.is_some_and(|row| row.unknown && row.restored.is_none());
-            if lost || known.parents.iter().any(|parent| given_up.contains(parent)) {
-                given_up.insert(*shard);
-            }
-        }
-        given_up
+        let lost = |row: &ByHand| row.unknown && row.restored.is_none();
+        self.lines_of(|shard| self.deleted.rows.get(&shard).is_some_and(lost))
     }
 
     /// At the end every row that was made again was told of, unless whoever made it is gone.

@@ -266,7 +266,6 @@ impl Checker {
         }
     }
 
-    /// Counts a delivery. `beside` is why records come again that nobody owes.
     /// Why two processes deliver the same records in turns: who was robbed of his session goes on until he learns of it.
     fn cause_beside(&mut self, process: Process, shard: ShardNo, range: Range<u32>) -> Cause {
         if self.was_deleted(shard) {
@@ -284,6 +283,7 @@ impl Checker {
         }
     }
 
+    /// Counts a delivery. `beside` is why records come again that nobody owes.
     fn count(
         &mut self,
         process: Process,

@@ -30,8 +30,6 @@ pub(super) struct Timing {
     orphans: BTreeMap<ShardNo, Watch>,
     /// Shards that were given away.
     given: BTreeMap<ShardNo, Watch>,
-    /// To whom they were given.
-    receivers: BTreeMap<ShardNo, Option<Process>>,
     /// The last outage in calm times: when it ends.
     outage: Option<u64>,
 }
@@ -40,6 +38,8 @@ pub(super) struct Timing {
 struct Watch {
     since: u64,
     calm: bool,
+    /// Who has it next, if that is decided.
+    next: Option<Process>,
 }
 
 impl Timing {
@@ -94,13 +94,20 @@ impl Checker {
             })
             .map(|(shard, _)| *shard)
             .collect();
-        let others = self.processes.iter().any(|(other, state)| {
-            *other != process && state.is_alive() && state.stopping.is_none()
-        });
-        let calm = others && self.timing.calm_before_now(self.now);
+        let watch = self.watch(None);
         for shard in owned {
-            let since = self.now;
-            self.timing.orphans.insert(shard, Watch { since, calm });
+            self.timing.orphans.insert(shard, watch);
+        }
+    }
+
+    /// A measurement that begins now. Without anybody who stays it says nothing.
+    fn watch(&self, next: Option<Process>) -> Watch {
+        let mut states = self.processes.values();
+        let anybody = states.any(|state| state.is_alive() && state.stopping.is_none());
+        Watch {
+            since: self.now,
+            calm: anybody && self.timing.calm_before_now(self.now),
+            next,
         }
     }
 
@@ -115,12 +122,8 @@ impl Checker {
             let text = format!("shard {shard} was given to process {next}, which stops");
             self.violate("P6 clean hand-over", text);
         }
-        let mut states = self.processes.values();
-        let anybody = states.any(|state| state.is_alive() && state.stopping.is_none());
-        let calm = anybody && self.timing.calm_before_now(self.now);
-        let since = self.now;
-        self.timing.receivers.insert(shard, next);
-        self.timing.given.insert(shard, Watch { since, calm });
+        let watch = self.watch(next);
+        self.timing.given.insert(shard, watch);
     }
 
     /// A shard starts under a new grant.
@@ -142,11 +145,9 @@ impl Checker {
         {
             let took = self.now - watch.since;
             self.tally.pauses.push(took);
-            let direct = self.timing.receivers.get(&shard) == Some(&Some(process));
-            let most = if direct {
-                HAND_OVER_MAX
-            } else {
-                LEFT_BEHIND_MAX
+            let most = match watch.next == Some(process) {
+                true => HAND_OVER_MAX,
+                false => LEFT_BEHIND_MAX,
             };
             if took > most {
                 let text = format!("shard {shard} started {took} ms after it was given away");
