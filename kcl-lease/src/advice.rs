@@ -202,8 +202,13 @@ fn awaited(situation: &Situation<'_>, known: &KnownRow, advice: &mut Advice) -> 
     let lives = |worker: &WorkerId| {
         worker == situation.me || matches!(life(situation, worker), Life::Alive)
     };
-    let giver_lives = pending.from.as_ref().is_some_and(lives);
-    if known.lease.owner != pending.from || !lives(&pending.to) || (pending.gives && !giver_lives) {
+    let follows = match (&pending.from, pending.gives) {
+        (Some(giver), true) => lives(giver),
+        (None, true) => false,
+        // A worker that stops takes nothing.
+        (_, false) => !situation.roster.stops(&pending.to),
+    };
+    if known.lease.owner != pending.from || !lives(&pending.to) || !follows {
         return None;
     }
     if situation.now >= pending.until {

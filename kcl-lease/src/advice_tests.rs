@@ -287,6 +287,26 @@ async fn a_giver_that_dies_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_taker_that_stops_is_not_waited_for() {
+    let mut scene = Scene::new();
+    scene.lives("stops");
+    scene.row("a", None, 0);
+    let pending = Pending {
+        to: id("stops"),
+        from: None,
+        gives: false,
+        until: scene.at(4),
+    };
+    scene.pending.insert("a".into(), pending);
+    assert_eq!(scene.orders(1).0.len(), 0);
+    scene.item("stops", 2, 0, |item| item.draining = true);
+    assert_eq!(scene.orders(1).0, [("me".to_owned(), "a".to_owned())]);
+    // A read that is older than its stop changes nothing.
+    scene.item("stops", 2, 0, |item| item.draining = false);
+    assert_eq!(scene.orders(1).0, [("me".to_owned(), "a".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn children_are_left_to_the_worker_that_finished_the_parent_for_a_while() {
     let mut scene = Scene::new();
     scene.lives("finisher");

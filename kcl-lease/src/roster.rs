@@ -34,12 +34,14 @@ pub(crate) enum Life {
 
 impl Roster {
     /// A worker's item was read.
-    pub(crate) fn saw(&mut self, item: WorkerItem) {
+    pub(crate) fn saw(&mut self, mut item: WorkerItem) {
         // By now it has shown by itself that it lives.
         if item.heartbeat >= PROVEN_AT {
             self.joined.remove(&item.id);
         }
         let known = self.workers.get(&item.id);
+        // Who stops does not change its mind: a read without that is an old one.
+        item.draining |= known.is_some_and(|known| known.draining);
         if known.is_none_or(|known| known.heartbeat <= item.heartbeat) {
             self.workers.insert(item.id.clone(), item);
         }
@@ -78,6 +80,11 @@ impl Roster {
 
     pub(crate) fn item(&self, worker: &WorkerId) -> Option<&WorkerItem> {
         self.workers.get(worker)
+    }
+
+    /// Whether the worker says that it stops.
+    pub(crate) fn stops(&self, worker: &WorkerId) -> bool {
+        self.item(worker).is_some_and(|item| item.draining)
     }
 
     /// Nobody else is known.

@@ -68,15 +68,20 @@ impl Driver {
             scanned: false,
             first_seen: BTreeMap::new(),
         });
+        if !self.busy.is_empty() || !self.expectations.is_empty() {
+            self.announce_drain(now);
+        }
+    }
+
+    /// Tells everybody that nothing may be given to this worker any more, and looks for those who may get what it has.
+    pub(super) fn announce_drain(&mut self, now: Moment) {
         let Some(running) = self.running() else {
             return;
         };
-        if !self.busy.is_empty() || !self.expectations.is_empty() {
-            let drain = write::drain(&running.session.id);
-            self.background += 1;
-            self.calls.write(drain, Answer::Housekeeping);
-            self.want_scan(now);
-        }
+        let drain = write::drain(&running.session.id);
+        self.background += 1;
+        self.calls.write(drain, Answer::Housekeeping);
+        self.want_scan(now);
     }
 
     /// Names the deputy as leader, so that nobody has to notice that this one is gone.

@@ -23,6 +23,7 @@ use crate::expectation::Expectations;
 use crate::giving::Giving;
 use crate::grant::LossReason;
 use crate::held::HeldLease;
+use crate::hint::Hint;
 use crate::inbox::Inbox;
 use crate::key::{LeaseKey, WorkerId};
 use crate::leadership::Leadership;
@@ -70,6 +71,8 @@ pub(super) struct Driver {
     pub(super) leadership: Leadership,
     pub(super) inbox: Inbox,
     pub(super) outbox: Outbox,
+    /// Hints for a leader that is gone, and which one that was.
+    pub(super) untold: Vec<(Hint, WorkerId)>,
     pub(super) expectations: Expectations,
     pub(super) giving: Giving,
     pub(super) drain: Option<Drain>,
@@ -159,6 +162,7 @@ impl Driver {
             leadership: Leadership::default(),
             inbox: Inbox::default(),
             outbox: Outbox::default(),
+            untold: Vec::new(),
             expectations: Expectations::default(),
             giving: Giving::default(),
             drain: None,

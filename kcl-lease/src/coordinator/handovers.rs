@@ -97,6 +97,24 @@ impl Driver {
         }
     }
 
+    /// A leader is gone that a hint was meant for: whoever leads now gets it.
+    pub(super) fn ask_who_leads(&mut self, hint: Hint, gone: &WorkerId) {
+        self.untold.push((hint, gone.clone()));
+        self.lookout.stand.look_again();
+    }
+
+    /// The leader item was read since a leader was found to be gone. If nobody leads, whoever does next looks at all leases.
+    pub(super) fn tell_who_leads(&mut self, now: Moment) {
+        let me = self.worker.borrow().clone();
+        let leader = self.leadership.leader().filter(|leader| **leader != me);
+        let leader = leader.cloned();
+        for (hint, gone) in std::mem::take(&mut self.untold) {
+            if let Some(leader) = leader.as_ref().filter(|leader| **leader != gone) {
+                self.outbox.push(leader, &hint, now);
+            }
+        }
+    }
+
     /// Nothing can be handed to this worker any more. Holders that were asked to stop do so all the same, and leave their
     /// leases to whoever the leader finds.
     pub(super) fn on_receiver_lost(&mut self, worker: &WorkerId) {

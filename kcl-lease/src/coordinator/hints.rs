@@ -133,10 +133,15 @@ impl Driver {
             }
             Ok(Written::Refused(_)) => {
                 self.on_worker_gone(worker, sent);
-                // Rows that name it already: the leader finds somebody else.
                 for hint in hints.iter().filter_map(|text| Hint::parse(text)) {
-                    if let Hint::Yours { key, counter } = hint {
-                        self.on_left_alone(&key, counter, Some(worker), now);
+                    match hint {
+                        // The row names it already: the leader finds somebody else.
+                        Hint::Yours { key, counter } => {
+                            self.on_left_alone(&key, counter, Some(worker), now);
+                        }
+                        // What was meant for a leader that is gone.
+                        Hint::Take { .. } if !self.leads() => self.ask_who_leads(hint, worker),
+                        _ => {}
                     }
                 }
             }

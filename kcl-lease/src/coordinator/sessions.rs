@@ -325,6 +325,7 @@ impl Driver {
         self.leadership.resign();
         self.inbox = Inbox::default();
         self.outbox = Outbox::default();
+        self.untold.clear();
         self.expectations = Expectations::default();
         self.giving = Giving::default();
         self.pending.clear();
@@ -347,7 +348,8 @@ impl Driver {
     /// Ends coordination once nothing is held or being taken.
     pub(super) fn finish(&mut self) {
         let idle = self.busy.is_empty() && self.own_children.is_empty();
-        if !self.draining || !idle || !self.outbox.is_empty() {
+        let told = self.outbox.is_empty() && self.untold.is_empty();
+        if !self.draining || !idle || !told {
             return;
         }
         match self.take_phase() {
@@ -406,6 +408,9 @@ impl Driver {
             other => other,
         };
         self.see_inbox(item, now);
+        if !self.busy.is_empty() {
+            self.announce_drain(now);
+        }
         if let Ok(Some(item)) = WorkerItem::from_item(item) {
             self.inbox.holds(&item.inbox);
         }

@@ -32,6 +32,13 @@ pub(super) struct Stand {
     write_on_its_way: bool,
 }
 
+impl Stand {
+    /// Has the leader item read again at once.
+    pub(super) fn look_again(&mut self) {
+        self.read = None;
+    }
+}
+
 impl Driver {
     /// Whether this worker leads, as far as it knows.
     pub(super) fn leads(&self) -> bool {
@@ -64,6 +71,10 @@ impl Driver {
         self.lookout.stand.read_on_its_way = false;
         if let Ok(item) = result {
             self.see_leader(item.as_ref(), now);
+        }
+        // A read that was on its way before may tell of the one that is gone.
+        if self.lookout.stand.read.is_some() {
+            self.tell_who_leads(now);
         }
     }
 

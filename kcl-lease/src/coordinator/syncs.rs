@@ -152,7 +152,7 @@ impl Driver {
                 Some(item)
             }
             Ok(Written::Refused(item)) => item,
-            Err(error) if error.is_retryable() && patient => {
+            Err(error) if error.is_retryable() && patient && sync.error.is_none() => {
                 // Creating a row that is there already changes nothing.
                 sync.waiting.extend(repair);
                 self.streams.setback.failed(now);

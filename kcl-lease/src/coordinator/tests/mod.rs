@@ -6,6 +6,7 @@ mod ends;
 mod fleet;
 mod forgetting;
 mod hostile;
+mod leaving;
 mod liveness;
 mod lost_answers;
 mod own_thread;
