@@ -71,6 +71,12 @@ impl Leadership {
         });
     }
 
+    /// Since when a later round than that of `item` is known, if one is.
+    pub(crate) fn knows_later_round(&self, item: &LeaderItem) -> Option<Moment> {
+        let seen = self.seen.as_ref()?;
+        (item.round < seen.item.round).then_some(seen.since)
+    }
+
     /// The leader item was read and cannot be used. Returns whether that is new.
     pub(crate) fn saw_unreadable(&mut self) -> bool {
         let known = std::mem::replace(&mut self.unreadable, true);

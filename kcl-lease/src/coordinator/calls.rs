@@ -125,7 +125,11 @@ pub(super) enum Answer {
     /// A look at our own item.
     Inbox(Result<Option<Item>, CallError>),
     /// A look at the leader item.
-    Leader(Result<Option<Item>, CallError>),
+    Leader {
+        sent: Moment,
+        consistency: Consistency,
+        result: Result<Option<Item>, CallError>,
+    },
     /// A write of the leader item.
     Led(Result<Written, CallError>),
     /// Hints for another worker.

@@ -295,7 +295,11 @@ impl Driver {
             }
             Answer::Farewell(result) => self.on_farewell(result, now),
             Answer::Inbox(result) => self.on_inbox(result, now),
-            Answer::Leader(result) => self.on_leader(result, now),
+            Answer::Leader {
+                sent,
+                consistency,
+                result,
+            } => self.on_leader(sent, consistency, result, now),
             Answer::Led(result) => self.on_led(result, now),
             Answer::StoredStream(result) => self.on_stored_stream(result, now),
             Answer::Watched {

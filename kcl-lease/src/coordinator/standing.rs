@@ -6,8 +6,9 @@ use super::event::CoordinatorEvent;
 use crate::item::Item;
 use crate::key::WorkerId;
 use crate::leader_item::{LEADER_KEY, LeaderItem};
-use crate::leadership::Candidacy;
+use crate::leadership::{Candidacy, Leadership};
 use crate::roster::Life;
+use crate::row_reader::RowError;
 use crate::runtime::Moment;
 use crate::table::{Consistency, Written};
 use crate::write;
@@ -22,6 +23,9 @@ enum Standing {
     Deputy,
     Follower,
 }
+
+/// The leader item, if it can be read and is one.
+type ReadLeader = Result<Option<LeaderItem>, RowError>;
 
 /// When this worker read and wrote the leader item.
 #[derive(Debug, Default)]
@@ -63,14 +67,36 @@ impl Driver {
         self.lookout.stand.read = Some(now);
         self.lookout.stand.read_on_its_way = true;
         let key = LEADER_KEY.to_owned();
-        self.calls.get(key, consistency, Answer::Leader);
+        self.calls
+            .get(key, consistency, move |result| Answer::Leader {
+                sent: now,
+                consistency,
+                result,
+            });
     }
 
-    pub(super) fn on_leader(&mut self, result: Result<Option<Item>, CallError>, now: Moment) {
+    pub(super) fn on_leader(
+        &mut self,
+        sent: Moment,
+        consistency: Consistency,
+        result: Result<Option<Item>, CallError>,
+        now: Moment,
+    ) {
         self.heard(&result, now);
         self.lookout.stand.read_on_its_way = false;
         if let Ok(item) = result {
-            self.see_leader(item.as_ref(), now);
+            let readable = item.as_ref().map(LeaderItem::from_item);
+            if let Some(Ok(Some(item))) = &readable
+                && let Some(since) = self.leadership.knows_later_round(item)
+            {
+                match consistency {
+                    // Who stops without a successor deletes the item, and the next leader's rounds begin anew.
+                    Consistency::Strong if sent >= since => self.leadership = Leadership::default(),
+                    Consistency::Strong => {}
+                    Consistency::Eventual => self.lookout.stand.look_again(),
+                }
+            }
+            self.see_leader(readable, now);
         }
         // A read that was on its way before may tell of the one that is gone.
         if self.lookout.stand.read.is_some() {
@@ -78,10 +104,10 @@ impl Driver {
         }
     }
 
-    fn see_leader(&mut self, item: Option<&Item>, now: Moment) {
+    fn see_leader(&mut self, item: Option<ReadLeader>, now: Moment) {
         let me = self.worker.borrow().clone();
         let before = self.standing();
-        match item.map(LeaderItem::from_item) {
+        match item {
             None => self.leadership.saw(None, &me, now),
             Some(Ok(Some(item))) => self.leadership.saw(Some(item), &me, now),
             // Nobody can follow such an item: everybody plans for himself, which is harmless.

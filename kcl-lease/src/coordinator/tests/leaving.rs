@@ -57,8 +57,8 @@ fn leads(table: &MemoryLeaseTable, leader: &str, round: u64) {
     change(table, LEADER_KEY, &set);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_lease_left_alone_is_told_to_the_one_who_leads_after_the_known_leader_left() {
+/// A worker stops and leaves a lease to a leader that is gone; its successor, whose first round this is, is told.
+async fn the_successor_is_told(round: u64) {
     let table = table();
     let mut worker = Worker::cooperating("w", &table);
     worker.open(&listing(1)).await;
@@ -73,7 +73,7 @@ async fn a_lease_left_alone_is_told_to_the_one_who_leads_after_the_known_leader_
     let stage = Arc::clone(&table);
     worker.path.rule(move |seen| {
         if seen.operation == "write" && seen.key == gone {
-            leads(&stage, next, 1_001);
+            leads(&stage, next, round);
         }
         Act::Pass
     });
@@ -88,4 +88,14 @@ async fn a_lease_left_alone_is_told_to_the_one_who_leads_after_the_known_leader_
         .filter_map(|text| Hint::parse(text))
         .collect();
     assert!(matches!(&hints[..], [.., Hint::Take { .. }]), "{hints:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_left_alone_is_told_to_the_one_who_leads_after_the_known_leader_left() {
+    the_successor_is_told(1_001).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_rounds_begin_anew_is_followed() {
+    the_successor_is_told(1).await;
 }
