@@ -1,5 +1,7 @@
 //! The coordinator over the table in memory, in virtual time.
 
+mod a14_shard_end;
+mod a15_hand_over;
 mod audits;
 mod basics;
 mod ends;
@@ -11,6 +13,7 @@ mod liveness;
 mod lost_answers;
 mod own_thread;
 mod resets;
+mod strike;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -216,6 +219,8 @@ pub(super) struct Worker {
     pub(super) grants: BTreeMap<String, Grant>,
     /// Tasks that stop work on a lease as soon as they are asked to, for a worker that does so.
     pub(super) holders: Option<Vec<tokio_util::task::AbortOnDropHandle<()>>>,
+    /// How long they go on after that: they have a batch in work.
+    pub(super) batch: Duration,
 }
 
 pub(super) fn table() -> Arc<MemoryLeaseTable> {
@@ -240,6 +245,16 @@ impl Worker {
         table: &Arc<MemoryLeaseTable>,
         change: impl FnOnce(&mut CoordinatorOptions),
     ) -> Self {
+        Self::start_on(Runtime::virtual_time(7), name, table, change)
+    }
+
+    /// A worker whose clocks and randomness are these.
+    pub(super) fn start_on(
+        runtime: Runtime,
+        name: &str,
+        table: &Arc<MemoryLeaseTable>,
+        change: impl FnOnce(&mut CoordinatorOptions),
+    ) -> Self {
         let mut options = CoordinatorOptions {
             worker_name: name.to_owned(),
             ..CoordinatorOptions::default()
@@ -247,14 +262,14 @@ impl Worker {
         change(&mut options);
         let path = Path::new(table);
         let used = Arc::clone(&path);
-        let (handle, events) =
-            Coordinator::start(options, Runtime::virtual_time(7), move || used).unwrap();
+        let (handle, events) = Coordinator::start(options, runtime, move || used).unwrap();
         Self {
             handle,
             events,
             path,
             grants: BTreeMap::new(),
             holders: None,
+            batch: Duration::ZERO,
         }
     }
 
@@ -268,9 +283,10 @@ impl Worker {
 
     pub(super) fn hold(&mut self, grant: Grant) {
         if let Some(holders) = &mut self.holders {
-            let holder = grant.clone();
+            let (holder, batch) = (grant.clone(), self.batch);
             holders.push(Runtime::virtual_time(0).spawn(async move {
                 holder.recalled().await;
+                tokio::time::sleep(batch).await;
                 while holder
                     .release(Some(checkpoint_at(9)))
                     .await
@@ -338,6 +354,12 @@ impl Worker {
             }
         });
         waited.await.expect("told in time");
+    }
+
+    /// Whether the worker may work on a lease right now.
+    pub(super) fn serves(&self, number: u32) -> bool {
+        let grant = self.grants.get(id(number).as_str());
+        grant.is_some_and(Grant::is_current)
     }
 
     pub(super) fn held(&self) -> usize {
