@@ -2,6 +2,7 @@
 
 mod a14_shard_end;
 mod a15_hand_over;
+mod a20_balance;
 mod audits;
 mod basics;
 mod ends;
