@@ -6,6 +6,8 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinHandle;
@@ -68,8 +70,8 @@ struct Virtual {
     gate: Option<Gate>,
     /// By how many millionths the process's clock is fast.
     drift: i32,
-    /// By how many milliseconds the date that the process knows is ahead.
-    date_ahead: i64,
+    /// By how many milliseconds the date that the process knows is ahead. All clones of a runtime share it.
+    date_ahead: Arc<AtomicI64>,
 }
 
 impl Virtual {
@@ -88,8 +90,9 @@ impl Virtual {
     /// Independent of the clock that measures intervals, as in a real process.
     fn date(&self) -> SystemTime {
         let right = SystemTime::UNIX_EPOCH + VIRTUAL_EPOCH + self.start.elapsed();
-        let error = Duration::from_millis(self.date_ahead.unsigned_abs());
-        match self.date_ahead < 0 {
+        let ahead = self.date_ahead.load(Ordering::Relaxed);
+        let error = Duration::from_millis(ahead.unsigned_abs());
+        match ahead < 0 {
             true => right - error,
             false => right + error,
         }
@@ -122,7 +125,7 @@ impl Runtime {
                 start: tokio::time::Instant::now(),
                 gate: None,
                 drift: 0,
-                date_ahead: 0,
+                date_ahead: Arc::default(),
             }),
             seed,
         }
@@ -152,9 +155,17 @@ impl Runtime {
     #[must_use]
     pub fn with_date_ahead(mut self, millis: i64) -> Self {
         if let Mode::Virtual(process) = &mut self.mode {
-            process.date_ahead = millis;
+            process.date_ahead = Arc::new(AtomicI64::new(millis));
         }
         self
+    }
+
+    /// Lets the date jump to so many milliseconds ahead or, if negative, behind; also for whoever has a clone of this runtime.
+    /// Without effect in production.
+    pub fn jump_to_date_ahead(&self, millis: i64) {
+        if let Mode::Virtual(process) = &self.mode {
+            process.date_ahead.store(millis, Ordering::Relaxed);
+        }
     }
 
     /// Lets this runtime's clock be fast by so many millionths, or slow if negative. Without effect in production.
