@@ -71,10 +71,13 @@ impl ShardTask {
     pub(super) async fn finish_when_recalled(mut self, children: Vec<ListedShard>) -> Outcome {
         let mut children = children;
         let mut schedule = self.schedule();
-        loop {
+        let outcome = loop {
             match self.grant.end_shard(children.clone()).await {
-                Ok(_) => break,
-                Err(GrantError::Lost { reason, .. }) => return self.lose(reason).await,
+                Ok(outcome) => break outcome,
+                Err(GrantError::Lost { reason, .. }) => {
+                    self.context.board.gone(self.shard.shard_id());
+                    return self.lose(reason).await;
+                }
                 Err(error @ GrantError::InvalidChild { .. }) => {
                     let retry_in = self.report_unfinished(&error, &mut schedule);
                     tokio::time::sleep(retry_in).await;
@@ -82,8 +85,10 @@ impl ShardTask {
                 }
                 Err(_) => Self::wait_before_retry(&mut schedule).await,
             }
-        }
+        };
         self.report_ended(ids(&children));
+        let board = &self.context.board;
+        board.ended(self.shard.shard_id(), &outcome.children);
         Outcome::Ended
     }
 

@@ -24,9 +24,6 @@ impl ShardTask {
     /// Lets the processor flush, stores what is complete and gives the lease away. The worker enforces the deadline of its
     /// own stop.
     pub(super) async fn give_away(mut self, recall: Recall) -> Outcome {
-        if let Some(children) = self.ending.take() {
-            return self.finish_when_recalled(children).await;
-        }
         let permit = match self.permit_while_held().await {
             Ok(permit) => permit,
             Err(reason) => return self.lose(reason).await,

@@ -110,6 +110,9 @@ impl ShardTask {
             }
             ControlFlow::Break(stopped) => stopped,
         };
+        if let (Stopped::Recalled(_), Some(children)) = (&stopped, self.ending.take()) {
+            return self.finish_when_recalled(children).await;
+        }
         self.context.board.gone(self.shard.shard_id());
         match stopped {
             Stopped::Lost(reason) => self.lose(reason).await,

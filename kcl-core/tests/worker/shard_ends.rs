@@ -10,6 +10,7 @@ use kcl_core::retrieval::{
 };
 use kcl_core::{Checkpoint, SourceError, Worker, WorkerEvent, async_trait};
 use kcl_lease::{ListedShard, ShardId};
+use tokio::time::timeout;
 
 use crate::fixture::{Behaviour, Fixture, Recorder, Running, eventually};
 
@@ -148,4 +149,21 @@ async fn a_refused_shard_that_should_move_is_finished_once_the_listing_is_right(
     for parent in &parents {
         assert_eq!(fixture.lease(parent).checkpoint, Checkpoint::ShardEnd);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_is_not_caught_up_before_a_shard_that_should_move_is_finished() {
+    let fixture = Fixture::new(2);
+    let lies = Arc::new(AtomicBool::new(false));
+    let first = start(&fixture, &lies);
+    first.handle.caught_up().await;
+    lies.store(true, Ordering::SeqCst);
+    fixture.stream.split(&fixture.shard(0)).unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let _second = start(&fixture, &lies);
+    let early = timeout(Duration::from_secs(120), first.handle.caught_up()).await;
+    assert!(early.is_err(), "nobody reads the children yet");
+    lies.store(false, Ordering::SeqCst);
+    let late = timeout(Duration::from_secs(60), first.handle.caught_up()).await;
+    assert!(late.is_ok());
 }
