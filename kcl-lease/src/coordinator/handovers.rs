@@ -86,14 +86,20 @@ impl Driver {
         gone: Option<&WorkerId>,
         now: Moment,
     ) {
+        let hint = Hint::Take {
+            key: key.clone(),
+            counter,
+            dead: gone.cloned().map(Dead::without_item),
+        };
+        self.tell_leader(&hint, now);
+    }
+
+    /// Has a hint sent to whoever leads, if that is somebody else.
+    pub(super) fn tell_leader(&mut self, hint: &Hint, now: Moment) {
         let me = self.worker.borrow().clone();
-        if let Some(leader) = self.leadership.leader().filter(|leader| **leader != me) {
-            let hint = Hint::Take {
-                key: key.clone(),
-                counter,
-                dead: gone.cloned().map(Dead::without_item),
-            };
-            self.outbox.push(&leader.clone(), &hint, now);
+        let leader = self.leadership.leader().filter(|leader| **leader != me);
+        if let Some(leader) = leader.cloned() {
+            self.outbox.push(&leader, hint, now);
         }
     }
 

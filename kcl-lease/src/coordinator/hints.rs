@@ -18,6 +18,8 @@ impl Driver {
     pub(super) fn on_hint(&mut self, hint: Hint, now: Moment) {
         match hint {
             Hint::Yours { key, counter } => self.on_yours(key, counter, now),
+            // It takes nothing, and leads no more: whoever leads now looks after the lease.
+            Hint::Take { .. } if self.draining => self.tell_leader(&hint, now),
             Hint::Take { key, dead, .. } => self.on_take_hint(key, dead, now),
             Hint::Give {
                 key, to, newcomer, ..
@@ -54,7 +56,7 @@ impl Driver {
     }
 
     fn on_take_hint(&mut self, key: LeaseKey, dead: Option<Dead>, now: Moment) {
-        if self.draining || self.held.contains_key(&key) {
+        if self.held.contains_key(&key) {
             return;
         }
         if let Some(dead) = dead.filter(|dead| dead.owner != *self.worker.borrow()) {
