@@ -169,9 +169,10 @@ impl Leadership {
         self.saw(item, me, now);
     }
 
-    /// The round under which this worker leads.
-    pub(crate) fn round(&self) -> Option<u64> {
-        self.leading
+    /// The round under which this worker leads, or was named as the next leader.
+    pub(crate) fn round_of(&self, me: &WorkerId) -> Option<u64> {
+        let named = || self.seen.as_ref().filter(|seen| seen.item.leader == *me);
+        self.leading.or_else(|| Some(named()?.item.round))
     }
 
     /// This worker's session is over, or it gave the lead away.

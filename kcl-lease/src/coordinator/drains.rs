@@ -86,10 +86,12 @@ impl Driver {
 
     /// Names the deputy as leader, so that nobody has to notice that this one is gone.
     pub(super) fn resign(&mut self, now: Moment) {
-        let (Some(round), Some(running)) = (self.leadership.round(), self.running()) else {
+        let Some(me) = self.running().map(|running| running.session.id.clone()) else {
             return;
         };
-        let me = running.session.id.clone();
+        let Some(round) = self.leadership.round_of(&me) else {
+            return;
+        };
         let write = match self.choose_deputy(now) {
             Some(heir) => {
                 let item = LeaderItem {

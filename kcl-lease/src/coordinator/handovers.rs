@@ -96,14 +96,18 @@ impl Driver {
 
     /// Has a hint sent to whoever leads, if that is somebody else.
     pub(super) fn tell_leader(&mut self, hint: &Hint, now: Moment) {
+        if self.leads() {
+            return;
+        }
         let me = self.worker.borrow().clone();
         let leader = self.leadership.leader().filter(|leader| **leader != me);
-        if let Some(leader) = leader.cloned() {
-            self.outbox.push(&leader, hint, now);
+        match leader.cloned() {
+            Some(leader) => self.outbox.push(&leader, hint, now),
+            None => self.ask_who_leads(hint.clone(), &me),
         }
     }
 
-    /// A leader is gone that a hint was meant for: whoever leads now gets it.
+    /// The leader that a hint was meant for is `gone`, or nobody is known to lead: whoever leads now gets it.
     pub(super) fn ask_who_leads(&mut self, hint: Hint, gone: &WorkerId) {
         self.untold.push((hint, gone.clone()));
         self.lookout.stand.look_again();

@@ -98,6 +98,10 @@ impl Driver {
             }
             self.see_leader(readable, now);
         }
+        if self.draining {
+            // It was named by a leader that stopped, and will not lead.
+            self.resign(now);
+        }
         // A read that was on its way before may tell of the one that is gone.
         if self.lookout.stand.read.is_some() {
             self.tell_who_leads(now);

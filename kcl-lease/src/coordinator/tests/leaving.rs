@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::hint::Hint;
+use crate::item::entity;
 use crate::key::{LeaseKey, WorkerId};
 use crate::leader_item::LEADER_KEY;
 use crate::worker_item::WorkerItem;
@@ -50,44 +51,53 @@ async fn a_worker_that_stays_for_an_unread_hint_says_that_it_stops() {
 }
 
 fn leads(table: &MemoryLeaseTable, leader: &str, round: u64) {
-    let set = [
+    let item = [
+        (attribute::KEY, Value::text(LEADER_KEY)),
+        (attribute::ENTITY_TYPE, Value::text(entity::LEADER)),
         (attribute::LEADER, Value::text(leader)),
         (attribute::ROUND, Value::number(round)),
     ];
-    change(table, LEADER_KEY, &set);
+    let item = item.map(|(name, value)| (name.to_owned(), value));
+    table.put(LEADER_KEY, Item::from(item));
 }
 
-/// A worker stops and leaves a lease to a leader that is gone; its successor, whose first round this is, is told.
-async fn the_successor_is_told(round: u64) {
-    let table = table();
-    let mut worker = Worker::cooperating("w", &table);
+const GONE: &str = "gone/0123456789abcdef0123456789abcdef";
+const NEXT: &str = "next/0123456789abcdef0123456789abcdef";
+
+/// A worker that holds a lease, gives it away as soon as it is asked to, and may find another one there: `NEXT`.
+async fn one_with_a_lease(table: &Arc<MemoryLeaseTable>) -> Worker {
+    let mut worker = Worker::cooperating("w", table);
     worker.open(&listing(1)).await;
     worker.wait_granted(1).await;
-    // Another one leads, whose item has gone. Its successor is there by the time that somebody writes to it.
-    let gone = "gone/0123456789abcdef0123456789abcdef";
-    let next = "next/0123456789abcdef0123456789abcdef";
-    let item = WorkerItem::new(WorkerId::from(next), L);
-    table.put(next, item.to_item());
-    leads(&table, gone, 1_000);
+    let next = WorkerItem::new(WorkerId::from(NEXT), L);
+    table.put(NEXT, next.to_item());
+    worker
+}
+
+/// The worker stops; its lease has no owner then, and `NEXT` was told to take it.
+async fn leaves_its_lease_to_next(worker: &mut Worker, table: &MemoryLeaseTable) {
+    worker.handle.shutdown(25 * SECOND);
+    worker.listen(5 * SECOND).await;
+    assert_eq!(row(table, 0).unwrap().owner, None);
+    let inbox = item_of(table, "next").1.unwrap().inbox;
+    let hints: Vec<Hint> = inbox.iter().filter_map(|text| Hint::parse(text)).collect();
+    assert!(matches!(&hints[..], [.., Hint::Take { .. }]), "{hints:?}");
+}
+
+/// A leader is gone by the time that somebody writes to it; its successor begins with this round.
+async fn the_successor_is_told(round: u64) {
+    let table = table();
+    let mut worker = one_with_a_lease(&table).await;
+    leads(&table, GONE, 1_000);
     worker.listen(SECOND * 3 / 2).await;
     let stage = Arc::clone(&table);
     worker.path.rule(move |seen| {
-        if seen.operation == "write" && seen.key == gone {
-            leads(&stage, next, round);
+        if seen.operation == "write" && seen.key == GONE {
+            leads(&stage, NEXT, round);
         }
         Act::Pass
     });
-    worker.handle.shutdown(25 * SECOND);
-    worker.listen(5 * SECOND).await;
-    assert_eq!(row(&table, 0).unwrap().owner, None);
-    let (_, next) = item_of(&table, "next");
-    let hints: Vec<Hint> = next
-        .unwrap()
-        .inbox
-        .iter()
-        .filter_map(|text| Hint::parse(text))
-        .collect();
-    assert!(matches!(&hints[..], [.., Hint::Take { .. }]), "{hints:?}");
+    leaves_its_lease_to_next(&mut worker, &table).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,29 +110,31 @@ async fn a_leader_whose_rounds_begin_anew_is_followed() {
     the_successor_is_told(1).await;
 }
 
-/// A holder that has not heard yet who leads now leaves a lease without owner, and tells the leader that stops.
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_stops_passes_on_what_only_a_leader_can_do() {
+async fn a_lease_left_alone_is_told_to_the_one_who_leads_when_nobody_was_known_to() {
     let table = table();
-    // It goes on with what it has for as long as it may.
-    let mut first = Worker::running("a", &table, 2).await;
-    let mut second = Worker::start("b", &table);
-    second.open(&listing(2)).await;
-    second.listen(L).await;
-    first.handle.shutdown(25 * SECOND);
-    // By now the second one leads, and has read the table.
-    second.listen(4 * SECOND).await;
-    let (key, item) = item_of(&table, "a");
-    assert!(item.unwrap().draining);
-    put_lease(&table, &lease_of(7));
-    let left = Hint::Take {
-        key: LeaseKey::from(id(7).as_str()),
-        counter: 0,
-        dead: None,
-    };
-    let inbox = Value::Ss(BTreeSet::from([left.encode()]));
-    change(&table, &key, &[(attribute::INBOX, inbox)]);
-    first.listen(Duration::ZERO).await;
-    second.listen(2 * SECOND + SECOND / 2).await;
-    assert!(second.serves(7));
+    let mut worker = one_with_a_lease(&table).await;
+    // It led itself. Somebody else does by the time that it gives its lease away.
+    let stage = Arc::clone(&table);
+    worker.path.rule(move |seen| {
+        if seen.operation == "write" && seen.key == id(0).as_str() {
+            leads(&stage, NEXT, 1);
+        }
+        Act::Pass
+    });
+    leaves_its_lease_to_next(&mut worker, &table).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_named_as_the_next_leader_and_stops_gives_the_lead_up() {
+    let table = table();
+    // It holds its lease for as long as it lives.
+    let mut worker = Worker::running("w", &table, 1).await;
+    leads(&table, GONE, 1_000);
+    worker.listen(SECOND * 3 / 2).await;
+    worker.handle.shutdown(25 * SECOND);
+    let (me, _) = item_of(&table, "w");
+    leads(&table, &me, 1_001);
+    worker.listen(2 * SECOND).await;
+    assert!(!table.items().contains_key(LEADER_KEY));
 }
