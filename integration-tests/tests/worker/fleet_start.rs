@@ -108,7 +108,7 @@ async fn the_start_of_a_fleet_asks_kinesis_for_little() {
 )]
 async fn a23_the_start_of_a_large_fleet_stays_far_below_every_limit() {
     // A listing of so many shards takes two pages.
-    asks_kinesis_for_little(1_001, 50, 2).await;
+    asks_kinesis_for_little(2_000, 200, 2).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! One worker at a time, end to end: the real AWS SDK over the emulator inside the process, in virtual time.
+//! Whole workers, end to end: the real AWS SDK over the emulator inside the process, in virtual time.
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -13,7 +13,9 @@ mod aggregates;
 mod caught_up;
 mod cold_start;
 mod costs;
+mod crew;
 mod deleted;
+mod fast_start;
 mod fleet_start;
 mod iam_policy;
 mod identity;
@@ -21,5 +23,7 @@ mod latest;
 mod processor_failures;
 mod read_trouble;
 mod reshard;
+mod reshard_under_fire;
 mod resume;
+mod slow_handler;
 mod table_trouble;
