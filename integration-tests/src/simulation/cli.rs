@@ -69,7 +69,13 @@ pub struct Options {
     pub focus: Option<&'static Focus>,
 
     /// Play only these elements of the schedule, by number, for example 3,17,18.
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', requires = "seed")]
+    #[arg(
+        long,
+        value_name = "NUMBERS",
+        value_delimiter = ',',
+        requires = "seed",
+        conflicts_with = "shrink"
+    )]
     pub only: Option<Vec<usize>>,
 
     /// Run each seed twice and compare the two runs, event by event.
@@ -151,20 +157,46 @@ impl Options {
     /// The command that repeats the run of one seed.
     #[must_use]
     pub fn replay(&self, seed: u64) -> String {
+        // All are named, so that a new one that changes runs is not forgotten here.
+        let Self {
+            seeds: _,
+            seed: _,
+            trace: _,
+            sdk,
+            check_table,
+            minutes,
+            workers,
+            shards,
+            shrink: _,
+            mutants: _,
+            mutant,
+            focus,
+            only,
+            check_determinism: _,
+            jobs: _,
+        } = self;
         let mut command = format!(
-            "cargo run --release -p integration-tests --bin simulate -- --seed {seed} --minutes {} --workers {} --shards {}",
-            self.minutes, self.workers, self.shards
+            "cargo run --release -p integration-tests --bin simulate -- --seed {seed} --minutes {minutes} --workers {workers} --shards {shards}"
         );
-        if self.sdk {
-            command.push_str(" --sdk");
+        let mut add = |option: &str| {
+            command.push(' ');
+            command.push_str(option);
+        };
+        if *sdk {
+            add("--sdk");
         }
-        if let Some(mutant) = self.mutant {
-            command.push_str(" --mutant ");
-            command.push_str(mutant.name());
+        if *check_table {
+            add("--check-table");
         }
-        if let Some(focus) = self.focus {
-            command.push_str(" --focus ");
-            command.push_str(focus.name);
+        if let Some(mutant) = mutant {
+            add(&format!("--mutant {}", mutant.name()));
+        }
+        if let Some(focus) = focus {
+            add(&format!("--focus {}", focus.name));
+        }
+        if let Some(only) = only {
+            let numbers: Vec<String> = only.iter().map(usize::to_string).collect();
+            add(&format!("--only {}", numbers.join(",")));
         }
         command
     }
@@ -298,4 +330,35 @@ pub(super) fn each(
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_replay_command_repeats_the_run() {
+        let cases = [
+            "--seeds 1..20",
+            "--seeds 1..20 --minutes 12 --workers 5 --shards 9 --jobs 1",
+            "--seed 7 --sdk",
+            "--seed 7 --check-table",
+            "--seed 7 --only 3,17,18",
+            "--seed 7 --mutant NoRegrant",
+            "--seed 7 --focus deaf --check-table --only 0",
+        ];
+        for case in cases {
+            let options = parse(&format!("simulate {case}"));
+            let command = options.replay(7);
+            let (_, arguments) = command.split_once(" -- ").unwrap();
+            let again = parse(&format!("simulate {arguments}"));
+            assert_eq!(again.seed, Some(7), "{case}");
+            let (once, twice) = (options.settings(), again.settings());
+            assert_eq!(format!("{once:?}"), format!("{twice:?}"), "{case}");
+        }
+    }
+
+    fn parse(line: &str) -> Options {
+        Options::try_parse_from(line.split(' ')).unwrap()
+    }
 }

@@ -39,24 +39,22 @@ pub fn shrink(options: &Options, seed: u64, out: &mut impl Write) -> Result<bool
                 .any(|violation| violation.rule == rule),
         )
     })?;
-    let numbers: Vec<String> = kept.iter().map(usize::to_string).collect();
     let only = Settings {
-        only: Some(kept),
+        only: Some(kept.clone()),
         ..settings
     };
-    writeln!(out, "{} faults are left after {runs} runs:", numbers.len())?;
+    writeln!(out, "{} faults are left after {runs} runs:", kept.len())?;
     for timed in play_of(seed, &only).1 {
         writeln!(out, "  {timed}")?;
     }
     for violation in run(seed, &only)?.violations.iter().take(5) {
         writeln!(out, "  {violation}")?;
     }
-    writeln!(
-        out,
-        "replay: {} --only {}",
-        options.replay(seed),
-        numbers.join(",")
-    )?;
+    let smallest = Options {
+        only: Some(kept.into_iter().collect()),
+        ..options.clone()
+    };
+    writeln!(out, "replay: {}", smallest.replay(seed))?;
     Ok(false)
 }
 
