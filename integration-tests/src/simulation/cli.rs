@@ -229,7 +229,7 @@ fn run_all(
     out: &mut impl Write,
 ) -> Result<bool, CliError> {
     let settings = options.settings();
-    let mut report = Report::new(options.minutes);
+    let mut report = Report::new(&settings);
     let began = super::report::cpu_time();
     let mut failure = None;
     each(options.jobs(), seeds, &settings, |outcome| {

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::checker::{SOMETIMES, Tally};
-use super::run::Outcome;
+use super::node::Path;
+use super::run::{Outcome, Settings};
 
 /// So many runs must reach every state; fewer are too few to say.
 const ENOUGH_SEEDS: u64 = 100;
@@ -13,6 +14,8 @@ const ENOUGH_SEEDS: u64 = 100;
 #[derive(Debug)]
 pub struct Report {
     minutes: u64,
+    /// Every kind of fault is drawn, and everything that happens is told.
+    full: bool,
     seeds: u64,
     failed: u64,
     violations: u64,
@@ -21,11 +24,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// Nothing yet, of runs of so many virtual minutes.
+    /// Nothing yet, of runs with these settings.
     #[must_use]
-    pub fn new(minutes: u64) -> Self {
+    pub fn new(settings: &Settings) -> Self {
         Self {
-            minutes,
+            minutes: settings.minutes,
+            full: settings.path == Path::Direct && settings.focus.is_none(),
             seeds: 0,
             failed: 0,
             violations: 0,
@@ -45,7 +49,7 @@ impl Report {
 
     /// States that no run reached although there were enough.
     fn never(&self) -> Vec<&'static str> {
-        if self.seeds < ENOUGH_SEEDS {
+        if self.seeds < ENOUGH_SEEDS || !self.full {
             return Vec::new();
         }
         let unseen = SOMETIMES
@@ -94,6 +98,7 @@ impl Report {
         writeln!(out, "false losses     {}", tally.false_losses)?;
         writeln!(out, "takeover         {}", spread(&tally.takeovers))?;
         writeln!(out, "hand-over pause  {}", spread(&tally.pauses))?;
+        writeln!(out, "children start   {}", spread(&tally.births))?;
         let states = SOMETIMES.iter().map(|what| {
             let count = tally.seen.get(what).copied().unwrap_or_default();
             (*what, count)

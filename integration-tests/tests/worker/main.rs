@@ -20,6 +20,7 @@ mod fleet_start;
 mod iam_policy;
 mod identity;
 mod latest;
+mod outage;
 mod processor_failures;
 mod read_trouble;
 mod reshard;

@@ -73,6 +73,8 @@ pub async fn run(options: &FleetOptions) -> Result<Vec<Report>, FleetError> {
 struct Stage<'a> {
     cluster: Cluster,
     options: &'a FleetOptions,
+    /// How many shards the stream begins with.
+    shards: u32,
     report: Report,
 }
 
@@ -95,6 +97,7 @@ where
     let mut stage = Stage {
         cluster,
         options,
+        shards,
         report: Report::new(name),
     };
     let limit = PART_LIMIT + options.measure;

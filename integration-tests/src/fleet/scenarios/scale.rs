@@ -100,13 +100,13 @@ pub(super) async fn measure(stage: &mut Stage<'_>, workers: usize) -> Result<Cos
 /// Waits until every lease is owned, without looking at a large table all the time.
 async fn all_owned(stage: &mut Stage<'_>) -> Result<(), FleetError> {
     let end = tokio::time::Instant::now() + START_LIMIT;
-    let expected = stage.options.shards;
+    let expected = stage.shards as usize;
     loop {
         let table = look(&stage.cluster.emulator);
         let open = table.leases.values().filter(|row| !row.is_finished());
         let owned = open.clone().filter(|row| row.owner.is_some()).count();
-        let complete = expected.is_none_or(|shards| open.clone().count() >= shards as usize);
-        if complete && owned > 0 && owned == open.count() {
+        if owned >= expected && owned == open.count() {
+            stage.report.tell("leases owned", "", count_of(owned));
             return Ok(());
         }
         if tokio::time::Instant::now() >= end {

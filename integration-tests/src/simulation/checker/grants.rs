@@ -292,6 +292,7 @@ impl Checker {
         retried: u32,
         beside: Cause,
     ) {
+        let mut unexplained = 0;
         let records = &mut self.stream.shard(shard).records;
         let batch = records.iter_mut().take(range.end as usize).enumerate();
         for (index, record) in batch.skip(range.start as usize) {
@@ -303,8 +304,15 @@ impl Checker {
                     None => beside,
                 };
                 *self.tally.duplicates.entry(cause).or_default() += 1;
+                unexplained += u32::from(cause == Cause::Unexplained);
             }
             record.delivered_by = Some(process);
+        }
+        if unexplained > 0 {
+            let text = format!(
+                "process {process} delivers {unexplained} records of shard {shard} again, for no reason"
+            );
+            self.violate("P11 duplicates have a cause", text);
         }
     }
 
@@ -423,15 +431,15 @@ impl Checker {
         self.grants.open.remove(&(process, shard));
     }
 
+    /// The shards of which a process has an open grant.
+    pub(super) fn open_shards(&self, process: Process) -> Vec<ShardNo> {
+        let open = self.grants.open.keys();
+        let own = open.filter(|(holder, _)| *holder == process);
+        own.map(|(_, shard)| *shard).collect()
+    }
+
     pub(super) fn end_grants(&mut self, process: Process, cause: Cause) {
-        let shards: Vec<ShardNo> = self
-            .grants
-            .open
-            .keys()
-            .filter(|(holder, _)| *holder == process)
-            .map(|(_, shard)| *shard)
-            .collect();
-        for shard in shards {
+        for shard in self.open_shards(process) {
             // What was not released is delivered again.
             let cause = match cause {
                 Cause::HandOver => Cause::Crash,

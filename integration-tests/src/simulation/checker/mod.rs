@@ -243,7 +243,7 @@ impl Checker {
             _ => Cause::Crash,
         };
         match how {
-            Exit::Drained => {}
+            Exit::Drained => self.judge_farewell(process),
             Exit::NotDrained => self.note("drain budget ran out"),
             // A start that found no table for its whole startup timeout may end; a framework's own task may not.
             Exit::Error(error) if error.contains("please report this") => {

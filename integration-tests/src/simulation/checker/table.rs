@@ -240,6 +240,7 @@ impl Checker {
         }
         if is == Place::End {
             self.table.rows.entry(shard).or_default().ended = true;
+            self.children_freed(shard, by);
             let paused = self.processes.values().any(|p| p.paused && p.is_alive());
             self.note_if(paused, "parent finished while a worker is paused");
         }

@@ -83,6 +83,8 @@ pub struct Tally {
     pub takeovers: Vec<u64>,
     /// From a hand-over's write to the start elsewhere, in milliseconds, in calm times.
     pub pauses: Vec<u64>,
+    /// How long children took to start after their parents' end, in calm times, in milliseconds.
+    pub births: Vec<u64>,
     /// Faults by name.
     pub faults: BTreeMap<String, u64>,
     /// How often each state was reached.
@@ -109,6 +111,7 @@ impl Tally {
         self.false_losses += other.false_losses;
         self.takeovers.extend(&other.takeovers);
         self.pauses.extend(&other.pauses);
+        self.births.extend(&other.births);
         for (cause, count) in &other.duplicates {
             *self.duplicates.entry(*cause).or_default() += count;
         }

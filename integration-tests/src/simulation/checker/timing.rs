@@ -13,7 +13,9 @@ const TAKEOVER_MAX: u64 = LEASE + 3_500;
 /// A lease that is given away in calm times is used again within this time by whoever it was given to.
 const HAND_OVER_MAX: u64 = 3_000;
 /// The same, if the receiver, or the giver of a lease without one, leaves at that moment: somebody else has to notice.
-const LEFT_BEHIND_MAX: u64 = 2 * LEASE + 3_500;
+const LEFT_BEHIND_MAX: u64 = 3_500;
+/// The children of a shard that ended start within this time.
+const BIRTH_MAX: u64 = 1_000;
 /// After this time everybody knows that a worker stops, in calm times.
 const STOP_KNOWN: u64 = 3_000;
 /// After an outage whoever comes back within L/6 keeps its leases for as long as this is watched.
@@ -30,6 +32,8 @@ pub(super) struct Timing {
     orphans: BTreeMap<ShardNo, Watch>,
     /// Shards that were given away.
     given: BTreeMap<ShardNo, Watch>,
+    /// Shards whose parents ended, and by whom the last of them was finished.
+    born: BTreeMap<ShardNo, Watch>,
     /// The last outage in calm times: when it ends.
     outage: Option<u64>,
 }
@@ -77,6 +81,7 @@ impl Checker {
             timing.outage = None;
         }
         let measured = timing.orphans.values_mut().chain(timing.given.values_mut());
+        let measured = measured.chain(timing.born.values_mut());
         measured.for_each(|watch| watch.calm = false);
         timing.calm_before = (self.now, timing.is_calm(self.now));
         timing.disturbed_until = timing.disturbed_until.max(until);
@@ -126,8 +131,47 @@ impl Checker {
         self.timing.given.insert(shard, watch);
     }
 
+    /// Who says that it released everything has nothing left.
+    pub(super) fn judge_farewell(&mut self, process: Process) {
+        let left = self.open_shards(process);
+        if !left.is_empty() && !self.timing.is_stormy(self.now) {
+            let text = format!("process {process} left with the shards {left:?}");
+            self.violate("P6 clean hand-over", text);
+        }
+    }
+
+    /// A shard's end is stored: its children that have no other unfinished parent can start.
+    pub(super) fn children_freed(&mut self, shard: ShardNo, by: Process) {
+        let ended = |parent: &ShardNo| self.table.rows.get(parent).is_none_or(|row| row.ended);
+        let known = &self.stream.shards;
+        let children = known.get(&shard).map(|known| known.children.clone());
+        let mut free = children.unwrap_or_default();
+        free.retain(|child| {
+            known
+                .get(child)
+                .is_some_and(|c| c.parents.iter().all(ended))
+        });
+        let watch = self.watch(Some(by));
+        for child in free {
+            self.timing.born.insert(child, watch);
+        }
+    }
+
     /// A shard starts under a new grant.
     pub(super) fn started(&mut self, shard: ShardNo, process: Process) {
+        if let Some(watch) = self.timing.born.remove(&shard)
+            && watch.calm
+        {
+            let took = self.now - watch.since;
+            self.tally.births.push(took);
+            let finisher = watch.next.and_then(|next| self.processes.get(&next));
+            let stays = finisher.is_some_and(|state| state.is_alive() && state.stopping.is_none());
+            let most = if stays { BIRTH_MAX } else { LEFT_BEHIND_MAX };
+            if took > most {
+                let text = format!("shard {shard} started {took} ms after its parents ended");
+                self.violate("P7 children", text);
+            }
+        }
         if let Some(watch) = self.timing.orphans.remove(&shard)
             && watch.calm
         {

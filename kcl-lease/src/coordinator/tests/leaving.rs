@@ -138,3 +138,30 @@ async fn a_worker_that_is_named_as_the_next_leader_and_stops_gives_the_lead_up()
     worker.listen(2 * SECOND).await;
     assert!(!table.items().contains_key(LEADER_KEY));
 }
+
+/// A holder that has not heard yet who leads now leaves a lease without owner, and tells the leader that stops.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_stops_passes_on_what_only_a_leader_can_do() {
+    let table = table();
+    // It goes on with what it has for as long as it may.
+    let mut first = Worker::running("a", &table, 2).await;
+    let mut second = Worker::start("b", &table);
+    second.open(&listing(2)).await;
+    second.listen(L).await;
+    first.handle.shutdown(25 * SECOND);
+    // By now the second one leads, and has read the table.
+    second.listen(4 * SECOND).await;
+    let (key, item) = item_of(&table, "a");
+    assert!(item.unwrap().draining);
+    put_lease(&table, &lease_of(7));
+    let left = Hint::Take {
+        key: LeaseKey::from(id(7).as_str()),
+        counter: 0,
+        dead: None,
+    };
+    let inbox = Value::Ss(BTreeSet::from([left.encode()]));
+    change(&table, &key, &[(attribute::INBOX, inbox)]);
+    first.listen(Duration::ZERO).await;
+    second.listen(2 * SECOND + SECOND / 2).await;
+    assert!(second.serves(7));
+}
