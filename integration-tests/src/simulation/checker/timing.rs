@@ -133,7 +133,9 @@ impl Checker {
 
     /// Who says that it released everything has nothing left.
     pub(super) fn judge_farewell(&mut self, process: Process) {
-        let left = self.open_shards(process);
+        let ended = |shard: &ShardNo| self.table.rows.get(shard).is_some_and(|row| row.ended);
+        let mut left = self.open_shards(process);
+        left.retain(|shard| self.owner(*shard) == Some(process) && !ended(shard));
         if !left.is_empty() && !self.timing.is_stormy(self.now) {
             let text = format!("process {process} left with the shards {left:?}");
             self.violate("P6 clean hand-over", text);
