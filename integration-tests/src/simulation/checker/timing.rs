@@ -26,6 +26,8 @@ const AFTER_OUTAGE: u64 = LEASE;
 pub(super) struct Timing {
     /// When the last disturbance is over.
     disturbed_until: u64,
+    /// The same without resharding.
+    shaken_until: u64,
     /// When the last disturbance began, and whether all was calm before it.
     calm_before: (u64, bool),
     /// Shards whose holder was killed: when, and whether all was calm.
@@ -81,8 +83,14 @@ impl Checker {
             timing.outage = None;
         }
         let measured = timing.orphans.values_mut().chain(timing.given.values_mut());
-        let measured = measured.chain(timing.born.values_mut());
         measured.for_each(|watch| watch.calm = false);
+        if !is_reshard(event) {
+            timing
+                .born
+                .values_mut()
+                .for_each(|watch| watch.calm = false);
+            timing.shaken_until = timing.shaken_until.max(until);
+        }
         timing.calm_before = (self.now, timing.is_calm(self.now));
         timing.disturbed_until = timing.disturbed_until.max(until);
     }
@@ -153,7 +161,11 @@ impl Checker {
                 .get(child)
                 .is_some_and(|c| c.parents.iter().all(ended))
         });
-        let watch = self.watch(Some(by));
+        let calm = self.timing.shaken_until + CALM_AFTER < self.now;
+        let watch = Watch {
+            calm,
+            ..self.watch(Some(by))
+        };
         for child in free {
             self.timing.born.insert(child, watch);
         }
@@ -223,5 +235,13 @@ impl Timing {
     /// Whether all was calm before what happens at this very moment.
     fn calm_before_now(&self, now: u64) -> bool {
         self.calm_before == (now, true) || self.is_calm(now)
+    }
+}
+
+fn is_reshard(event: &Event) -> bool {
+    match event {
+        Event::Closed { .. } => true,
+        Event::FaultBegan { name, .. } => matches!(name.as_str(), "split" | "merge"),
+        _ => false,
     }
 }
