@@ -181,10 +181,14 @@ impl Checker {
             Cause::HandOver => Cause::Retry,
             cause => cause,
         };
-        let records = &mut self.stream.shard(shard).records;
-        for record in records.iter_mut().take(to as usize).skip(from as usize) {
-            record.again = Some(cause);
-        }
+        self.owe_again(shard, from..to, cause);
+    }
+
+    /// Whoever delivers these records next delivers them again, for this reason.
+    fn owe_again(&mut self, shard: ShardNo, range: Range<u32>, cause: Cause) {
+        let records = self.stream.shard(shard).records.iter_mut();
+        let range = records.take(range.end as usize).skip(range.start as usize);
+        range.for_each(|record| record.again = Some(cause));
     }
 
     fn cause_of_loss(&self, process: Process) -> Cause {
@@ -232,6 +236,10 @@ impl Checker {
         }
         let beside = self.cause_beside(process, shard, first..to);
         self.count(process, shard, first..to, retried, beside);
+        // Whose item was deleted by hand goes on until it learns of it, while others begin where it stored.
+        if self.owner(shard) != Some(process) && self.lost_session(process, LEASE) {
+            self.owe_again(shard, first..to, Cause::SessionLost);
+        }
     }
 
     /// Returns the index of the first record, if all are of this shard and follow one another.

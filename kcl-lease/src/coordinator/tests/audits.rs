@@ -3,6 +3,7 @@
 use kcl_checkpoint::Checkpoint;
 
 use super::*;
+use crate::audit::Repair;
 use crate::test_support::at;
 
 impl Worker {
@@ -242,4 +243,19 @@ async fn a_stream_at_rest_is_not_listed_again() {
         .iter()
         .any(|e| matches!(e, CoordinatorEvent::ListingWanted));
     assert!(!listed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_row_has_a_version_beyond_what_its_holder_can_have_written_unseen() {
+    let table = table();
+    let seen = Lease {
+        counter: 5_000_000,
+        checkpoint: at(5),
+        ..lease_of(0)
+    };
+    // The clock of whoever restores it is behind.
+    let write = super::super::audits::repair_write(&Repair::Restore(Box::new(seen)), 4_000_000);
+    table.write(write).await.unwrap();
+    let row = row(&table, 0).unwrap();
+    assert_eq!((row.counter, row.checkpoint), (6_000_000, at(5)));
 }

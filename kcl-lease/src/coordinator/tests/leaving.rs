@@ -165,3 +165,34 @@ async fn a_leader_that_stops_passes_on_what_only_a_leader_can_do() {
     second.listen(2 * SECOND + SECOND / 2).await;
     assert!(second.serves(7));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_item_of_a_worker_that_left_is_not_read_again_and_again() {
+    let table = table();
+    let mut workers = Vec::new();
+    for name in ["a", "b", "c"] {
+        let worker = Worker::start(name, &table);
+        worker.open(&listing(1)).await;
+        workers.push(worker);
+    }
+    let rest = async |workers: &mut [Worker], time| {
+        tokio::time::sleep(time).await;
+        for worker in workers {
+            worker.listen(Duration::ZERO).await;
+        }
+    };
+    rest(&mut workers, 2 * L).await;
+    // The leader has the lease; the deputy watches everybody, too.
+    let holder = workers.iter().position(|worker| worker.held() == 1);
+    let leaves = (0..3).rfind(|n| Some(*n) != holder).unwrap();
+    workers.remove(leaves).handle.shutdown(25 * SECOND);
+    rest(&mut workers, L).await;
+    let reads = |worker: &Worker| worker.path.reads.load(Ordering::Relaxed);
+    let before: Vec<u64> = workers.iter().map(reads).collect();
+    rest(&mut workers, 10 * L).await;
+    for (worker, before) in workers.iter().zip(before) {
+        // Its own item, the leader's two and the other one's each second, and scans.
+        let each_second = (reads(worker) - before) / 100;
+        assert!(each_second <= 4, "{each_second}");
+    }
+}
