@@ -94,7 +94,9 @@ impl Checker {
             .iter()
             .all(|child| place(child).is_none_or(|place| place != Place::Start));
         // Without its row nobody knows how far a child is.
-        let moved = moved && !children.iter().any(|child| self.was_deleted(*child));
+        let given_up = self.given_up();
+        let unknown = |child: &ShardNo| self.was_deleted(*child) || given_up.contains(child);
+        let moved = moved && !children.iter().any(unknown);
         let first = parents.iter().all(|parent| place(parent).is_none());
         // Rows go oldest first, a generation with each scan: a long line of them takes its time.
         let under_way = self.table.tidied + TIDYING_GOES_ON > self.now;
