@@ -85,6 +85,7 @@ impl fmt::Display for Violation {
 #[derive(Debug, Clone, Default)]
 pub(super) struct ProcessState {
     pub(super) name: String,
+    pub(super) started: u64,
     pub(super) killed: bool,
     pub(super) exited: bool,
     pub(super) paused: bool,
@@ -144,6 +145,7 @@ impl Checker {
                 self.note_if(again, "same name again");
                 let state = ProcessState {
                     name,
+                    started: now,
                     ..ProcessState::default()
                 };
                 self.processes.insert(process, state);

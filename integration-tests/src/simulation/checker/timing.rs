@@ -113,6 +113,20 @@ impl Checker {
         }
     }
 
+    /// From when on a takeover is measured: from the kill, unless everybody who saw the holder live has left since (a deploy of
+    /// the whole fleet at that moment). Newcomers judge from their own start on.
+    fn witnessed(&self, killed: u64, by: Process) -> u64 {
+        let stays = |state: &&ProcessState| state.is_alive() && state.stopping.is_none();
+        let mut staying = self.processes.values().filter(stays);
+        match staying.any(|state| state.started <= killed) {
+            true => killed,
+            false => self
+                .processes
+                .get(&by)
+                .map_or(killed, |state| state.started),
+        }
+    }
+
     /// A measurement that begins now. Without anybody who stays it says nothing.
     fn watch(&self, next: Option<Process>) -> Watch {
         let mut states = self.processes.values();
@@ -189,7 +203,7 @@ impl Checker {
         if let Some(watch) = self.timing.orphans.remove(&shard)
             && watch.calm
         {
-            let took = self.now - watch.since;
+            let took = self.now - self.witnessed(watch.since, process);
             self.tally.takeovers.push(took);
             if took > TAKEOVER_MAX {
                 let text = format!(
