@@ -8,7 +8,9 @@ use kcl_lease::LeaseTable;
 use kcl_lease::runtime::Runtime;
 
 use crate::config::{Config, InitialPosition};
+use crate::dead_letter::DeadLetterSink;
 use crate::error::BuildError;
+use crate::failure::FailurePolicy;
 use crate::lease_table;
 use crate::processor::{ProcessorFactory, RecordProcessor};
 use crate::retrieval::{KinesisSource, OutOfRange, ShardSource};
@@ -23,6 +25,7 @@ pub struct WorkerBuilder {
     streams: Streams,
     factory: ProcessorFactory,
     config: Config,
+    dead_letters: Option<Arc<dyn DeadLetterSink>>,
     runtime: Option<Runtime>,
 }
 
@@ -47,6 +50,7 @@ impl WorkerBuilder {
             streams,
             factory: Box::new(move |shard| Box::new(factory(shard))),
             config: Config::default(),
+            dead_letters: None,
             runtime: None,
         }
     }
@@ -184,6 +188,18 @@ impl WorkerBuilder {
         self
     }
 
+    /// What happens with records that the processor fails on. Default: they are delivered again for ever.
+    pub fn failure_policy(mut self, policy: FailurePolicy) -> Self {
+        self.config.failure_policy = policy;
+        self
+    }
+
+    /// Where records go that were given up, if the [failure policy](Self::failure_policy) says so. Default: none.
+    pub fn dead_letters(mut self, sink: impl DeadLetterSink) -> Self {
+        self.dead_letters = Some(Arc::new(sink));
+        self
+    }
+
     /// How long transient errors at the start are tried again. Default: 2 min; 1 s to 24 h.
     pub fn startup_timeout(mut self, timeout: Duration) -> Self {
         self.config.startup_timeout = timeout;
@@ -208,10 +224,7 @@ impl WorkerBuilder {
     /// # Errors
     /// See [`BuildError`]: the first option that cannot work, with the reason and what to use.
     pub fn build(self, aws: &SdkConfig) -> Result<Worker, BuildError> {
-        let region = aws.region().ok_or(BuildError::IncompleteAwsConfig {
-            what: "region",
-            remedy: "set AWS_REGION, a region in the profile, or the region of the SdkConfig",
-        })?;
+        let region = aws.region().ok_or(BuildError::NO_REGION)?;
         let stream = self.streams.resolve()?;
         stream.check_region(region.as_ref())?;
         let arn = stream.arn.as_ref().map(|arn| arn.as_str().to_owned());
@@ -247,11 +260,14 @@ impl WorkerBuilder {
     ) -> Result<Worker, BuildError> {
         self.application.validate()?;
         self.config.validate()?;
+        let has_sink = self.dead_letters.is_some();
+        self.config.failure_policy.validate(has_sink)?;
         Ok(Worker::new(WorkerParts {
             application: self.application,
             stream,
             config: self.config,
             factory: self.factory,
+            dead_letters: self.dead_letters,
             source,
             table,
             runtime: self.runtime.unwrap_or_else(Runtime::production),

@@ -7,9 +7,11 @@ use std::task::Poll;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use kcl_checkpoint::Position;
 use kcl_lease::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::failure::BatchFailure;
 use crate::processor::{BoxError, ProcessorResult, RecordProcessor};
 
 /// Why a call of user code did not succeed.
@@ -19,6 +21,16 @@ pub(crate) enum CallFailure {
     Error(BoxError),
     /// It panicked: the instance may be in any state.
     Panic(String),
+}
+
+impl CallFailure {
+    /// The record that failed, if the processor said so.
+    pub(crate) fn failed_at(&self) -> Option<&Position> {
+        match self {
+            Self::Error(error) => BatchFailure::find(error.as_ref()).map(BatchFailure::failed_at),
+            Self::Panic(_) => None,
+        }
+    }
 }
 
 impl std::fmt::Display for CallFailure {
@@ -111,7 +123,8 @@ where
     }
 }
 
-async fn outcome(call: BoxFuture<'_, ProcessorResult>) -> Result<(), CallFailure> {
+/// Runs user code; a panic becomes an error.
+pub(crate) async fn outcome(call: BoxFuture<'_, ProcessorResult>) -> Result<(), CallFailure> {
     match AssertUnwindSafe(call).catch_unwind().await {
         Ok(result) => result.map_err(CallFailure::Error),
         Err(panic) => Err(CallFailure::Panic(panic_message(panic.as_ref()))),

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::time::{Duration, SystemTime};
 
 use crate::error::BuildError;
+use crate::failure::FailurePolicy;
 use crate::retrieval::OutOfRange;
 
 /// Where reading starts when the application has no checkpoint for a shard yet.
@@ -42,6 +43,7 @@ pub(crate) struct Config {
     pub(crate) max_concurrent_calls: usize,
     pub(crate) blocking_processor: bool,
     pub(crate) processor_backoff_max: Duration,
+    pub(crate) failure_policy: FailurePolicy,
     pub(crate) startup_timeout: Duration,
     pub(crate) drain_budget: Duration,
 }
@@ -65,6 +67,7 @@ impl Default for Config {
             max_concurrent_calls: usize::MAX,
             blocking_processor: false,
             processor_backoff_max: Duration::from_secs(30),
+            failure_policy: FailurePolicy::default(),
             startup_timeout: Duration::from_secs(120),
             drain_budget: Duration::from_secs(25),
         }
@@ -314,6 +317,21 @@ mod tests {
             |c| format!("{:?}", c.processor_backoff_max),
             "taskBackoffTimeMillis (500 ms)",
             "The longest wait before a failed batch is delivered again; the first is at most 100 ms.",
+        ),
+        (
+            "failure_policy",
+            |c| match c.failure_policy == FailurePolicy::retry() {
+                true => "retry for ever".to_owned(),
+                false => format!("{:?}", c.failure_policy),
+            },
+            "- (skips the batch)",
+            "Bounds on retries need an outcome, and an outcome needs a bound. With `Skip` records are lost.",
+        ),
+        (
+            "dead_letters",
+            |_| "none".to_owned(),
+            "-",
+            "The sink of records that were given up. Until it accepts a record, the record's shard waits.",
         ),
         (
             "startup_timeout",

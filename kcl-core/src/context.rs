@@ -1,6 +1,6 @@
 //! What all shards of one worker share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use kcl_lease::retry::RetryPolicy;
@@ -9,8 +9,9 @@ use tokio::sync::Semaphore;
 
 use crate::call::Place;
 use crate::config::Config;
+use crate::dead_letter::DeadLetterSink;
 use crate::event::EventSink;
-use crate::handle::ShardBoard;
+use crate::handle::{ShardBoard, StoppedShard};
 use crate::processor::ProcessorFactory;
 use crate::retrieval::Polling;
 use crate::shard_info::ShardInfo;
@@ -20,6 +21,10 @@ use crate::shutdown::Stop;
 pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) factory: ProcessorFactory,
+    /// There is one if the failure policy sends records there.
+    pub(crate) dead_letters: Option<Arc<dyn DeadLetterSink>>,
+    /// Why the worker stops, if a record is the reason.
+    pub(crate) failure: OnceLock<StoppedShard>,
     pub(crate) polling: Polling,
     pub(crate) calls: Arc<Semaphore>,
     pub(crate) place: Place,
@@ -27,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) board: Arc<ShardBoard>,
     pub(crate) stop: Stop,
     pub(crate) runtime: Runtime,
+    pub(crate) application: Arc<str>,
     pub(crate) stream_name: Arc<str>,
     pub(crate) stream_arn: Arc<str>,
     /// Where a shard without a checkpoint of its own starts, as stored with the stream's identity.

@@ -54,7 +54,7 @@ counters! {
     kinesis_records,
     /// Bytes of payload read.
     bytes,
-    /// User records completed by the processor.
+    /// User records completed by the processor, those declared complete by a checkpoint by hand included.
     records_processed,
     /// Aggregated records unpacked.
     aggregated_records,
@@ -66,6 +66,16 @@ counters! {
     damaged_aggregates,
     /// Calls of processors that failed or panicked.
     processor_failures,
+    /// Records that were given up and passed over, as the failure policy says.
+    records_skipped,
+    /// Records that the dead-letter sink accepted, those of parked keys included.
+    dead_letters,
+    /// Calls of the dead-letter sink that failed or panicked.
+    dead_letter_failures,
+    /// Keys that were parked because a record of theirs was given up.
+    keys_parked,
+    /// Shards whose delivery was stopped because a record could not be processed.
+    shards_stopped,
     /// Checkpoints stored.
     checkpoints,
 }

@@ -1,7 +1,7 @@
 //! What can go wrong, for users: each says what happened and what to do, and whether trying again helps.
 
-use kcl_checkpoint::CheckpointRuleError;
-use kcl_lease::{CoordinatorError, GrantError};
+use kcl_checkpoint::{CheckpointRuleError, Position};
+use kcl_lease::{CoordinatorError, GrantError, ShardId};
 
 use crate::retrieval::SourceError;
 
@@ -19,6 +19,16 @@ pub enum BuildError {
         /// Why it cannot work, and what to use.
         reason: String,
     },
+    /// Two options contradict each other.
+    #[error("options {a} and {b} contradict each other: {reason}")]
+    Conflict {
+        /// The name of one option, as the builder spells it.
+        a: &'static str,
+        /// The name of the other.
+        b: &'static str,
+        /// Why they do not go together, and what to do.
+        reason: String,
+    },
     /// The AWS configuration lacks something.
     #[error("the AWS configuration has no {what}: {remedy}")]
     IncompleteAwsConfig {
@@ -27,6 +37,13 @@ pub enum BuildError {
         /// What to do.
         remedy: &'static str,
     },
+}
+
+impl BuildError {
+    pub(crate) const NO_REGION: Self = Self::IncompleteAwsConfig {
+        what: "region",
+        remedy: "set AWS_REGION, a region in the profile, or the region of the SdkConfig",
+    };
 }
 
 /// Why a worker could not start or had to stop.
@@ -68,6 +85,19 @@ pub enum WorkerError {
     /// The lease table cannot be used, or it belongs to another stream.
     #[error(transparent)]
     Coordination(#[from] CoordinatorError),
+    /// A record could not be processed, and the failure policy says [`StopWorker`](crate::OnFailure::StopWorker). The worker
+    /// was shut down; the shard's checkpoint stays before the record.
+    #[error(
+        "the record at {position} of {shard} could not be processed ({error}), and the failure policy stops the worker: mend the processor or the record's handling, or choose another outcome"
+    )]
+    Processor {
+        /// The shard.
+        shard: ShardId,
+        /// The record's place in the shard.
+        position: Position,
+        /// The text of the last error.
+        error: String,
+    },
     /// A task of the framework failed. This is a bug of the framework.
     #[error(
         "a task of the framework ended unexpectedly ({0}): please report this; the leases are released or expire, and nothing was skipped"
@@ -118,7 +148,9 @@ impl WorkerError {
         match self {
             Self::Stream { source, .. } => source.is_retryable(),
             Self::Coordination(error) => error.is_retryable(),
-            Self::StreamDeleting { .. } | Self::StreamDeleted { .. } => false,
+            Self::StreamDeleting { .. } | Self::StreamDeleted { .. } | Self::Processor { .. } => {
+                false
+            }
             Self::StreamCreating { .. } => true,
             Self::Internal(_) => true,
         }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kcl_checkpoint::{Checkpoint, SequenceNumber};
+use kcl_checkpoint::{Checkpoint, Position, SequenceNumber};
 use kcl_lease::{LossReason, RowRepair, ShardId, WorkerId};
 use tokio::sync::broadcast;
 
@@ -63,6 +63,61 @@ pub enum WorkerEvent {
         error: String,
         /// Until the next attempt.
         retry_in: Duration,
+    },
+    /// A record was given up and passed over, as the failure policy says.
+    RecordSkipped {
+        /// The shard.
+        shard: ShardId,
+        /// The record.
+        position: Position,
+        /// How often it was delivered.
+        attempts: u32,
+        /// The last error's text.
+        error: String,
+    },
+    /// The dead-letter sink accepted a record.
+    DeadLettered {
+        /// The shard.
+        shard: ShardId,
+        /// The record.
+        position: Position,
+        /// How often it was delivered, alone or with others.
+        attempts: u32,
+        /// The last error's text.
+        error: String,
+        /// Whether it went there only because its key is parked.
+        parked: bool,
+    },
+    /// The dead-letter sink failed. The same record is sent again; until it is accepted the shard waits.
+    DeadLetterFailed {
+        /// The shard.
+        shard: ShardId,
+        /// The record.
+        position: Position,
+        /// Which attempt, from 1.
+        attempt: u32,
+        /// The sink's error.
+        error: String,
+        /// Until the next attempt.
+        retry_in: Duration,
+    },
+    /// Later records of a failed record's key go to the dead-letter sink from now on.
+    KeyParked {
+        /// The shard.
+        shard: ShardId,
+        /// The record that failed.
+        position: Position,
+        /// For how long; `None` until the lease ends.
+        time: Option<Duration>,
+    },
+    /// A shard's records are delivered no more, because one could not be processed. The checkpoint stays before it.
+    ShardStopped {
+        /// The shard.
+        shard: ShardId,
+        /// The record that failed.
+        position: Position,
+        /// Why.
+        error: String,
     },
     /// Reading a shard failed and is tried again.
     ReadFailed {
@@ -258,11 +313,18 @@ fn log(event: &WorkerEvent) {
             ..
         }
         | E::ShardEndRefused { .. }
+        | E::ShardStopped { .. }
         | E::LeaseRowUnreadable { .. } => {
             tracing::error!(?event, "worker");
         }
+        // One for each record of a parked key, as many as producers put.
+        E::DeadLettered { parked: true, .. } => tracing::debug!(?event, "worker"),
         E::CheckpointFailed { .. }
+        | E::DeadLettered { .. }
         | E::ProcessorFailed { .. }
+        | E::RecordSkipped { .. }
+        | E::DeadLetterFailed { .. }
+        | E::KeyParked { .. }
         | E::ReadFailed { .. }
         | E::CheckpointNotReadable { .. }
         | E::DamagedAggregates { .. }

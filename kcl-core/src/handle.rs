@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kcl_checkpoint::Position;
 use kcl_lease::ShardId;
 use tokio::sync::watch;
 
@@ -41,6 +42,12 @@ impl WorkerHandle {
         self.board.held()
     }
 
+    /// The held shards whose delivery was stopped because a record could not be processed, each with its cause.
+    #[must_use]
+    pub fn stopped_shards(&self) -> Vec<StoppedShard> {
+        self.board.stopped()
+    }
+
     /// Bytes of memory that records which were fetched and are not processed yet take now, in all shards together, and the
     /// room that is kept for the answers of running reads: what
     /// [`memory_budget`](crate::WorkerBuilder::memory_budget) limits.
@@ -70,6 +77,18 @@ impl WorkerHandle {
     }
 }
 
+/// A shard whose delivery was stopped, as [`OnFailure::StopShard`](crate::OnFailure::StopShard) says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoppedShard {
+    /// The shard.
+    pub shard: ShardId,
+    /// The record that could not be processed. The checkpoint stays before it.
+    pub position: Position,
+    /// The text of the last error.
+    pub error: String,
+}
+
 /// Which shards a worker holds and which of them are at their tip.
 #[derive(Debug)]
 pub(crate) struct ShardBoard {
@@ -83,6 +102,8 @@ struct Board {
     settled: bool,
     /// Held shards, and whether each is at its tip.
     shards: BTreeMap<ShardId, bool>,
+    /// Held shards that rest.
+    stopped: BTreeMap<ShardId, StoppedShard>,
     /// Children of shards that ended here and that are not held yet.
     expected: BTreeSet<ShardId>,
     /// Children that others process, known before their parent's task said that it ended.
@@ -148,14 +169,27 @@ impl ShardBoard {
         });
     }
 
+    /// Notes that a held shard rests until its lease ends.
+    pub(crate) fn rests(&self, stopped: StoppedShard) {
+        self.change(|board| {
+            board.shards.insert(stopped.shard.clone(), false);
+            board.stopped.insert(stopped.shard.clone(), stopped);
+        });
+    }
+
     pub(crate) fn gone(&self, shard: &ShardId) {
         self.change(|board| {
             board.shards.remove(shard);
+            board.stopped.remove(shard);
         });
     }
 
     fn held(&self) -> Vec<ShardId> {
         self.lock().shards.keys().cloned().collect()
+    }
+
+    fn stopped(&self) -> Vec<StoppedShard> {
+        self.lock().stopped.values().cloned().collect()
     }
 
     async fn caught_up(&self) {

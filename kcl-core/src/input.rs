@@ -1,7 +1,5 @@
 //! What the framework hands to each call of a record processor.
 
-use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use kcl_checkpoint::Checkpoint;
@@ -9,7 +7,8 @@ use kcl_lease::{LossReason, ShardId};
 
 use crate::checkpointer::Checkpointer;
 use crate::grant::Grant;
-use crate::retrieval::{Batch, RecordRef, Records};
+use crate::retrieval::{RecordRef, Records};
+use crate::selection::Selection;
 use crate::shard_info::ShardInfo;
 
 /// The input of [`RecordProcessor::initialize`](crate::RecordProcessor::initialize).
@@ -47,8 +46,7 @@ impl InitializationInput {
 pub struct ProcessRecordsInput {
     pub(crate) shard: ShardInfo,
     pub(crate) grant: Grant,
-    pub(crate) batch: Arc<Batch>,
-    pub(crate) range: Range<usize>,
+    pub(crate) records: Selection,
     pub(crate) attempt: u32,
     pub(crate) behind_latest: Option<Duration>,
     pub(crate) checkpointer: Checkpointer,
@@ -58,19 +56,19 @@ impl ProcessRecordsInput {
     /// The records, in order.
     #[must_use]
     pub fn iter(&self) -> Records<'_> {
-        self.batch.range(self.range.clone())
+        self.records.iter()
     }
 
     /// How many records there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.range.len()
+        self.records.len()
     }
 
     /// Whether there is none (never so in a call of the framework).
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.range.is_empty()
+        self.records.is_empty()
     }
 
     /// The shard.
@@ -85,7 +83,8 @@ impl ProcessRecordsInput {
         &self.grant
     }
 
-    /// Which delivery of these records this is under this grant, from 1.
+    /// Which delivery of the first of these records this is under this grant, from 1. The others may have been delivered
+    /// less often, or as often.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt

@@ -6,8 +6,10 @@ mod checkpointer;
 mod config;
 mod context;
 mod counters;
+mod dead_letter;
 mod error;
 mod event;
+mod failure;
 mod grant;
 mod handle;
 mod input;
@@ -15,6 +17,7 @@ mod lease_table;
 mod processor;
 mod progress;
 pub mod retrieval;
+mod selection;
 mod shard_info;
 mod shard_reader;
 mod shard_task;
@@ -33,10 +36,12 @@ pub use builder::WorkerBuilder;
 pub use checkpointer::Checkpointer;
 pub use config::InitialPosition;
 pub use counters::WorkerCounters;
+pub use dead_letter::{DeadLetter, DeadLetterSink, FileSink, StreamSink};
 pub use error::{BuildError, CheckpointError, WorkerError};
 pub use event::{Events, WorkerEvent};
+pub use failure::{BatchFailure, FailurePolicy, OnFailure, ParkTime};
 pub use grant::Grant;
-pub use handle::WorkerHandle;
+pub use handle::{StoppedShard, WorkerHandle};
 pub use input::{
     InitializationInput, LeaseLostInput, ProcessRecordsInput, ShardEndedInput, ShutdownReason,
     ShutdownRequestedInput,

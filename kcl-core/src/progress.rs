@@ -19,7 +19,7 @@ struct State {
     rules: Progress,
     /// What is complete.
     watermark: Watermark,
-    /// The end of the batch whose call runs or succeeded; `None` after a failed call, whose batch nobody may declare
+    /// The end of the records whose call runs or succeeded; `None` after a failed call, whose records nobody may declare
     /// complete as a whole.
     claimable: Option<Position>,
 }
@@ -51,10 +51,9 @@ impl ShardProgress {
         }
     }
 
-    /// Notes that the records up to `last` are given to the processor now. The same again is a redelivery.
+    /// Notes that the records up to `last` are worked on from now on.
     pub(crate) fn deliver(&self, last: &Position) {
         let mut state = self.lock();
-        state.claimable = Some(last.clone());
         state.rules.deliver(last);
         if state
             .watermark
@@ -66,7 +65,18 @@ impl ShardProgress {
         }
     }
 
-    /// Notes that everything up to `position` is complete.
+    /// Notes that the records up to `last` are given to the processor now, which may declare all of them complete.
+    pub(crate) fn claim(&self, last: &Position) {
+        self.lock().claimable = Some(last.clone());
+    }
+
+    /// Notes that everything up to `position` is complete, as far as it was delivered.
+    pub(crate) fn settle(&self, position: &Position) {
+        self.lock().watermark.complete_through(position);
+        self.advanced.notify_one();
+    }
+
+    /// Notes, as the processor says it, that everything up to `position` is complete.
     ///
     /// # Errors
     /// When `position` lies before what is stored or beyond what was delivered (the Java library's rule, interop §6.4).
@@ -164,12 +174,14 @@ mod tests {
     fn a_batch_whose_call_failed_cannot_be_completed_as_a_whole() {
         let progress = ShardProgress::new(Checkpoint::TrimHorizon);
         progress.deliver(&at(9, 0));
+        progress.claim(&at(9, 0));
         progress.fail();
         progress.complete_all();
         assert_eq!(progress.unstored(), None);
         progress.complete_through(&at(8, 0)).unwrap();
         assert_eq!(progress.unstored(), Some(Checkpoint::At(at(8, 0))));
         progress.deliver(&at(9, 0));
+        progress.claim(&at(9, 0));
         progress.complete_all();
         assert_eq!(progress.unstored(), Some(Checkpoint::At(at(9, 0))));
     }
@@ -178,6 +190,7 @@ mod tests {
     fn what_is_stored_is_not_stored_again() {
         let progress = ShardProgress::new(Checkpoint::TrimHorizon);
         progress.deliver(&at(9, 0));
+        progress.claim(&at(9, 0));
         progress.complete_all();
         let next = progress.unstored().unwrap();
         assert!(progress.stored(&next));

@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::context::Context;
 use crate::error::WorkerError;
 use crate::event::WorkerEvent;
+use crate::handle::StoppedShard;
 use crate::shard_task::{self, Outcome};
 use crate::shutdown::ShutdownReport;
 use crate::startup::{OpenStream, Startup};
@@ -90,7 +91,20 @@ impl Supervisor {
                 error = &mut sync => return Err(error),
             }
         }
-        Ok(self.report().await)
+        let report = self.report().await;
+        match context.failure.get().cloned() {
+            Some(StoppedShard {
+                shard,
+                position,
+                error,
+                ..
+            }) => Err(WorkerError::Processor {
+                shard,
+                position,
+                error,
+            }),
+            None => Ok(report),
+        }
     }
 
     /// Starts the task of a granted shard; never two for one shard at a time.

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kcl_lease::runtime::Runtime;
@@ -15,6 +15,7 @@ use crate::builder::WorkerBuilder;
 use crate::call::{Place, THREADS_MAX};
 use crate::config::Config;
 use crate::context::Context;
+use crate::dead_letter::DeadLetterSink;
 use crate::error::WorkerError;
 use crate::event::EventSink;
 use crate::handle::{ShardBoard, WorkerHandle};
@@ -34,6 +35,7 @@ pub(crate) struct WorkerParts {
     pub(crate) stream: StreamRef,
     pub(crate) config: Config,
     pub(crate) factory: ProcessorFactory,
+    pub(crate) dead_letters: Option<Arc<dyn DeadLetterSink>>,
     pub(crate) source: Arc<dyn ShardSource>,
     pub(crate) table: TableFactory,
     pub(crate) runtime: Runtime,
@@ -167,10 +169,13 @@ impl Worker {
             },
             config: parts.config,
             factory: parts.factory,
+            dead_letters: parts.dead_letters,
+            failure: OnceLock::new(),
             events: handle.events,
             board: handle.board,
             stop: handle.stop,
             runtime: parts.runtime,
+            application: parts.application.as_str().into(),
             stream_name: parts.stream.name.into(),
             stream_arn: opened.arn.clone().into(),
             initial_time: opened.initial_time,

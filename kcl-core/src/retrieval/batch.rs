@@ -135,6 +135,16 @@ impl Batch {
         Records {
             batch: self,
             rows: rows.start.min(end)..end,
+            picked: None,
+        }
+    }
+
+    /// The user records with these indexes; indexes beyond the end are left out.
+    pub(crate) fn picked<'a>(&'a self, picked: &'a [usize]) -> Records<'a> {
+        Records {
+            batch: self,
+            rows: 0..picked.len(),
+            picked: Some(picked),
         }
     }
 
@@ -275,17 +285,30 @@ impl AsRef<[u8]> for HeldChunk {
 pub struct Records<'a> {
     batch: &'a Batch,
     rows: Range<usize>,
+    /// If there are picked rows, `rows` are places in here.
+    picked: Option<&'a [usize]>,
+}
+
+impl<'a> Records<'a> {
+    fn at(&self, place: usize) -> Option<RecordRef<'a>> {
+        match self.picked {
+            Some(picked) => self.batch.get(*picked.get(place)?),
+            None => self.batch.get(place),
+        }
+    }
 }
 
 impl<'a> Iterator for Records<'a> {
     type Item = RecordRef<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.batch.get(self.rows.next()?)
+        let place = self.rows.next()?;
+        self.at(place)
     }
 
     fn nth(&mut self, n: usize) -> Option<Self::Item> {
-        self.batch.get(self.rows.nth(n)?)
+        let place = self.rows.nth(n)?;
+        self.at(place)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -295,7 +318,8 @@ impl<'a> Iterator for Records<'a> {
 
 impl DoubleEndedIterator for Records<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.batch.get(self.rows.next_back()?)
+        let place = self.rows.next_back()?;
+        self.at(place)
     }
 }
 

@@ -28,6 +28,7 @@ pub use delivery::{Delivery, PollEnd, ShardEnd};
 pub use error::{SourceError, SourceErrorKind};
 pub use idle::IdleShards;
 pub use kinesis::KinesisSource;
+pub(crate) use kinesis::{classify, control_overrides, reading_client};
 pub use memory::MemoryStream;
 pub use observer::{FetchReport, RetrievalObserver, Unobserved};
 pub use pace::PaceOptions;

@@ -11,23 +11,28 @@ use kcl_lease::retry::RetrySchedule;
 use kcl_lease::{GrantError, ListedShard, LossReason, Recall, ShardId};
 use tokio::time::Instant;
 
-use crate::call::{CallFailure, CallPermit, give_way, guarded, guarded_factory, permit};
+use crate::call::{CallFailure, CallPermit, give_way, guarded, guarded_factory, outcome, permit};
 use crate::checkpointer::Checkpointer;
 use crate::context::Context;
+use crate::dead_letter::DeadLetter;
 use crate::event::WorkerEvent;
+use crate::failure::{CallCounts, Failed, OnFailure, ParkTime, ParkedKeys, Plan, Verdict};
 use crate::grant::Grant;
+use crate::handle::StoppedShard;
 use crate::input::{
     InitializationInput, LeaseLostInput, ProcessRecordsInput, ShardEndedInput, ShutdownReason,
     ShutdownRequestedInput,
 };
 use crate::processor::{ProcessorResult, RecordProcessor};
 use crate::progress::ShardProgress;
-use crate::retrieval::{Delivery, PollEnd, ShardFilter};
+use crate::retrieval::{Delivery, PollEnd, RecordRef, ShardFilter};
+use crate::selection::Selection;
 use crate::shard_info::ShardInfo;
 use crate::shard_reader::{self, Deliveries, Next};
 
 mod deliver;
 mod finish;
+mod give_up;
 mod leave;
 
 /// How the work on a shard ended.
@@ -53,6 +58,8 @@ enum Stopped {
     Lost(LossReason),
     Recalled(Recall),
     StreamDeleted,
+    /// A record cannot be processed, and the failure policy says that the shard or the worker stops.
+    Unprocessable(StoppedShard),
     Failed(&'static str),
 }
 
@@ -70,6 +77,7 @@ pub(crate) async fn run(context: Arc<Context>, grant: kcl_lease::Grant) -> Outco
     let progress = Arc::new(ShardProgress::new(grant.start().clone()));
     let checkpointer =
         Checkpointer::new(grant.clone(), Arc::clone(&progress), context.events.clone());
+    let parked = ParkedKeys::new(context.config.failure_policy.parked_keys_max());
     ShardTask {
         context,
         grant,
@@ -77,6 +85,7 @@ pub(crate) async fn run(context: Arc<Context>, grant: kcl_lease::Grant) -> Outco
         progress,
         checkpointer,
         processor: None,
+        parked,
         ending: None,
     }
     .run()
@@ -91,6 +100,7 @@ struct ShardTask {
     checkpointer: Checkpointer,
     /// None until it is initialized, and after a panic.
     processor: Option<Box<dyn RecordProcessor>>,
+    parked: ParkedKeys,
     /// The children, once the processor knows that the shard ended.
     ending: Option<Vec<ListedShard>>,
 }
@@ -108,6 +118,7 @@ impl ShardTask {
                 self.context.board.ended(self.shard.shard_id(), &children);
                 return Outcome::Ended;
             }
+            ControlFlow::Break(Stopped::Unprocessable(cause)) => self.rest(cause).await,
             ControlFlow::Break(stopped) => stopped,
         };
         if let (Stopped::Recalled(_), Some(children)) = (&stopped, self.ending.take()) {
@@ -118,6 +129,7 @@ impl ShardTask {
             Stopped::Lost(reason) => self.lose(reason).await,
             Stopped::Recalled(recall) => self.give_away(recall).await,
             Stopped::StreamDeleted => Outcome::StreamDeleted,
+            Stopped::Unprocessable(_) => Outcome::Failed("a shard that rests"),
             Stopped::Failed(what) => Outcome::Failed(what),
         }
     }
@@ -226,10 +238,21 @@ impl ShardTask {
         attempt: u32,
         schedule: &mut RetrySchedule,
     ) -> Flow<()> {
+        let retry_in = schedule.next_or_cap();
+        self.report_failure(call, failure, attempt, retry_in);
+        self.pause(retry_in).await
+    }
+
+    fn report_failure(
+        &mut self,
+        call: &'static str,
+        failure: &CallFailure,
+        attempt: u32,
+        retry_in: Duration,
+    ) {
         if matches!(failure, CallFailure::Panic(_)) {
             self.processor = None;
         }
-        let retry_in = schedule.next_or_cap();
         self.context.events.counters().processor_failures.add(1);
         self.context.events.emit(WorkerEvent::ProcessorFailed {
             shard: self.shard.shard_id().clone(),
@@ -238,7 +261,6 @@ impl ShardTask {
             error: failure.to_string(),
             retry_in,
         });
-        self.pause(retry_in).await
     }
 
     async fn pause(&mut self, time: Duration) -> Flow<()> {

@@ -1,10 +1,13 @@
 //! A session that lapsed: leases are delivered from as soon as each is granted again.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kcl_core::{ProcessRecordsInput, ProcessorResult, RecordProcessor, Worker, async_trait};
+use kcl_core::{
+    DeadLetter, FailurePolicy, OnFailure, ProcessRecordsInput, ProcessorResult, RecordProcessor,
+    Worker, async_trait,
+};
 use kcl_lease::item::Item;
 use kcl_lease::table::{
     Consistency, Prepared, ScanPage, ScanToken, TableError, TableErrorKind, Transacted, Written,
@@ -104,5 +107,55 @@ async fn a_lease_that_waits_to_be_granted_again_takes_no_call_from_others() {
     assert_eq!(*seen.lock().unwrap(), ["second"]);
     table.refuses.store(OPEN, Ordering::SeqCst);
     eventually("the first shard", || seen.lock().unwrap().len() == 2).await;
+    drop(running);
+}
+
+/// Fails on everything.
+struct Refuses;
+
+#[async_trait]
+impl RecordProcessor for Refuses {
+    async fn process_records(&mut self, _input: ProcessRecordsInput) -> ProcessorResult {
+        Err("refused".into())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a01_a_record_is_sent_to_the_sink_only_while_the_lease_is_surely_held() {
+    let fixture = Fixture::new(1);
+    let table = Arc::new(Refusing {
+        table: Arc::clone(&fixture.table),
+        row: String::new(),
+        refuses: AtomicU8::new(OPEN),
+    });
+    let asked = Arc::new(AtomicU32::new(0));
+    let asks = Arc::clone(&asked);
+    let policy = FailurePolicy::retry()
+        .attempts(2)
+        .then(OnFailure::DeadLetter);
+    let worker = Worker::builder("app", "memory", |_| Refuses)
+        .failure_policy(policy)
+        .dead_letters(move |_: DeadLetter| {
+            asks.fetch_add(1, Ordering::SeqCst);
+            async { Err("closed".into()) }
+        })
+        .processor_backoff_max(Duration::from_secs(1))
+        .runtime(fixture.runtime.clone())
+        .build_with(
+            Arc::new(fixture.stream.clone()),
+            Arc::clone(&table) as Arc<dyn LeaseTable>,
+        )
+        .unwrap();
+    let running = fixture.runtime.spawn(worker.run());
+    fixture.put_many(0, &["a"]);
+    let asked = || asked.load(Ordering::SeqCst);
+    eventually("the sink's turn", || asked() > 10).await;
+    table.refuses.store(NO_WRITES, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let lapsed = asked();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(asked(), lapsed);
+    table.refuses.store(OPEN, Ordering::SeqCst);
+    eventually("the sink's turn again", || asked() > lapsed + 10).await;
     drop(running);
 }

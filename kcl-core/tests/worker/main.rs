@@ -9,9 +9,12 @@
 )]
 
 mod checkpoints;
+mod dead_letters;
 mod delivery;
+mod failure_policy;
 mod failures;
 mod fixture;
 mod lapses;
+mod poison;
 mod shard_ends;
 mod shutdown;

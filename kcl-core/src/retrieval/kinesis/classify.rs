@@ -10,7 +10,7 @@ use aws_sdk_kinesis::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use crate::retrieval::error::{SourceError, SourceErrorKind as Kind};
 
 /// Classifies the failure of `operation` on `stream`.
-pub(super) fn classify<E>(
+pub(crate) fn classify<E>(
     operation: &'static str,
     stream: &str,
     error: SdkError<E, HttpResponse>,

@@ -22,7 +22,7 @@ const CONTROL_BACKOFF_CAP: Duration = Duration::from_secs(2);
 ///
 /// It shares connections and credentials with nobody but its own control calls. Stalled-stream protection is off: the
 /// time limit of the whole call covers the body too, and the protection measures wall time, not tokio's.
-pub(super) fn reading_client(aws: &SdkConfig) -> Client {
+pub(crate) fn reading_client(aws: &SdkConfig) -> Client {
     let mut builder = Builder::from(aws);
     if aws.behavior_version().is_none() {
         // A configuration that was put together by hand may lack one, and the SDK panics without.
@@ -43,7 +43,7 @@ pub(super) fn reading_client(aws: &SdkConfig) -> Client {
 
 /// What control calls (describe, list, iterator) change: a few attempts, with a token bucket of their own, so that
 /// failing calls elsewhere in the process do not stop these.
-pub(super) fn control_overrides() -> Builder {
+pub(crate) fn control_overrides() -> Builder {
     Builder::default()
         .retry_config(
             RetryConfig::standard()

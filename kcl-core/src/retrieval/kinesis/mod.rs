@@ -6,4 +6,6 @@ mod fill;
 mod service_time;
 mod source;
 
+pub(crate) use classify::classify;
+pub(crate) use client::{control_overrides, reading_client};
 pub use source::KinesisSource;

@@ -1,0 +1,167 @@
+//! What to do after each call on a run of records: go on, try again, narrow down, or give up.
+
+use std::ops::Range;
+use std::time::Duration;
+
+/// How long a failing record is tried before it is given up; without any bound, for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// Calls that fail at the same place.
+    pub(crate) attempts: Option<u32>,
+    /// Time from the first failure at a place to the next attempt.
+    pub(crate) elapsed: Option<Duration>,
+    /// Time since the record reached the service.
+    pub(crate) record_age: Option<Duration>,
+    /// Whether the failing record is searched for when the bounds are reached and nobody said which one it is.
+    pub(crate) bisect: bool,
+}
+
+/// The work on a run of records, in order. Places count from 0 in the run.
+///
+/// Each place is settled exactly once, from the first to the last: by a call that succeeded, by somebody who declared it
+/// complete, or by being given up.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    bounds: Bounds,
+    /// All places before are settled.
+    settled: usize,
+    end: usize,
+    /// While a failing record is searched for: the places up to here failed together.
+    suspects: Option<usize>,
+    failing: Option<Failing>,
+}
+
+/// What is known of the first place that is not settled, after a failure.
+#[derive(Debug, Clone, Copy)]
+struct Failing {
+    attempts: u32,
+    since: Duration,
+}
+
+/// How a call failed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Failed {
+    /// All places before were declared complete.
+    pub(crate) completed: usize,
+    /// The place that failed, if the processor said so: those before it are complete.
+    pub(crate) at: Option<usize>,
+    /// When the call failed.
+    pub(crate) now: Duration,
+    /// When it would be tried again.
+    pub(crate) retry_at: Duration,
+}
+
+/// What a failure means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The same again after a wait.
+    Retry,
+    /// Fewer records in the next call, to find the one that fails.
+    Narrow,
+    /// These places failed for good. They are settled by [`Plan::gave_up`].
+    GiveUp(Range<usize>),
+}
+
+impl Plan {
+    pub(crate) fn new(places: usize, bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            settled: 0,
+            end: places,
+            suspects: None,
+            failing: None,
+        }
+    }
+
+    /// How many places are settled.
+    pub(crate) fn settled(&self) -> usize {
+        self.settled
+    }
+
+    /// The places of the next call; `None` when everything is settled.
+    pub(crate) fn next_call(&self) -> Option<Range<usize>> {
+        (self.settled < self.end).then(|| self.settled..self.call_end())
+    }
+
+    /// Notes that all places before `place` were declared complete, outside of a call.
+    pub(crate) fn completed(&mut self, place: usize) {
+        if place > self.settled {
+            self.settle(place.min(self.end));
+        }
+    }
+
+    /// Notes that the last call succeeded.
+    pub(crate) fn succeeded(&mut self) {
+        let suspects = self.suspects;
+        self.settle(self.call_end());
+        // The failing record is among those that are left, unless none is.
+        self.suspects = suspects.filter(|end| *end > self.settled);
+    }
+
+    /// Decides what follows a failed call. `age` tells how old a record is, as far as that is known.
+    pub(crate) fn failed(
+        &mut self,
+        failed: Failed,
+        age: impl Fn(usize) -> Option<Duration>,
+    ) -> Verdict {
+        let call_end = self.call_end();
+        let completed = failed.completed.clamp(self.settled, call_end);
+        let named = failed
+            .at
+            .filter(|place| (completed..call_end).contains(place));
+        let reached = named.unwrap_or(completed);
+        if reached > self.settled {
+            self.settle(reached);
+        }
+        if reached == call_end {
+            return Verdict::Retry;
+        }
+        let failing = self.failing.get_or_insert(Failing {
+            attempts: 0,
+            since: failed.now,
+        });
+        failing.attempts = failing.attempts.saturating_add(1);
+        let tried = failing.attempts;
+        let would_take = failed.retry_at.saturating_sub(failing.since);
+        // Without a name only the age of all of them counts: the youngest came last.
+        let age = age(named.unwrap_or(call_end - 1));
+        if self.suspects.is_none() && !self.bounds.reached(tried, would_take, age) {
+            return Verdict::Retry;
+        }
+        if named.is_some() || call_end - self.settled == 1 {
+            return Verdict::GiveUp(self.settled..self.settled + 1);
+        }
+        if !self.bounds.bisect {
+            return Verdict::GiveUp(self.settled..call_end);
+        }
+        self.suspects = Some(call_end);
+        Verdict::Narrow
+    }
+
+    /// Notes that the places before `place` were given up, and that this is done with.
+    pub(crate) fn gave_up(&mut self, place: usize) {
+        self.settle(place);
+    }
+
+    /// Where the next call ends: the first half of the suspects, or everything.
+    fn call_end(&self) -> usize {
+        match self.suspects {
+            Some(suspects) => self.settled + ((suspects - self.settled) / 2).max(1),
+            None => self.end,
+        }
+    }
+
+    fn settle(&mut self, place: usize) {
+        self.settled = place;
+        self.failing = None;
+        self.suspects = None;
+    }
+}
+
+impl Bounds {
+    fn reached(self, attempts: u32, would_take: Duration, age: Option<Duration>) -> bool {
+        self.attempts.is_some_and(|most| attempts >= most)
+            || self.elapsed.is_some_and(|most| would_take > most)
+            || matches!((self.record_age, age), (Some(most), Some(age)) if age > most)
+    }
+}

@@ -1,0 +1,282 @@
+//! Plans against processors that fail in every way.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::plan::{Bounds, Failed, Plan, Verdict};
+
+const FOREVER: Bounds = Bounds {
+    attempts: None,
+    elapsed: None,
+    record_age: None,
+    bisect: true,
+};
+
+fn attempts(attempts: u32) -> Bounds {
+    Bounds {
+        attempts: Some(attempts),
+        ..FOREVER
+    }
+}
+
+/// What became of each place, in order: processed or given up.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Fate {
+    processed: Vec<usize>,
+    given_up: Vec<usize>,
+    calls: usize,
+}
+
+/// One answer of a processor: which records it declares complete by hand, and whether and where it fails.
+#[derive(Debug, Clone)]
+struct Answer {
+    completes: usize,
+    fails: bool,
+    names: Option<usize>,
+}
+
+/// Runs a plan to its end against `answer`, which hears the call and its number.
+fn run(
+    places: usize,
+    bounds: Bounds,
+    mut answer: impl FnMut(&Range<usize>, usize) -> Answer,
+) -> Fate {
+    let mut plan = Plan::new(places, bounds);
+    let mut fate = Fate::default();
+    let mut settled = 0;
+    while let Some(call) = plan.next_call() {
+        let now = Duration::from_secs(fate.calls as u64);
+        fate.calls += 1;
+        assert!(fate.calls < 10_000, "the plan ends");
+        assert_eq!(call.start, settled, "nothing is passed in silence");
+        assert!(!call.is_empty() && call.end <= places);
+        let answer = answer(&call, fate.calls);
+        if !answer.fails {
+            plan.succeeded();
+            fate.processed.extend(call.clone());
+            assert_eq!(plan.settled(), call.end);
+            settled = plan.settled();
+            continue;
+        }
+        let failed = Failed {
+            completed: answer.completes,
+            at: answer.names,
+            now,
+            retry_at: now + Duration::from_secs(1),
+        };
+        let verdict = plan.failed(failed, |_| None);
+        assert!((settled..=call.end).contains(&plan.settled()));
+        fate.processed.extend(settled..plan.settled());
+        settled = plan.settled();
+        if let Verdict::GiveUp(range) = verdict {
+            assert_eq!(range.start, settled);
+            plan.gave_up(range.end);
+            fate.given_up.extend(range);
+            settled = plan.settled();
+        }
+    }
+    assert_eq!(settled, places);
+    fate
+}
+
+/// Fails whenever a poisoned record is in the call, and names it if it knows how to.
+fn poisoned(
+    poison: &BTreeSet<usize>,
+    names: bool,
+) -> impl FnMut(&Range<usize>, usize) -> Answer + '_ {
+    move |call, _| {
+        let first = poison.range(call.clone()).next().copied();
+        Answer {
+            completes: 0,
+            fails: first.is_some(),
+            names: first.filter(|_| names),
+        }
+    }
+}
+
+#[test]
+fn without_bounds_a_failing_record_is_tried_for_ever() {
+    let mut plan = Plan::new(3, FOREVER);
+    for attempt in 1..=1_000_u64 {
+        assert_eq!(plan.next_call(), Some(0..3));
+        let failed = Failed {
+            completed: 0,
+            at: None,
+            now: Duration::from_secs(60 * attempt),
+            retry_at: Duration::from_secs(60 * attempt + 30),
+        };
+        let very_old = |_| Some(Duration::from_secs(u64::MAX));
+        assert_eq!(plan.failed(failed, very_old), Verdict::Retry);
+    }
+    plan.succeeded();
+    assert_eq!(plan.next_call(), None);
+}
+
+#[test]
+fn one_poisoned_record_costs_the_attempts_and_a_search() {
+    for places in [1, 2, 3, 64, 1_000, 10_000] {
+        for poison in [0, places / 3, places - 1] {
+            let fate = run(places, attempts(3), poisoned(&[poison].into(), false));
+            assert_eq!(fate.given_up, [poison], "of {places}");
+            assert_eq!(fate.processed.len(), places - 1);
+            let search = usize::try_from(places.next_power_of_two().ilog2()).unwrap();
+            assert!(
+                fate.calls <= 3 + search + 2,
+                "{} calls for {places}",
+                fate.calls
+            );
+        }
+    }
+}
+
+#[test]
+fn a_named_record_is_given_up_without_a_search_and_what_is_before_it_is_complete_at_once() {
+    let fate = run(1_000, attempts(3), poisoned(&[400].into(), true));
+    assert_eq!((fate.given_up, fate.calls), (vec![400], 3 + 1));
+}
+
+#[test]
+fn each_failing_place_has_attempts_of_its_own() {
+    let fate = run(10, attempts(3), poisoned(&[2, 5].into(), true));
+    assert_eq!((fate.given_up, fate.calls), (vec![2, 5], 3 + 3 + 1));
+}
+
+#[test]
+fn without_a_search_the_whole_call_is_given_up() {
+    let bounds = Bounds {
+        bisect: false,
+        ..attempts(2)
+    };
+    let fate = run(4, bounds, poisoned(&[3].into(), false));
+    assert_eq!((fate.given_up, fate.calls), (vec![0, 1, 2, 3], 2));
+}
+
+#[test]
+fn a_place_that_is_not_in_the_call_names_nothing() {
+    let mut plan = Plan::new(4, attempts(1));
+    plan.next_call().unwrap();
+    let failed = |at| Failed {
+        completed: 0,
+        at,
+        now: Duration::ZERO,
+        retry_at: Duration::ZERO,
+    };
+    assert_eq!(plan.failed(failed(Some(9)), |_| None), Verdict::Narrow);
+    assert_eq!(plan.next_call().unwrap(), 0..2);
+    assert_eq!(plan.failed(failed(Some(2)), |_| None), Verdict::Narrow);
+    assert_eq!(plan.next_call().unwrap(), 0..1);
+}
+
+#[test]
+fn no_attempt_begins_later_than_the_elapsed_bound() {
+    let bounds = Bounds {
+        elapsed: Some(Duration::from_secs(10)),
+        ..FOREVER
+    };
+    let mut plan = Plan::new(1, bounds);
+    let mut fail = |now: u64, retry_at: u64| {
+        plan.next_call().unwrap();
+        let failed = Failed {
+            completed: 0,
+            at: None,
+            now: Duration::from_secs(now),
+            retry_at: Duration::from_secs(retry_at),
+        };
+        plan.failed(failed, |_| None)
+    };
+    assert_eq!(fail(100, 105), Verdict::Retry);
+    assert_eq!(fail(105, 110), Verdict::Retry);
+    assert_eq!(fail(110, 111), Verdict::GiveUp(0..1));
+}
+
+#[test]
+fn a_failing_record_is_given_up_when_it_is_too_old_and_a_call_when_all_of_it_is() {
+    let bounds = Bounds {
+        record_age: Some(Duration::from_secs(60)),
+        ..FOREVER
+    };
+    let failed = |at| Failed {
+        completed: 0,
+        at,
+        now: Duration::ZERO,
+        retry_at: Duration::ZERO,
+    };
+    let only_first_is_old = |place| Some(Duration::from_secs(if place == 0 { 61 } else { 60 }));
+    let mut plan = Plan::new(2, bounds);
+    plan.next_call().unwrap();
+    assert_eq!(plan.failed(failed(None), only_first_is_old), Verdict::Retry);
+    plan.next_call().unwrap();
+    let verdict = plan.failed(failed(Some(0)), only_first_is_old);
+    assert_eq!(verdict, Verdict::GiveUp(0..1));
+    let mut plan = Plan::new(2, bounds);
+    plan.next_call().unwrap();
+    let all_old = |_| Some(Duration::from_secs(61));
+    assert_eq!(plan.failed(failed(None), all_old), Verdict::Narrow);
+    let mut plan = Plan::new(1, bounds);
+    plan.next_call().unwrap();
+    assert_eq!(plan.failed(failed(None), |_| None), Verdict::Retry);
+}
+
+#[test]
+fn records_that_were_declared_complete_between_calls_are_not_delivered_again() {
+    let mut plan = Plan::new(5, attempts(1));
+    plan.completed(3);
+    assert_eq!(plan.next_call().unwrap(), 3..5);
+    plan.completed(9);
+    assert_eq!(plan.next_call(), None);
+}
+
+proptest! {
+    /// Whatever the processor does, each record is settled once and in order, and the plan ends.
+    #[test]
+    fn each_record_is_processed_or_given_up_once(
+        places in 0..40_usize,
+        most in 1..4_u32,
+        bisect: bool,
+        answers in prop::collection::vec((0..45_usize, 0..4_u8, prop::option::of(0..45_usize)), 1..60),
+    ) {
+        let bounds = Bounds { bisect, ..attempts(most) };
+        let fate = run(places, bounds, |_, number| {
+            // Failures that come to an end, and some that do not.
+            let (completes, dice, names) = answers[number % answers.len()];
+            Answer { completes, fails: dice > 0, names }
+        });
+        let mut all: Vec<usize> = fate.processed.iter().chain(&fate.given_up).copied().collect();
+        all.sort_unstable();
+        prop_assert_eq!(all, (0..places).collect::<Vec<_>>());
+        prop_assert!(fate.processed.is_sorted() && fate.given_up.is_sorted());
+    }
+
+    /// Exactly the poisoned records are given up, each after at least its attempts.
+    #[test]
+    fn exactly_the_poisoned_records_are_given_up(
+        places in 1..200_usize,
+        poison in prop::collection::btree_set(0..200_usize, 0..6),
+        most in 1..4_u32,
+        names: bool,
+    ) {
+        let poison: BTreeSet<usize> = poison.into_iter().filter(|p| *p < places).collect();
+        let fate = run(places, attempts(most), poisoned(&poison, names));
+        prop_assert_eq!(fate.given_up, poison.iter().copied().collect::<Vec<_>>());
+        let search = if names { 0 } else { places.next_power_of_two().ilog2() + 1 };
+        let most_calls = poison.len() * (most + search) as usize + 1;
+        prop_assert!(fate.calls <= most_calls, "{} of {most_calls}", fate.calls);
+    }
+
+    /// A record that fails for a while is given up only if it fails as often as the bound says.
+    #[test]
+    fn passing_failures_below_the_bound_lose_nothing(
+        places in 1..100_usize,
+        failures in 0..5_usize,
+    ) {
+        let fate = run(places, attempts(6), |_, number| Answer {
+            completes: 0,
+            fails: number <= failures,
+            names: None,
+        });
+        prop_assert_eq!((fate.given_up.len(), fate.calls), (0, failures + 1));
+    }
+}

@@ -1,0 +1,188 @@
+//! What becomes of records that cannot be processed, as the failure policy says.
+
+use super::*;
+
+/// The error of records that are not tried.
+const PARKED: &str =
+    "its partition key is parked, because an earlier record of that key could not be processed";
+
+impl ShardTask {
+    /// Does with a record what the failure policy says. When this returns, the record is complete.
+    pub(super) async fn give_up(
+        &mut self,
+        records: &Selection,
+        place: usize,
+        attempts: u32,
+        error: &str,
+    ) -> Flow<()> {
+        let Some(letter) = self.letter(records, place, attempts, error) else {
+            return ControlFlow::Continue(());
+        };
+        match self.context.config.failure_policy.outcome() {
+            Some(OnFailure::DeadLetter) => self.send(letter, false).await,
+            Some(OnFailure::Skip) => {
+                self.context.events.counters().records_skipped.add(1);
+                self.context.events.emit(WorkerEvent::RecordSkipped {
+                    shard: letter.shard,
+                    position: letter.position,
+                    attempts,
+                    error: letter.error,
+                });
+                ControlFlow::Continue(())
+            }
+            Some(OnFailure::ParkKey(time)) => self.park(letter, time).await,
+            Some(OnFailure::StopWorker) => {
+                let cause = cause(letter);
+                // The first failure is the reason, whatever comes later.
+                let _first = self.context.failure.set(cause.clone());
+                if self.context.stop.begin(self.context.config.drain_budget) {
+                    self.context.events.emit(WorkerEvent::ShutdownStarted);
+                }
+                ControlFlow::Break(Stopped::Unprocessable(cause))
+            }
+            // A policy without an outcome has no bounds, and never gives up.
+            Some(OnFailure::StopShard) | None => {
+                ControlFlow::Break(Stopped::Unprocessable(cause(letter)))
+            }
+        }
+    }
+
+    /// Sends records of parked keys to the dead-letter sink. Those of `flowing` are left for the processor.
+    pub(super) async fn divert(
+        &mut self,
+        parked: &Selection,
+        flowing: &Selection,
+        calls: &CallCounts,
+    ) -> Flow<()> {
+        let flows_from = flowing.row(0);
+        for place in 0..parked.len() {
+            let Some(row) = parked.row(place) else {
+                continue;
+            };
+            if let Some(letter) = self.letter(parked, place, calls.of(row), PARKED) {
+                let position = letter.position.clone();
+                self.send(letter, true).await?;
+                if flows_from.is_none_or(|from| row < from) {
+                    self.progress.settle(&position);
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Sends a record to the dead-letter sink, and later ones of its key from now on.
+    async fn park(&mut self, letter: DeadLetter, time: ParkTime) -> Flow<()> {
+        let time = match time {
+            ParkTime::UntilLeaseEnds => None,
+            ParkTime::For(time) => Some(time),
+        };
+        let now = Instant::now();
+        let until = time.and_then(|time| now.checked_add(time));
+        if !self.parked.park(&letter.partition_key, until, now) {
+            let mut cause = cause(letter);
+            cause.error.push_str(" (and no more keys can be parked)");
+            return ControlFlow::Break(Stopped::Unprocessable(cause));
+        }
+        let (shard, position) = (letter.shard.clone(), letter.position.clone());
+        self.send(letter, false).await?;
+        self.context.events.counters().keys_parked.add(1);
+        self.context.events.emit(WorkerEvent::KeyParked {
+            shard,
+            position,
+            time,
+        });
+        ControlFlow::Continue(())
+    }
+
+    /// Gives a record to the dead-letter sink until it accepts it.
+    async fn send(&mut self, letter: DeadLetter, parked: bool) -> Flow<()> {
+        let Some(sink) = self.context.dead_letters.clone() else {
+            return ControlFlow::Break(Stopped::Failed("a policy without its dead-letter sink"));
+        };
+        let mut schedule = self.schedule();
+        let mut attempt = 1;
+        loop {
+            self.hold().await?;
+            let accepted = tokio::select! {
+                biased;
+                reason = self.grant.lost() => return ControlFlow::Break(Stopped::Lost(reason)),
+                accepted = outcome(sink.accept(letter.clone())) => accepted,
+            };
+            let Err(failure) = accepted else {
+                self.context.events.counters().dead_letters.add(1);
+                self.context.events.emit(WorkerEvent::DeadLettered {
+                    shard: letter.shard,
+                    position: letter.position,
+                    attempts: letter.attempts,
+                    error: letter.error,
+                    parked,
+                });
+                return ControlFlow::Continue(());
+            };
+            let retry_in = schedule.next_or_cap();
+            self.context.events.counters().dead_letter_failures.add(1);
+            self.context.events.emit(WorkerEvent::DeadLetterFailed {
+                shard: letter.shard.clone(),
+                position: letter.position.clone(),
+                attempt,
+                error: failure.to_string(),
+                retry_in,
+            });
+            self.pause(retry_in).await?;
+            attempt = attempt.saturating_add(1);
+        }
+    }
+
+    /// Goes on while the lease is surely held and nobody wants it.
+    async fn hold(&mut self) -> Flow<()> {
+        match self.grant.recall() {
+            Some(recall) => ControlFlow::Break(Stopped::Recalled(recall)),
+            None => self.wait_until_held().await,
+        }
+    }
+
+    fn letter(
+        &self,
+        records: &Selection,
+        place: usize,
+        attempts: u32,
+        error: &str,
+    ) -> Option<DeadLetter> {
+        let record = records.get(place)?;
+        Some(DeadLetter {
+            application: Arc::clone(&self.context.application),
+            stream: Arc::clone(&self.context.stream_name),
+            shard: self.shard.shard_id().clone(),
+            position: record.position(),
+            partition_key: String::from(record.partition_key()),
+            arrival: record.approximate_arrival(),
+            attempts,
+            error: error.to_owned(),
+            data: record.data_bytes(),
+        })
+    }
+
+    /// Keeps the lease, and delivers nothing, until the lease ends or is wanted elsewhere.
+    pub(super) async fn rest(&mut self, cause: StoppedShard) -> Stopped {
+        self.context.events.counters().shards_stopped.add(1);
+        self.context.events.emit(WorkerEvent::ShardStopped {
+            shard: cause.shard.clone(),
+            position: cause.position.clone(),
+            error: cause.error.clone(),
+        });
+        self.context.board.rests(cause);
+        tokio::select! {
+            biased;
+            reason = self.grant.lost() => Stopped::Lost(reason),
+            recall = self.grant.recalled() => Stopped::Recalled(recall),
+        }
+    }
+}
+
+fn cause(letter: DeadLetter) -> StoppedShard {
+    StoppedShard {
+        shard: letter.shard,
+        position: letter.position,
+        error: letter.error,
+    }
+}

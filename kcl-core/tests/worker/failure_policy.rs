@@ -1,0 +1,209 @@
+//! Records that cannot be processed: what the failure policy says happens, and nothing is passed over before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kcl_core::{
+    BuildError, FailurePolicy, OnFailure, ProcessRecordsInput, WorkerBuilder, WorkerError,
+    WorkerEvent,
+};
+
+use crate::fixture::{Fixture, eventually};
+use crate::poison::{
+    Letters, builder, name_poison, numbered, processed, put_all, refuse_poison, three_times,
+};
+
+#[tokio::test(start_paused = true)]
+async fn a01_records_before_the_one_that_is_named_are_complete_at_once() {
+    let fixture = Fixture::new(1);
+    let worker = fixture.start_builder(builder(&fixture, name_poison));
+    fixture.warm_up(&worker).await;
+    put_all(&fixture, &numbered(4, &[2]));
+    let log = fixture.log.clone();
+    eventually("the redelivery", || log.delivered().len() > 20).await;
+    worker.stop().await;
+    assert_eq!(
+        fixture.log.delivered()[1..7],
+        ["0", "1", "poison 2", "3", "poison 2", "3"]
+    );
+    // The next worker begins with the one that failed.
+    let seen = fixture.log.delivered().len();
+    let worker = fixture.start(|_| Ok(()));
+    worker.handle.caught_up().await;
+    worker.stop().await;
+    assert_eq!(fixture.log.delivered()[seen..], ["poison 2", "3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a01_a_skipped_record_is_counted_and_told_and_no_other_is() {
+    let fixture = Fixture::new(1);
+    let builder = builder(&fixture, refuse_poison).failure_policy(three_times(OnFailure::Skip));
+    let worker = fixture.start_builder(builder);
+    let mut events = worker.handle.events();
+    fixture.warm_up(&worker).await;
+    put_all(&fixture, &numbered(33, &[0, 7, 32]));
+    eventually("the last", || worker.handle.counters().records_skipped == 3).await;
+    worker.handle.caught_up().await;
+    assert_eq!(worker.handle.counters().records_processed, 31);
+    worker.stop().await;
+    assert_eq!(processed(&fixture).len(), 31);
+    let mut told = 0;
+    while let Some(event) = events.next().await {
+        if let WorkerEvent::RecordSkipped { error, .. } = event {
+            assert_eq!(error, "refused");
+            told += 1;
+        }
+    }
+    assert_eq!(told, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a01_panics_count_as_errors_for_the_policy() {
+    let fixture = Fixture::new(1);
+    let letters = Letters::default();
+    let behaviour = |input: &ProcessRecordsInput| {
+        assert!(refuse_poison(input).is_ok(), "poison");
+        Ok(())
+    };
+    let builder = builder(&fixture, behaviour)
+        .failure_policy(three_times(OnFailure::DeadLetter))
+        .dead_letters(letters.sink());
+    let worker = fixture.start_builder(builder);
+    fixture.warm_up(&worker).await;
+    put_all(&fixture, &numbered(5, &[3]));
+    eventually("the letter", || !letters.texts().is_empty()).await;
+    worker.handle.caught_up().await;
+    worker.stop().await;
+    assert_eq!(letters.texts(), ["poison 3"]);
+    assert!(
+        letters.accepted.lock().unwrap()[0]
+            .error
+            .contains("panicked")
+    );
+    assert_eq!(processed(&fixture), ["warm", "0", "1", "2", "4"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a01_a_stopped_shard_keeps_its_checkpoint_before_the_record_and_others_go_on() {
+    let fixture = Fixture::new(2);
+    let builder =
+        builder(&fixture, refuse_poison).failure_policy(three_times(OnFailure::StopShard));
+    let worker = fixture.start_builder(builder);
+    fixture.warm_up(&worker).await;
+    let mut events = worker.handle.events();
+    put_all(&fixture, &numbered(16, &[9]));
+    eventually("the stop", || worker.handle.counters().shards_stopped == 1).await;
+    fixture.put_many(1, &["other"]);
+    let (shard, other) = (fixture.shard(0), fixture.shard(1));
+    eventually("the other shard", || fixture.is_checkpointed(&other)).await;
+    let calls = fixture.log.calls().len();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(fixture.log.calls().len(), calls, "nothing is delivered");
+    let stopped = worker.handle.stopped_shards();
+    assert_eq!(
+        (&stopped[0].shard, stopped[0].error.as_str()),
+        (&shard, "refused")
+    );
+    assert!(
+        worker.handle.shards().contains(&shard),
+        "held, so nobody takes it"
+    );
+    let caught_up = tokio::time::timeout(Duration::from_secs(60), worker.handle.caught_up());
+    assert!(caught_up.await.is_err());
+    assert!(fixture.lease(&shard).checkpoint < stopped[0].position.clone().into());
+    let handle = worker.handle.clone();
+    let report = worker.stop().await;
+    assert_eq!((report.drained, report.abandoned), (2, 0));
+    assert_eq!(handle.stopped_shards(), []);
+    assert_eq!(processed(&fixture).len(), 1 + 9);
+    let mut told = Vec::new();
+    while let Some(event) = events.next().await {
+        if let WorkerEvent::ShardStopped {
+            shard,
+            position,
+            error,
+        } = event
+        {
+            told.push((shard, position, error));
+        }
+    }
+    assert_eq!(
+        told,
+        [(
+            shard.clone(),
+            stopped[0].position.clone(),
+            "refused".to_owned()
+        )]
+    );
+    // The next worker begins with the record.
+    let seen = fixture.log.delivered().len();
+    let worker = fixture.start(|_| Ok(()));
+    worker.handle.caught_up().await;
+    worker.stop().await;
+    assert_eq!(fixture.log.delivered()[seen], "poison 9");
+    assert_eq!(fixture.log.delivered().len() - seen, 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a01_a_worker_that_should_stop_ends_with_an_error_that_names_the_record() {
+    let fixture = Fixture::new(2);
+    let builder =
+        builder(&fixture, refuse_poison).failure_policy(three_times(OnFailure::StopWorker));
+    let worker = fixture.start_builder(builder);
+    fixture.warm_up(&worker).await;
+    put_all(&fixture, &numbered(4, &[2]));
+    let failure = worker.result().await.unwrap_err();
+    let WorkerError::Processor {
+        shard,
+        position,
+        error,
+    } = &failure
+    else {
+        panic!("{failure}");
+    };
+    assert_eq!((shard, error.as_str()), (&fixture.shard(0), "refused"));
+    assert!(!failure.is_retryable());
+    let lease = fixture.lease(shard);
+    assert_eq!(lease.owner, None, "released");
+    assert!(!lease.checkpoint.is_start() && lease.checkpoint < position.clone().into());
+    assert_eq!(fixture.lease(&fixture.shard(1)).owner, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a01_a_failing_record_is_tried_until_it_is_too_old() {
+    let fixture = Fixture::new(1);
+    let policy = FailurePolicy::retry()
+        .max_record_age(Duration::from_secs(300))
+        .then(OnFailure::Skip);
+    let worker = fixture.start_builder(builder(&fixture, refuse_poison).failure_policy(policy));
+    fixture.put_many(0, &["poison"]);
+    tokio::time::sleep(Duration::from_secs(299)).await;
+    assert_eq!(worker.handle.counters().records_skipped, 0);
+    tokio::time::sleep(Duration::from_secs(32)).await;
+    assert_eq!(worker.handle.counters().records_skipped, 1);
+    assert!(worker.handle.counters().processor_failures > 10);
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn options_that_contradict_each_other_are_refused_by_both_names() {
+    let fixture = Fixture::new(1);
+    let build = |builder: WorkerBuilder| {
+        let source = Arc::new(fixture.stream.clone());
+        let table = Arc::clone(&fixture.table) as Arc<dyn kcl_lease::LeaseTable>;
+        builder.build_with(source, table).map(drop)
+    };
+    let no_sink =
+        builder(&fixture, refuse_poison).failure_policy(three_times(OnFailure::DeadLetter));
+    let idle_sink = builder(&fixture, refuse_poison).dead_letters(Letters::default().sink());
+    for (builder, names) in [
+        (no_sink, ("failure_policy.then", "dead_letters")),
+        (idle_sink, ("dead_letters", "failure_policy.then")),
+    ] {
+        let error = build(builder).unwrap_err();
+        assert!(
+            matches!(error, BuildError::Conflict { a, b, .. } if (a, b) == names),
+            "{error}"
+        );
+    }
+}
