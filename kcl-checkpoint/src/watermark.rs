@@ -152,6 +152,53 @@ impl Watermark {
         Some(record)
     }
 
+    /// Takes what is left of a delivery up to and including `through` out of it, to be completed on its own.
+    ///
+    /// Returns `None` if nothing is left up to there.
+    pub fn split(&mut self, delivery: DeliveryId, through: &Position) -> Option<DeliveryId> {
+        let first: Vec<OpenRecords> = self
+            .open_records(delivery)
+            .take_while(|open| open.after.as_ref().is_none_or(|after| after < through))
+            .collect();
+        if first.is_empty() {
+            return None;
+        }
+        let part = self.new_id();
+        for OpenRecords {
+            after,
+            through: end,
+        } in first
+        {
+            self.close_range(&end);
+            if end > *through {
+                self.open_range(Some(through.clone()), end.clone(), delivery);
+            }
+            self.open_range(after, end.min(through.clone()), part);
+        }
+        Some(part)
+    }
+
+    /// Makes what is left of `part` belong to the delivery `whole`, from which it was taken, again. A late completion of
+    /// `part` counts no more. Returns false if nothing was left.
+    pub fn give_back(&mut self, part: DeliveryId, whole: DeliveryId) -> bool {
+        let Some(ends) = self.deliveries.remove(&part) else {
+            return false;
+        };
+        for end in ends {
+            if let Some(range) = self.open.get_mut(&end) {
+                range.delivery = whole;
+            }
+            self.deliveries.entry(whole).or_default().insert(end);
+        }
+        true
+    }
+
+    /// Whether something is left of a delivery, or it was not completed as a whole.
+    #[must_use]
+    pub fn is_open(&self, delivery: DeliveryId) -> bool {
+        self.deliveries.contains_key(&delivery)
+    }
+
     /// Hands out what is left of a delivery again, after a failure. A late completion of the old id counts no more.
     ///
     /// Returns `None` if nothing is left.

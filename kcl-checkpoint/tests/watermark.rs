@@ -101,6 +101,30 @@ fn what_was_declared_complete_is_not_handed_out_again() {
 }
 
 #[test]
+fn a_part_of_a_batch_is_completed_on_its_own_or_given_back() {
+    let mut watermark = Watermark::new(None);
+    let batch = watermark.deliver(position(10)).unwrap();
+    let deferred = watermark
+        .defer(batch, Some(&position(2)), &position(3))
+        .unwrap();
+    let part = watermark.split(batch, &position(5)).unwrap();
+    assert!(watermark.complete(batch), "what comes after the part");
+    assert!(watermark.is_open(part) && !watermark.is_open(batch));
+    let left: Vec<_> = watermark
+        .open_records(part)
+        .map(|open| open.through)
+        .collect();
+    assert_eq!(left, [position(2), position(5)]);
+    assert!(watermark.give_back(part, batch));
+    assert!(!watermark.give_back(part, batch) && !watermark.complete(part));
+    assert!(watermark.complete(batch));
+    assert_eq!(watermark.completed(), Some(&position(2)));
+    assert!(watermark.complete(deferred));
+    assert_eq!(watermark.completed(), Some(&position(10)));
+    assert_eq!(watermark.split(batch, &position(10)), None);
+}
+
+#[test]
 fn deliveries_come_in_order() {
     let mut watermark = Watermark::new(Some(position(10)));
     for number in [0, 9, 10] {
@@ -117,6 +141,8 @@ enum Action {
     Defer(prop::sample::Index),
     Redeliver(prop::sample::Index),
     CompleteThrough(u64),
+    Split(prop::sample::Index, u64),
+    GiveBack(prop::sample::Index, prop::sample::Index),
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -126,6 +152,8 @@ fn action() -> impl Strategy<Value = Action> {
         3 => any::<prop::sample::Index>().prop_map(Action::Defer),
         1 => any::<prop::sample::Index>().prop_map(Action::Redeliver),
         1 => (1_u64..80).prop_map(Action::CompleteThrough),
+        2 => (any::<prop::sample::Index>(), 1_u64..80).prop_map(|(id, through)| Action::Split(id, through)),
+        1 => (any::<prop::sample::Index>(), any::<prop::sample::Index>()).prop_map(|(part, whole)| Action::GiveBack(part, whole)),
     ]
 }
 
@@ -207,6 +235,24 @@ proptest! {
                 Action::CompleteThrough(number) => {
                     watermark.complete_through(&position(number));
                     model.open.retain(|record, _| *record > number);
+                }
+                Action::Split(index, through) if !ids.is_empty() => {
+                    let id = *index.get(&ids);
+                    let of = |(record, delivery): (&u64, &mut DeliveryId)| {
+                        (*record <= through && *delivery == id).then_some(*record)
+                    };
+                    let records: Vec<u64> = model.open.iter_mut().filter_map(of).collect();
+                    let part = watermark.split(id, &position(through));
+                    prop_assert_eq!(part.is_some(), !records.is_empty());
+                    if let Some(part) = part {
+                        model.open.extend(records.into_iter().map(|record| (record, part)));
+                        ids.push(part);
+                    }
+                }
+                Action::GiveBack(part, whole) if !ids.is_empty() => {
+                    let (part, whole) = (*part.get(&ids), *whole.get(&ids));
+                    watermark.give_back(part, whole);
+                    model.open.values_mut().filter(|d| **d == part).for_each(|d| *d = whole);
                 }
                 _ => {}
             }
