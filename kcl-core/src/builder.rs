@@ -200,6 +200,15 @@ impl WorkerBuilder {
         self
     }
 
+    /// How many records of one shard may be [deferred](crate::ProcessRecordsInput::defer) and not acknowledged; the next ones
+    /// are delivered when there is room. No call has more records than that. Default: 10,000; 1 to 1,000,000.
+    ///
+    /// Records in flight keep their memory, so the [byte budget](Self::memory_budget) can be the tighter bound.
+    pub fn max_in_flight(mut self, records: usize) -> Self {
+        self.config.max_in_flight = records;
+        self
+    }
+
     /// How long transient errors at the start are tried again. Default: 2 min; 1 s to 24 h.
     pub fn startup_timeout(mut self, timeout: Duration) -> Self {
         self.config.startup_timeout = timeout;

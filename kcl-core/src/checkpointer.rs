@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kcl_checkpoint::{Checkpoint, Position};
+use kcl_checkpoint::{Checkpoint, DeliveryId, Position};
 use kcl_lease::retry::RetryPolicy;
 use kcl_lease::runtime::Runtime;
 
+use crate::ack::AckError;
+use crate::call::CallFailure;
 use crate::error::CheckpointError;
 use crate::event::{EventSink, WorkerEvent};
 use crate::progress::ShardProgress;
@@ -42,16 +44,17 @@ impl Checkpointer {
         }))
     }
 
-    /// Declares everything that was delivered so far complete, the current batch included, and stores that.
+    /// Declares everything that was delivered so far complete, the current batch included, but what was deferred, and
+    /// stores what that allows.
     ///
     /// # Errors
     /// See [`CheckpointError`].
     pub async fn checkpoint(&self) -> Result<(), CheckpointError> {
-        self.0.progress.complete_all();
+        self.0.progress.complete_call();
         self.store().await
     }
 
-    /// Declares every record up to and including `position` complete and stores that. A later error of the same call
+    /// Declares every record up to and including `position` complete, deferred or not, and stores that. A later error of the same call
     /// redelivers only what follows.
     ///
     /// # Errors
@@ -60,6 +63,32 @@ impl Checkpointer {
     pub async fn checkpoint_at(&self, position: &Position) -> Result<(), CheckpointError> {
         self.0.progress.complete_through(position)?;
         self.store().await
+    }
+
+    /// Notes that deferred records are complete.
+    pub(crate) fn acknowledge(&self, deferred: DeliveryId) -> Result<(), AckError> {
+        self.check_lease()?;
+        let records = self.0.progress.acknowledge(deferred)?;
+        let counters = self.0.events.counters();
+        counters.records_processed.add(records as u64);
+        Ok(())
+    }
+
+    /// Notes that deferred records failed.
+    pub(crate) fn reject(&self, deferred: DeliveryId, why: CallFailure) -> Result<(), AckError> {
+        self.check_lease()?;
+        self.0.progress.reject(deferred, why)
+    }
+
+    pub(crate) fn progress(&self) -> &ShardProgress {
+        &self.0.progress
+    }
+
+    fn check_lease(&self) -> Result<(), AckError> {
+        match self.0.grant.loss() {
+            Some(_) => Err(AckError::LeaseLost),
+            None => Ok(()),
+        }
     }
 
     /// Stores the watermark unless it is stored already.

@@ -44,6 +44,7 @@ pub(crate) struct Config {
     pub(crate) blocking_processor: bool,
     pub(crate) processor_backoff_max: Duration,
     pub(crate) failure_policy: FailurePolicy,
+    pub(crate) max_in_flight: usize,
     pub(crate) startup_timeout: Duration,
     pub(crate) drain_budget: Duration,
 }
@@ -68,6 +69,7 @@ impl Default for Config {
             blocking_processor: false,
             processor_backoff_max: Duration::from_secs(30),
             failure_policy: FailurePolicy::default(),
+            max_in_flight: 10_000,
             startup_timeout: Duration::from_secs(120),
             drain_budget: Duration::from_secs(25),
         }
@@ -118,6 +120,7 @@ impl Config {
             1,
             usize::MAX,
         )?;
+        within("max_in_flight", self.max_in_flight, 1, 1_000_000)?;
         within("memory_budget", self.memory_budget, 16 * MIB, 1 << 40)?;
         within("max_records", self.max_records, 1, 10_000)?;
         within(
@@ -210,6 +213,7 @@ mod tests {
             ("drain_budget", |c| c.drain_budget = Duration::MAX),
             ("max_leases", |c| c.max_leases = 0),
             ("max_concurrent_calls", |c| c.max_concurrent_calls = 0),
+            ("max_in_flight", |c| c.max_in_flight = 0),
             ("memory_budget", |c| c.memory_budget = 1000),
             ("max_records", |c| c.max_records = 0),
             ("max_records", |c| c.max_records = 10_001),
@@ -332,6 +336,12 @@ mod tests {
             |_| "none".to_owned(),
             "-",
             "The sink of records that were given up. Until it accepts a record, the record's shard waits.",
+        ),
+        (
+            "max_in_flight",
+            |c| c.max_in_flight.to_string(),
+            "-",
+            "Records of one shard that are deferred and not acknowledged; delivery waits beyond it. Also the most records of one call. 1 to 1,000,000.",
         ),
         (
             "startup_timeout",

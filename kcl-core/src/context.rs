@@ -1,7 +1,7 @@
 //! What all shards of one worker share.
 
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use kcl_lease::retry::RetryPolicy;
 use kcl_lease::runtime::Runtime;
@@ -16,6 +16,9 @@ use crate::processor::ProcessorFactory;
 use crate::retrieval::Polling;
 use crate::shard_info::ShardInfo;
 use crate::shutdown::Stop;
+
+/// The longest first wait after a failed call of user code.
+pub(crate) const PROCESSOR_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The parts of a worker that its shards use.
 pub(crate) struct Context {
@@ -42,10 +45,7 @@ pub(crate) struct Context {
 impl Context {
     /// How failed calls of user code are spaced out.
     pub(crate) fn processor_retry(&self) -> RetryPolicy {
-        RetryPolicy::endless(
-            std::time::Duration::from_millis(100),
-            self.config.processor_backoff_max,
-        )
+        RetryPolicy::endless(PROCESSOR_BACKOFF, self.config.processor_backoff_max)
     }
 
     pub(crate) fn shard_info(&self, grant: &kcl_lease::Grant) -> ShardInfo {

@@ -5,8 +5,10 @@ use std::time::Duration;
 use kcl_checkpoint::Checkpoint;
 use kcl_lease::{LossReason, ShardId};
 
+use crate::ack::{Ack, AckError, BatchAck};
 use crate::checkpointer::Checkpointer;
 use crate::grant::Grant;
+use crate::progress::CallId;
 use crate::retrieval::{RecordRef, Records};
 use crate::selection::Selection;
 use crate::shard_info::ShardInfo;
@@ -47,6 +49,7 @@ pub struct ProcessRecordsInput {
     pub(crate) shard: ShardInfo,
     pub(crate) grant: Grant,
     pub(crate) records: Selection,
+    pub(crate) call: CallId,
     pub(crate) attempt: u32,
     pub(crate) behind_latest: Option<Duration>,
     pub(crate) checkpointer: Checkpointer,
@@ -95,6 +98,27 @@ impl ProcessRecordsInput {
     #[doc(alias = "millis_behind_latest")]
     pub fn behind_latest(&self) -> Option<Duration> {
         self.behind_latest
+    }
+
+    /// Takes a record of this call out of it: `Ok` from the call does not complete it, the handle does, at any later time.
+    ///
+    /// The checkpoint stays before the record until then. If the call fails, its deferred records are delivered again with
+    /// the others, and their handles do nothing any more. A record that is not of this call, or is deferred already, gives a
+    /// handle that answers with an error; so does one that is deferred after the call has returned.
+    ///
+    /// How many records may be in flight is [`max_in_flight`](crate::WorkerBuilder::max_in_flight).
+    pub fn defer(&self, record: RecordRef<'_>) -> Ack {
+        let place = self.records.find(record).ok_or(AckError::NotInCall);
+        let progress = self.checkpointer.progress();
+        let deferred = place.and_then(|place| progress.defer(self.call, place));
+        Ack::new(self.checkpointer.clone(), deferred)
+    }
+
+    /// Takes all records of this call out of it that are not deferred, to be completed together. As
+    /// [`defer`](Self::defer) otherwise.
+    pub fn defer_all(&self) -> BatchAck {
+        let deferred = self.checkpointer.progress().defer_all(self.call);
+        BatchAck::new(self.checkpointer.clone(), deferred)
     }
 
     /// Checkpoints by hand, for sinks that complete records inside the call.
@@ -180,7 +204,7 @@ impl ShutdownRequestedInput {
         self.reason
     }
 
-    /// When the call is dropped if it has not returned.
+    /// When the call is dropped if it has not returned. Answers for deferred records are taken until shortly before.
     #[must_use]
     pub fn deadline(&self) -> tokio::time::Instant {
         self.deadline

@@ -1,5 +1,6 @@
 #![doc = include_str!("../../README.md")]
 
+mod ack;
 mod builder;
 mod call;
 mod checkpointer;
@@ -14,6 +15,7 @@ mod grant;
 mod handle;
 mod input;
 mod lease_table;
+mod parcel;
 mod processor;
 mod progress;
 pub mod retrieval;
@@ -32,6 +34,7 @@ pub use kcl_checkpoint::{Checkpoint, CheckpointRuleError, Position, SequenceNumb
 pub use kcl_lease::runtime::Runtime;
 pub use kcl_lease::{CoordinatorError, HashKeyRange, LossReason, RowRepair, ShardId, WorkerId};
 
+pub use ack::{Ack, AckError, BatchAck};
 pub use builder::WorkerBuilder;
 pub use checkpointer::Checkpointer;
 pub use config::InitialPosition;

@@ -23,8 +23,10 @@ pub type ProcessorResult = Result<(), BoxError>;
 ///
 /// # Errors and panics
 /// An error from `process_records` keeps the batch: it is delivered again after a back-off until it succeeds, from the
-/// first record that is not complete. (The Java library logs the error and skips the batch.) A panic counts as an error;
-/// after it the instance is dropped and a new one is made by the factory and initialized.
+/// first record that is not complete. (The Java library logs the error and skips the batch.) A
+/// [`BatchFailure`](crate::BatchFailure) says which record failed; a [`FailurePolicy`](crate::FailurePolicy) bounds the
+/// retries. A panic counts as an error; after it the instance is dropped and a new one is made by the factory and
+/// initialized.
 ///
 /// # Cancellation
 /// A call is dropped at its next `await` when the drain budget of a shutdown has run out. A lost lease does not cancel
@@ -37,7 +39,8 @@ pub trait RecordProcessor: Send + 'static {
         Ok(())
     }
 
-    /// Processes a batch of user records. `Ok` completes every record of the batch.
+    /// Processes a batch of user records. `Ok` completes every record of the batch that was not
+    /// [deferred](ProcessRecordsInput::defer).
     async fn process_records(&mut self, input: ProcessRecordsInput) -> ProcessorResult;
 
     /// Called when every record of a closed shard is complete. After `Ok` the framework itself marks the shard as
@@ -47,7 +50,8 @@ pub trait RecordProcessor: Send + 'static {
     }
 
     /// Called when the worker stops or gives the shard away: the last chance to flush and to checkpoint. What is
-    /// complete when it returns is stored before the lease is released. An error is reported and not retried.
+    /// complete when it returns is stored before the lease is released. After it deferred records are waited for, until a
+    /// fifth of the time to the deadline is left, at most 2 s. An error is reported and not retried.
     async fn shutdown_requested(&mut self, _input: ShutdownRequestedInput) -> ProcessorResult {
         Ok(())
     }

@@ -50,6 +50,14 @@ impl Selection {
         self.batch.get(self.row(place)?)
     }
 
+    /// The place of this very record.
+    pub(crate) fn find(&self, record: RecordRef<'_>) -> Option<usize> {
+        if !record.is_of(&self.batch) {
+            return None;
+        }
+        self.place_of(&record.position())
+    }
+
     pub(crate) fn position(&self, place: usize) -> Option<Position> {
         Some(self.get(place)?.position())
     }
@@ -80,11 +88,17 @@ impl Selection {
     }
 
     /// The records that are wanted, and the others.
-    pub(crate) fn partition(self, wanted: impl Fn(RecordRef<'_>) -> bool) -> (Self, Self) {
-        let rows = 0..self.len();
-        let (chosen, others): (Vec<usize>, Vec<usize>) = rows
-            .filter_map(|place| self.row(place))
-            .partition(|row| self.batch.get(*row).is_some_and(&wanted));
+    pub(crate) fn partition(self, wanted: impl Fn(usize, RecordRef<'_>) -> bool) -> (Self, Self) {
+        let mut chosen = Vec::new();
+        let mut others = Vec::new();
+        for place in 0..self.len() {
+            if let (Some(row), Some(record)) = (self.row(place), self.get(place)) {
+                match wanted(place, record) {
+                    true => chosen.push(row),
+                    false => others.push(row),
+                }
+            }
+        }
         let of = |rows: Vec<usize>| Self {
             batch: Arc::clone(&self.batch),
             range: 0..rows.len(),
@@ -160,7 +174,7 @@ mod tests {
             (middle.place_of(&at(4)), middle.place_of(&at(5))),
             (Some(1), None)
         );
-        let (odd, even) = all.partition(|record| record.data()[0] % 2 == 1);
+        let (odd, even) = all.partition(|_, record| record.data()[0] % 2 == 1);
         assert_eq!(
             (indexes(&odd), indexes(&even)),
             (vec![1, 3, 5], vec![2, 4, 6])
@@ -184,7 +198,7 @@ mod tests {
         assert_eq!(all.through(&at(3).into()), 3);
         assert_eq!(all.through(&at(7).into()), 6);
         assert_eq!(all.through(&Checkpoint::ShardEnd), 6);
-        let (odd, _) = all.partition(|record| record.data()[0] % 2 == 1);
+        let (odd, _) = all.partition(|_, record| record.data()[0] % 2 == 1);
         assert_eq!(
             (odd.through(&at(3).into()), odd.through(&at(4).into())),
             (2, 2)

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 ///
 /// Every call begins with the first row that is not settled, so that its end says everything. The cost is per end, of
 /// which there are few: those of a search for a failing record.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct CallCounts(BTreeMap<usize, u32>);
 
 impl CallCounts {

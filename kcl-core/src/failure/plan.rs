@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     /// All places before are settled.
     settled: usize,
     end: usize,
+    /// Where the last call ended.
+    called: usize,
     /// While a failing record is searched for: the places up to here failed together.
     suspects: Option<usize>,
     failing: Option<Failing>,
@@ -68,6 +70,7 @@ impl Plan {
             bounds,
             settled: 0,
             end: places,
+            called: 0,
             suspects: None,
             failing: None,
         }
@@ -78,9 +81,35 @@ impl Plan {
         self.settled
     }
 
-    /// The places of the next call; `None` when everything is settled.
-    pub(crate) fn next_call(&self) -> Option<Range<usize>> {
-        (self.settled < self.end).then(|| self.settled..self.call_end())
+    /// How many calls in a row have failed at the first place that is not settled.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failing.map_or(0, |failing| failing.attempts)
+    }
+
+    /// The plan of places of the last call that are worked on elsewhere from now on. What is known of failures goes with
+    /// them if they are all of the call.
+    pub(crate) fn part(&self, places: Range<usize>) -> Self {
+        let mut part = Self::new(places.len(), self.bounds);
+        part.called = places.len();
+        if places == (self.settled..self.called) {
+            part.failing = self.failing;
+            part.suspects = self.suspects.map(|_| places.len());
+        }
+        part
+    }
+
+    /// The places of the next call, at most so many, at least one; `None` when everything is settled.
+    pub(crate) fn next_call(&mut self, most: usize) -> Option<Range<usize>> {
+        if self.settled >= self.end {
+            return None;
+        }
+        let end = match self.suspects {
+            // The first half of those among which the failing one is.
+            Some(suspects) => self.settled + ((suspects - self.settled) / 2).max(1),
+            None => self.end,
+        };
+        self.called = end.min(self.settled.saturating_add(most.max(1)));
+        Some(self.settled..self.called)
     }
 
     /// Notes that all places before `place` were declared complete, outside of a call.
@@ -93,7 +122,7 @@ impl Plan {
     /// Notes that the last call succeeded.
     pub(crate) fn succeeded(&mut self) {
         let suspects = self.suspects;
-        self.settle(self.call_end());
+        self.settle(self.called);
         // The failing record is among those that are left, unless none is.
         self.suspects = suspects.filter(|end| *end > self.settled);
     }
@@ -104,7 +133,7 @@ impl Plan {
         failed: Failed,
         age: impl Fn(usize) -> Option<Duration>,
     ) -> Verdict {
-        let call_end = self.call_end();
+        let call_end = self.called.max(self.settled);
         let completed = failed.completed.clamp(self.settled, call_end);
         let named = failed
             .at
@@ -141,14 +170,6 @@ impl Plan {
     /// Notes that the places before `place` were given up, and that this is done with.
     pub(crate) fn gave_up(&mut self, place: usize) {
         self.settle(place);
-    }
-
-    /// Where the next call ends: the first half of the suspects, or everything.
-    fn call_end(&self) -> usize {
-        match self.suspects {
-            Some(suspects) => self.settled + ((suspects - self.settled) / 2).max(1),
-            None => self.end,
-        }
     }
 
     fn settle(&mut self, place: usize) {

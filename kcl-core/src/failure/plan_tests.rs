@@ -47,7 +47,7 @@ fn run(
     let mut plan = Plan::new(places, bounds);
     let mut fate = Fate::default();
     let mut settled = 0;
-    while let Some(call) = plan.next_call() {
+    while let Some(call) = plan.next_call(usize::MAX) {
         let now = Duration::from_secs(fate.calls as u64);
         fate.calls += 1;
         assert!(fate.calls < 10_000, "the plan ends");
@@ -101,7 +101,7 @@ fn poisoned(
 fn without_bounds_a_failing_record_is_tried_for_ever() {
     let mut plan = Plan::new(3, FOREVER);
     for attempt in 1..=1_000_u64 {
-        assert_eq!(plan.next_call(), Some(0..3));
+        assert_eq!(plan.next_call(usize::MAX), Some(0..3));
         let failed = Failed {
             completed: 0,
             at: None,
@@ -112,7 +112,7 @@ fn without_bounds_a_failing_record_is_tried_for_ever() {
         assert_eq!(plan.failed(failed, very_old), Verdict::Retry);
     }
     plan.succeeded();
-    assert_eq!(plan.next_call(), None);
+    assert_eq!(plan.next_call(usize::MAX), None);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn without_a_search_the_whole_call_is_given_up() {
 #[test]
 fn a_place_that_is_not_in_the_call_names_nothing() {
     let mut plan = Plan::new(4, attempts(1));
-    plan.next_call().unwrap();
+    plan.next_call(usize::MAX).unwrap();
     let failed = |at| Failed {
         completed: 0,
         at,
@@ -165,9 +165,9 @@ fn a_place_that_is_not_in_the_call_names_nothing() {
         retry_at: Duration::ZERO,
     };
     assert_eq!(plan.failed(failed(Some(9)), |_| None), Verdict::Narrow);
-    assert_eq!(plan.next_call().unwrap(), 0..2);
+    assert_eq!(plan.next_call(usize::MAX).unwrap(), 0..2);
     assert_eq!(plan.failed(failed(Some(2)), |_| None), Verdict::Narrow);
-    assert_eq!(plan.next_call().unwrap(), 0..1);
+    assert_eq!(plan.next_call(usize::MAX).unwrap(), 0..1);
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn no_attempt_begins_later_than_the_elapsed_bound() {
     };
     let mut plan = Plan::new(1, bounds);
     let mut fail = |now: u64, retry_at: u64| {
-        plan.next_call().unwrap();
+        plan.next_call(usize::MAX).unwrap();
         let failed = Failed {
             completed: 0,
             at: None,
@@ -206,17 +206,17 @@ fn a_failing_record_is_given_up_when_it_is_too_old_and_a_call_when_all_of_it_is(
     };
     let only_first_is_old = |place| Some(Duration::from_secs(if place == 0 { 61 } else { 60 }));
     let mut plan = Plan::new(2, bounds);
-    plan.next_call().unwrap();
+    plan.next_call(usize::MAX).unwrap();
     assert_eq!(plan.failed(failed(None), only_first_is_old), Verdict::Retry);
-    plan.next_call().unwrap();
+    plan.next_call(usize::MAX).unwrap();
     let verdict = plan.failed(failed(Some(0)), only_first_is_old);
     assert_eq!(verdict, Verdict::GiveUp(0..1));
     let mut plan = Plan::new(2, bounds);
-    plan.next_call().unwrap();
+    plan.next_call(usize::MAX).unwrap();
     let all_old = |_| Some(Duration::from_secs(61));
     assert_eq!(plan.failed(failed(None), all_old), Verdict::Narrow);
     let mut plan = Plan::new(1, bounds);
-    plan.next_call().unwrap();
+    plan.next_call(usize::MAX).unwrap();
     assert_eq!(plan.failed(failed(None), |_| None), Verdict::Retry);
 }
 
@@ -224,9 +224,9 @@ fn a_failing_record_is_given_up_when_it_is_too_old_and_a_call_when_all_of_it_is(
 fn records_that_were_declared_complete_between_calls_are_not_delivered_again() {
     let mut plan = Plan::new(5, attempts(1));
     plan.completed(3);
-    assert_eq!(plan.next_call().unwrap(), 3..5);
+    assert_eq!(plan.next_call(usize::MAX).unwrap(), 3..5);
     plan.completed(9);
-    assert_eq!(plan.next_call(), None);
+    assert_eq!(plan.next_call(usize::MAX), None);
 }
 
 proptest! {

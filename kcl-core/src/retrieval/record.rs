@@ -107,6 +107,11 @@ impl<'a> RecordRef<'a> {
         self.row.out_of_range
     }
 
+    /// Whether the record is in this very batch.
+    pub(crate) fn is_of(self, batch: &Batch) -> bool {
+        std::ptr::eq(self.batch, batch)
+    }
+
     /// A full copy that shares nothing with the batch.
     #[must_use]
     pub fn to_owned(self) -> Record {

@@ -2,33 +2,33 @@
 
 use std::ops::Range;
 
-use kcl_checkpoint::Position;
-
 use super::*;
+use crate::context::PROCESSOR_BACKOFF;
 
 const PROCESS_RECORDS: &str = "process_records";
 
 /// Records on their way through the processor.
-struct Work {
-    records: Selection,
+pub(super) struct Work {
+    /// What is left of them to complete.
+    pub(super) delivery: DeliveryId,
+    pub(super) records: Selection,
     /// Whether there may be records of parked keys among those that are not settled.
-    is_mixed: bool,
-    plan: Plan,
-    calls: CallCounts,
-    schedule: RetrySchedule,
-    started: Instant,
-    behind: Option<Duration>,
+    pub(super) is_mixed: bool,
+    pub(super) plan: Plan,
+    pub(super) calls: CallCounts,
+    pub(super) behind: Option<Duration>,
     /// What is complete once the last record is.
-    end: Position,
+    pub(super) end: Position,
 }
 
 impl Work {
     /// What is complete once all records of a call are.
-    fn last_position(&self, call: &Range<usize>) -> Option<Position> {
-        match call.end == self.records.len() {
-            true => Some(self.end.clone()),
+    fn end_of(&self, call: &Range<usize>) -> Position {
+        let last = match call.end == self.records.len() {
+            true => None,
             false => self.records.position(call.end - 1),
-        }
+        };
+        last.unwrap_or_else(|| self.end.clone())
     }
 
     /// Counts a call. Returns which delivery of its first record it is, from 1.
@@ -42,60 +42,76 @@ impl Work {
     }
 
     /// How often the record at a place was delivered.
-    fn attempts(&self, place: usize) -> u32 {
+    pub(super) fn attempts(&self, place: usize) -> u32 {
         self.records.row(place).map_or(0, |row| self.calls.of(row))
     }
 }
 
 impl ShardTask {
-    /// Delivers one answer until every record of it is complete: processed, or given to what the failure policy says.
+    /// Delivers one answer until every record of it is complete: processed, or given to what the failure policy says; or
+    /// until it is deferred.
     pub(super) async fn deliver(&mut self, delivery: &Delivery) -> Flow<()> {
-        let Some(end) = delivery.end_position() else {
+        let begun = delivery
+            .end_position()
+            .and_then(|end| Some((self.progress.deliver(&end)?, end)));
+        let Some(((id, before), end)) = begun else {
             return ControlFlow::Continue(());
         };
-        self.progress.deliver(&end);
-        let rows = delivery.after(&self.progress.complete());
-        let bounds = self.context.config.failure_policy.bounds();
-        let work = Work {
-            plan: Plan::new(rows.len(), bounds),
+        let rows = delivery.after(&before);
+        let mut work = Work {
+            delivery: id,
+            plan: Plan::new(rows.len(), self.bounds()),
             records: Selection::new(Arc::clone(&delivery.batch), rows),
             is_mixed: true,
             calls: CallCounts::default(),
-            schedule: self.schedule(),
-            started: Instant::now(),
             behind: delivery.behind,
-            end: end.clone(),
+            end,
         };
-        self.process(work).await?;
+        loop {
+            self.serve_deferred().await?;
+            let most = self.context.config.max_in_flight;
+            match most.saturating_sub(self.progress.in_flight()) {
+                0 => self.wait_answered().await?,
+                room if self.step(&mut work, room).await? => {}
+                _ => break,
+            }
+        }
         // Withheld records and aggregates without user records come after the last user record.
-        self.progress.settle(&end);
+        self.progress.settle_all(id);
         ControlFlow::Continue(())
     }
 
-    /// Calls the processor until all records are settled.
-    async fn process(&mut self, mut work: Work) -> Flow<()> {
-        loop {
-            if std::mem::take(&mut work.is_mixed) {
-                self.sort(&mut work).await?;
+    /// Makes the next call, with at most so many records, and does what follows from its outcome. False if there is none.
+    pub(super) async fn step(&mut self, work: &mut Work, most: usize) -> Flow<bool> {
+        if std::mem::take(&mut work.is_mixed) {
+            self.sort(work).await?;
+        }
+        work.plan.completed(self.settled(work));
+        let Some(call) = work.plan.next_call(most) else {
+            return ControlFlow::Continue(false);
+        };
+        self.ensure_processor().await?;
+        let permit = self.begin_call().await?;
+        let attempt = work.count_call(&call);
+        match self.call_with(permit, work, &call, attempt).await {
+            Ok(()) => {
+                work.plan.succeeded();
+                let deferred = self.progress.end_call();
+                self.count_processed(call.len() - deferred);
             }
-            let complete = work.records.through(&self.progress.complete());
-            work.plan.completed(complete);
-            let Some(call) = work.plan.next_call() else {
-                return ControlFlow::Continue(());
-            };
-            self.ensure_processor().await?;
-            let permit = self.begin_call().await?;
-            let attempt = work.count_call(&call);
-            match self.call_with(permit, &work, &call, attempt).await {
-                Ok(()) => {
-                    work.plan.succeeded();
-                    self.progress.complete_all();
-                    self.count_processed(call.len());
-                }
-                Err(failure) => {
-                    self.after_failed_call(&mut work, attempt, &failure).await?;
-                }
+            Err(failure) => {
+                self.progress.fail_call();
+                self.after_failed_call(work, attempt, &failure).await?;
             }
+        }
+        ControlFlow::Continue(true)
+    }
+
+    /// How many of the records are complete, or deferred.
+    fn settled(&self, work: &Work) -> usize {
+        match self.progress.left_after(work.delivery) {
+            Some(checkpoint) => work.records.through(&checkpoint),
+            None => work.records.len(),
         }
     }
 
@@ -106,11 +122,10 @@ impl ShardTask {
             return ControlFlow::Continue(());
         }
         let rest = work.plan.settled()..work.records.len();
-        let is_parked = |record: RecordRef<'_>| self.parked.contains(record.partition_key());
+        let is_parked = |_, record: RecordRef<'_>| self.parked.contains(record.partition_key());
         let (parked, flowing) = work.records.slice(rest).partition(is_parked);
-        self.divert(&parked, &flowing, &work.calls).await?;
-        let bounds = self.context.config.failure_policy.bounds();
-        work.plan = Plan::new(flowing.len(), bounds);
+        self.divert(work, &parked, &flowing).await?;
+        work.plan = Plan::new(flowing.len(), self.bounds());
         work.records = flowing;
         ControlFlow::Continue(())
     }
@@ -122,16 +137,26 @@ impl ShardTask {
         call: &Range<usize>,
         attempt: u32,
     ) -> Result<(), CallFailure> {
-        if let Some(last) = work.last_position(call) {
-            self.progress.claim(&last);
-        }
+        let records = work.records.slice(call.clone());
+        let id = self.progress.begin_call(OpenCall {
+            delivery: work.delivery,
+            records: records.clone(),
+            first: call.start,
+            end: work.end_of(call),
+            plan: work.plan.clone(),
+            calls: work.calls.clone(),
+            behind: work.behind,
+            deferred: Vec::new(),
+            deferred_records: 0,
+        });
         if mutant::is(Mutant::CheckpointAhead) {
-            self.progress.complete_all();
+            self.progress.complete_call();
         }
         let input = ProcessRecordsInput {
             shard: self.shard.clone(),
             grant: Grant::new(self.grant.clone()),
-            records: work.records.slice(call.clone()),
+            records,
+            call: id,
             attempt,
             behind_latest: work.behind,
             checkpointer: self.checkpointer.clone(),
@@ -149,12 +174,21 @@ impl ShardTask {
         attempt: u32,
         failure: &CallFailure,
     ) -> Flow<()> {
-        self.progress.fail();
+        let (verdict, retry_in) = self.judge(work, failure);
+        self.report_failure(PROCESS_RECORDS, failure, attempt, retry_in);
+        match verdict {
+            Verdict::GiveUp(places) => self.give_up_all(work, places, &failure.to_string()).await,
+            Verdict::Retry | Verdict::Narrow => self.pause(retry_in).await,
+        }
+    }
+
+    /// Decides what follows a failure, and how long to wait before.
+    pub(super) fn judge(&mut self, work: &mut Work, failure: &CallFailure) -> (Verdict, Duration) {
         let settled = work.plan.settled();
-        let mut retry_in = work.schedule.next_or_cap();
-        let now = work.started.elapsed();
+        let retry_in = self.wait_after(work.plan.failures());
+        let now = self.started.elapsed();
         let failed = Failed {
-            completed: work.records.through(&self.progress.complete()),
+            completed: self.settled(work),
             at: failure.failed_at().and_then(|at| work.records.place_of(at)),
             now,
             retry_at: now.saturating_add(retry_in),
@@ -162,23 +196,28 @@ impl ShardTask {
         let age = |place| self.age(&work.records, place);
         let verdict = work.plan.failed(failed, age);
         let processed = work.plan.settled() - settled;
-        self.settle_before(&work.records, work.plan.settled());
+        self.settle_before(work, work.plan.settled());
         self.count_processed(processed);
-        if let Verdict::GiveUp(places) = verdict {
-            work.schedule.reset();
-            self.report_failure(PROCESS_RECORDS, failure, attempt, Duration::ZERO);
-            return self.give_up_all(work, places, &failure.to_string()).await;
-        }
-        if verdict == Verdict::Narrow || processed > 0 {
+        let retry_in = match verdict {
+            Verdict::GiveUp(_) => Duration::ZERO,
+            Verdict::Retry if processed == 0 => retry_in,
             // A search takes many calls, and another record has not failed yet: neither begins with long waits.
-            work.schedule.reset();
-            retry_in = work.schedule.next_or_cap();
-        }
-        self.report_failure(PROCESS_RECORDS, failure, attempt, retry_in);
-        self.pause(retry_in).await
+            Verdict::Retry | Verdict::Narrow => self.wait_after(0),
+        };
+        (verdict, retry_in)
     }
 
-    async fn give_up_all(
+    /// How long to wait after so many failures and one more.
+    fn wait_after(&mut self, failures: u32) -> Duration {
+        let longest = self.context.config.processor_backoff_max;
+        retry::doubled(PROCESSOR_BACKOFF, longest, failures).mul_f64(self.rng.f64())
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.context.config.failure_policy.bounds()
+    }
+
+    pub(super) async fn give_up_all(
         &mut self,
         work: &mut Work,
         places: Range<usize>,
@@ -187,7 +226,7 @@ impl ShardTask {
         for place in places.clone() {
             let attempts = work.attempts(place);
             self.give_up(&work.records, place, attempts, error).await?;
-            self.settle_before(&work.records, place + 1);
+            self.settle_before(work, place + 1);
         }
         work.plan.gave_up(places.end);
         work.is_mixed = true;
@@ -195,10 +234,10 @@ impl ShardTask {
     }
 
     /// Notes that the records before a place are complete.
-    fn settle_before(&self, records: &Selection, place: usize) {
-        let last = place.checked_sub(1).and_then(|last| records.position(last));
-        if let Some(last) = last {
-            self.progress.settle(&last);
+    fn settle_before(&self, work: &Work, place: usize) {
+        let last = place.checked_sub(1);
+        if let Some(last) = last.and_then(|last| work.records.position(last)) {
+            self.progress.settle(work.delivery, &last);
         }
     }
 

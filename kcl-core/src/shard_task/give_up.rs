@@ -1,5 +1,6 @@
 //! What becomes of records that cannot be processed, as the failure policy says.
 
+use super::deliver::Work;
 use super::*;
 
 /// The error of records that are not tried.
@@ -50,20 +51,20 @@ impl ShardTask {
     /// Sends records of parked keys to the dead-letter sink. Those of `flowing` are left for the processor.
     pub(super) async fn divert(
         &mut self,
+        work: &Work,
         parked: &Selection,
         flowing: &Selection,
-        calls: &CallCounts,
     ) -> Flow<()> {
         let flows_from = flowing.row(0);
         for place in 0..parked.len() {
             let Some(row) = parked.row(place) else {
                 continue;
             };
-            if let Some(letter) = self.letter(parked, place, calls.of(row), PARKED) {
+            if let Some(letter) = self.letter(parked, place, work.calls.of(row), PARKED) {
                 let position = letter.position.clone();
                 self.send(letter, true).await?;
                 if flows_from.is_none_or(|from| row < from) {
-                    self.progress.settle(&position);
+                    self.progress.settle(work.delivery, &position);
                 }
             }
         }

@@ -40,6 +40,7 @@ impl ShardTask {
             let outcome = self.call(permit, |p| p.shutdown_requested(input)).await;
             self.report_unretried("shutdown_requested", outcome);
         }
+        self.last_answers(deadline).await;
         let mut schedule = self.schedule();
         loop {
             let checkpoint = self.progress.complete();

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use kcl_checkpoint::Checkpoint;
+use kcl_checkpoint::{Checkpoint, DeliveryId, Position};
 use kcl_lease::mutant::{self, Mutant};
-use kcl_lease::retry::RetrySchedule;
+use kcl_lease::retry::{self, RetrySchedule};
 use kcl_lease::{GrantError, ListedShard, LossReason, Recall, ShardId};
 use tokio::time::Instant;
 
@@ -16,20 +16,22 @@ use crate::checkpointer::Checkpointer;
 use crate::context::Context;
 use crate::dead_letter::DeadLetter;
 use crate::event::WorkerEvent;
-use crate::failure::{CallCounts, Failed, OnFailure, ParkTime, ParkedKeys, Plan, Verdict};
+use crate::failure::{Bounds, CallCounts, Failed, OnFailure, ParkTime, ParkedKeys, Plan, Verdict};
 use crate::grant::Grant;
 use crate::handle::StoppedShard;
 use crate::input::{
     InitializationInput, LeaseLostInput, ProcessRecordsInput, ShardEndedInput, ShutdownReason,
     ShutdownRequestedInput,
 };
+use crate::parcel::Parcel;
 use crate::processor::{ProcessorResult, RecordProcessor};
-use crate::progress::ShardProgress;
+use crate::progress::{OpenCall, ShardProgress};
 use crate::retrieval::{Delivery, PollEnd, RecordRef, ShardFilter};
 use crate::selection::Selection;
 use crate::shard_info::ShardInfo;
 use crate::shard_reader::{self, Deliveries, Next};
 
+mod deferred;
 mod deliver;
 mod finish;
 mod give_up;
@@ -77,19 +79,24 @@ pub(crate) async fn run(context: Arc<Context>, grant: kcl_lease::Grant) -> Outco
     let progress = Arc::new(ShardProgress::new(grant.start().clone()));
     let checkpointer =
         Checkpointer::new(grant.clone(), Arc::clone(&progress), context.events.clone());
+    let rng = context.runtime.rng(shard.shard_id().as_str());
     let parked = ParkedKeys::new(context.config.failure_policy.parked_keys_max());
-    ShardTask {
+    let task = ShardTask {
         context,
         grant,
         shard,
-        progress,
+        progress: Arc::clone(&progress),
         checkpointer,
         processor: None,
         parked,
+        rng,
+        started: Instant::now(),
+        read_to_tip: false,
         ending: None,
-    }
-    .run()
-    .await
+    };
+    let outcome = task.run().await;
+    progress.forget_deferred();
+    outcome
 }
 
 struct ShardTask {
@@ -101,6 +108,10 @@ struct ShardTask {
     /// None until it is initialized, and after a panic.
     processor: Option<Box<dyn RecordProcessor>>,
     parked: ParkedKeys,
+    rng: fastrand::Rng,
+    started: Instant,
+    /// Whether the reader has caught up.
+    read_to_tip: bool,
     /// The children, once the processor knows that the shard ended.
     ending: Option<Vec<ListedShard>>,
 }
@@ -142,14 +153,20 @@ impl ShardTask {
         loop {
             match self.next(&mut deliveries).await? {
                 Next::Delivery(delivery) => {
-                    self.set_at_tip(false);
+                    self.read_to_tip = false;
+                    self.show_tip();
                     self.deliver(&delivery).await?;
                     if let Some(end) = delivery.end {
+                        self.deferred_done().await?;
                         return self.finish(end.children).await;
                     }
                 }
-                Next::AtTip => self.set_at_tip(true),
+                Next::AtTip => {
+                    self.read_to_tip = true;
+                    self.show_tip();
+                }
                 Next::Over(PollEnd::ShardGone(_)) => {
+                    self.deferred_done().await?;
                     // Its records are all past retention: the listing still may name it.
                     let children = self.listed_children().await?;
                     return self.finish(children).await;
@@ -162,16 +179,25 @@ impl ShardTask {
         }
     }
 
+    /// Waits for what comes next, and looks after deferred records meanwhile.
     async fn next(&mut self, deliveries: &mut Deliveries) -> Flow<Next> {
-        tokio::select! {
-            biased;
-            reason = self.grant.lost() => ControlFlow::Break(Stopped::Lost(reason)),
-            recall = self.grant.recalled() => ControlFlow::Break(Stopped::Recalled(recall)),
-            next = deliveries.next() => ControlFlow::Continue(next),
+        loop {
+            self.serve_deferred().await?;
+            self.show_tip();
+            tokio::select! {
+                biased;
+                reason = self.grant.lost() => return ControlFlow::Break(Stopped::Lost(reason)),
+                recall = self.grant.recalled() => return ControlFlow::Break(Stopped::Recalled(recall)),
+                next = deliveries.next() => return ControlFlow::Continue(next),
+                () = self.progress.answered() => {}
+                () = until(self.progress.next_due()) => {}
+            }
         }
     }
 
-    fn set_at_tip(&self, at_tip: bool) {
+    /// Shows whether everything up to the shard's tip is complete.
+    fn show_tip(&self) {
+        let at_tip = self.read_to_tip && self.progress.in_flight() == 0;
         if self.context.board.at_tip(self.shard.shard_id(), at_tip) {
             self.context.events.emit(WorkerEvent::CaughtUp {
                 shard: self.shard.shard_id().clone(),
@@ -276,5 +302,12 @@ impl ShardTask {
         self.context
             .processor_retry()
             .schedule(self.context.runtime.rng(self.shard.shard_id().as_str()))
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }

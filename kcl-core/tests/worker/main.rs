@@ -8,9 +8,12 @@
     reason = "a test fails by panicking"
 )]
 
+mod acknowledgements;
 mod checkpoints;
 mod dead_letters;
+mod deferred;
 mod delivery;
+mod desk;
 mod failure_policy;
 mod failures;
 mod fixture;
