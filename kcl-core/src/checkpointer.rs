@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kcl_checkpoint::{Checkpoint, DeliveryId, Position};
 use kcl_lease::retry::RetryPolicy;
 use kcl_lease::runtime::Runtime;
@@ -12,6 +13,7 @@ use crate::call::CallFailure;
 use crate::error::CheckpointError;
 use crate::event::{EventSink, WorkerEvent};
 use crate::progress::ShardProgress;
+use crate::two_phase::PreparedCheckpoint;
 
 /// Moves the checkpoint of one grant of one shard. Cheap to clone; may outlive the call it was given to.
 ///
@@ -51,6 +53,7 @@ impl Checkpointer {
     /// See [`CheckpointError`].
     pub async fn checkpoint(&self) -> Result<(), CheckpointError> {
         self.0.progress.complete_call();
+        self.0.progress.replace_prepared();
         self.store().await
     }
 
@@ -62,6 +65,40 @@ impl Checkpointer {
     /// see [`CheckpointError`].
     pub async fn checkpoint_at(&self, position: &Position) -> Result<(), CheckpointError> {
         self.0.progress.complete_through(position)?;
+        self.0.progress.replace_prepared();
+        self.store().await
+    }
+
+    /// Stores the first phase of a checkpoint at `position`: what is about to be complete, and bytes of the application's
+    /// own. The second is [`PreparedCheckpoint::commit`]; until then the stored checkpoint stays as it is.
+    ///
+    /// Whoever holds the lease next without a second phase learns of it by
+    /// [`InitializationInput::pending_checkpoint`](crate::InitializationInput::pending_checkpoint). The bytes are part of
+    /// the lease's row, which DynamoDB limits to 400 KB. (The Java library's `prepareCheckpoint`, in the same attributes.)
+    ///
+    /// # Errors
+    /// As [`checkpoint_at`](Self::checkpoint_at); nothing is prepared then, although the row may still get what was to be.
+    pub async fn prepare(
+        &self,
+        position: &Position,
+        state: Option<Bytes>,
+    ) -> Result<PreparedCheckpoint, CheckpointError> {
+        let id = self.0.progress.prepare(position)?;
+        // Ends the phase if the write fails or is given up.
+        let prepared = PreparedCheckpoint::new(self.clone(), position.clone(), id);
+        let checkpoint = Checkpoint::At(position.clone());
+        let state = state.map(|state| state.to_vec());
+        self.0
+            .grant
+            .prepare(checkpoint, state)
+            .await
+            .map_err(CheckpointError::from_grant)?;
+        Ok(prepared)
+    }
+
+    /// Stores that everything up to `position` is complete, which an earlier holder of the lease prepared.
+    pub(crate) async fn commit_pending(&self, position: &Position) -> Result<(), CheckpointError> {
+        self.0.progress.adopt(position);
         self.store().await
     }
 

@@ -7,11 +7,13 @@ use kcl_lease::{LossReason, ShardId};
 
 use crate::ack::{Ack, AckError, BatchAck};
 use crate::checkpointer::Checkpointer;
+use crate::error::CheckpointError;
 use crate::grant::Grant;
 use crate::progress::CallId;
 use crate::retrieval::{RecordRef, Records};
 use crate::selection::Selection;
 use crate::shard_info::ShardInfo;
+use crate::two_phase::PendingCheckpoint;
 
 /// The input of [`RecordProcessor::initialize`](crate::RecordProcessor::initialize).
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub struct InitializationInput {
     pub(crate) shard: ShardInfo,
     pub(crate) grant: Grant,
     pub(crate) checkpoint: Checkpoint,
+    pub(crate) pending: Option<PendingCheckpoint>,
+    pub(crate) checkpointer: Checkpointer,
 }
 
 impl InitializationInput {
@@ -38,6 +42,25 @@ impl InitializationInput {
     #[must_use]
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// What an earlier holder of the lease [prepared](Checkpointer::prepare) and did not commit, if nothing was stored since.
+    #[must_use]
+    pub fn pending_checkpoint(&self) -> Option<&PendingCheckpoint> {
+        self.pending.as_ref()
+    }
+
+    /// Commits the [pending checkpoint](Self::pending_checkpoint): its records are complete, and delivery starts after them.
+    /// Does nothing if there is none. Without this, delivery starts after the stored checkpoint, and the next checkpoint
+    /// removes the pending one.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`]. The records count as complete all the same, and that is stored later.
+    pub async fn commit_pending(&self) -> Result<(), CheckpointError> {
+        match &self.pending {
+            Some(pending) => self.checkpointer.commit_pending(&pending.position).await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod shutdown;
 mod startup;
 mod stream;
 mod supervisor;
+mod two_phase;
 mod worker;
 
 pub use async_trait::async_trait;
@@ -55,4 +56,5 @@ pub use retrieval::{
 };
 pub use shard_info::ShardInfo;
 pub use shutdown::{EXIT_NOT_DRAINED, ShutdownReport, exit_code, shutdown_signal};
+pub use two_phase::{PendingCheckpoint, PreparedCheckpoint};
 pub use worker::Worker;

@@ -38,6 +38,9 @@ struct State {
     call: Option<OpenCall>,
     calls: u64,
     parcels: Parcels,
+    /// The checkpoint that is prepared and not committed: nothing is stored meanwhile, which would remove it.
+    prepared: Option<u64>,
+    prepares: u64,
 }
 
 /// Records that are given to the processor, and where they come from.
@@ -111,6 +114,9 @@ impl State {
     }
 
     fn unstored(&self) -> Option<Checkpoint> {
+        if self.prepared.is_some() {
+            return None;
+        }
         Some(self.complete()).filter(|complete| complete > self.rules.last())
     }
 
@@ -139,6 +145,8 @@ impl ShardProgress {
                 call: None,
                 calls: 0,
                 parcels: Parcels::default(),
+                prepared: None,
+                prepares: 0,
             }),
             advanced: Notify::new(),
             answered: Notify::new(),
@@ -227,6 +235,54 @@ impl ShardProgress {
                 }
             }
         }
+    }
+
+    /// Begins a checkpoint in two phases, in place of any other. Nothing is stored by itself until it ends.
+    ///
+    /// # Errors
+    /// As for [`complete_through`](Self::complete_through).
+    pub(crate) fn prepare(&self, position: &Position) -> Result<u64, CheckpointRuleError> {
+        let mut state = self.lock();
+        state.rules.check(&Checkpoint::At(position.clone()))?;
+        state.prepares += 1;
+        state.prepared = Some(state.prepares);
+        Ok(state.prepares)
+    }
+
+    /// Ends a prepared checkpoint, if no other took its place.
+    pub(crate) fn end_prepared(&self, id: u64) {
+        let mut state = self.lock();
+        if state.prepared == Some(id) {
+            state.prepared = None;
+        }
+        drop(state);
+        self.advanced.notify_one();
+    }
+
+    /// Ends whatever is prepared: a checkpoint by hand takes its place.
+    pub(crate) fn replace_prepared(&self) {
+        self.lock().prepared = None;
+    }
+
+    /// Whether a checkpoint is prepared and not committed.
+    pub(crate) fn is_prepared(&self) -> bool {
+        self.lock().prepared.is_some()
+    }
+
+    /// Whether the row still says what it said when the lease was granted.
+    pub(crate) fn is_stored(&self, checkpoint: &Checkpoint) -> bool {
+        self.lock().rules.last() == checkpoint
+    }
+
+    /// Notes that records up to `position` are complete although they were not delivered under this grant.
+    pub(crate) fn adopt(&self, position: &Position) {
+        let mut state = self.lock();
+        state.rules.deliver(position);
+        // Refused only if it was delivered.
+        let _delivery = state.watermark.deliver(position.clone());
+        state.watermark.complete_through(position);
+        drop(state);
+        self.advanced.notify_one();
     }
 
     /// Takes the record at a place of a call out of it.

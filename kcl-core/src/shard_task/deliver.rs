@@ -2,8 +2,11 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::context::PROCESSOR_BACKOFF;
+use crate::two_phase::PendingCheckpoint;
 
 const PROCESS_RECORDS: &str = "process_records";
 
@@ -279,9 +282,25 @@ impl ShardTask {
             shard: self.shard.clone(),
             grant: Grant::new(self.grant.clone()),
             checkpoint: self.progress.complete(),
+            pending: self.pending_checkpoint(),
+            checkpointer: self.checkpointer.clone(),
         };
         let place = &self.context.place;
         guarded(permit, place, &mut processor, |p| p.initialize(input)).await?;
         processor.ok_or_else(|| CallFailure::Panic("the processor is gone".to_owned()))
+    }
+
+    /// What an earlier holder prepared, unless it was removed since.
+    fn pending_checkpoint(&self) -> Option<PendingCheckpoint> {
+        let pending = self.grant.pending()?;
+        if !self.progress.is_stored(self.grant.start()) {
+            return None;
+        }
+        let position = pending.checkpoint.position()?.clone();
+        let is_ahead = pending.checkpoint > self.progress.complete();
+        is_ahead.then(|| PendingCheckpoint {
+            position,
+            state: pending.state.clone().map(Bytes::from),
+        })
     }
 }

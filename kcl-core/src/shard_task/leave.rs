@@ -44,7 +44,9 @@ impl ShardTask {
         let mut schedule = self.schedule();
         loop {
             let checkpoint = self.progress.complete();
-            match self.grant.release(Some(checkpoint.clone())).await {
+            // Storing it would remove what is prepared, which the next holder has to know.
+            let stored = (!self.progress.is_prepared()).then(|| checkpoint.clone());
+            match self.grant.release(stored).await {
                 Ok(()) => {
                     self.report_released(checkpoint);
                     return match recall {

@@ -21,3 +21,4 @@ mod lapses;
 mod poison;
 mod shard_ends;
 mod shutdown;
+mod two_phase;

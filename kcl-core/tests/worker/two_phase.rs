@@ -1,0 +1,136 @@
+//! Checkpoints in two phases.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kcl_core::{
+    Checkpoint, InitializationInput, PendingCheckpoint, PreparedCheckpoint, ProcessRecordsInput,
+    ProcessorResult, RecordProcessor, Worker, WorkerBuilder, async_trait,
+};
+
+use crate::fixture::{Call, Fixture, eventually, texts};
+
+/// Prepares each batch, and leaves the second phase to the test.
+#[derive(Clone)]
+struct Transactional {
+    log: crate::fixture::Log,
+    prepared: Arc<Mutex<Vec<PreparedCheckpoint>>>,
+    pending: Arc<Mutex<Vec<PendingCheckpoint>>>,
+    commits_pending: Arc<AtomicBool>,
+}
+
+impl Transactional {
+    fn new(fixture: &Fixture) -> Self {
+        Self {
+            log: fixture.log.clone(),
+            prepared: Arc::default(),
+            pending: Arc::default(),
+            commits_pending: Arc::default(),
+        }
+    }
+
+    fn builder(&self) -> WorkerBuilder {
+        let processor = self.clone();
+        Worker::builder("app", "memory", move |_| processor.clone())
+    }
+}
+
+#[async_trait]
+impl RecordProcessor for Transactional {
+    async fn initialize(&mut self, input: InitializationInput) -> ProcessorResult {
+        let pending = input.pending_checkpoint().cloned();
+        self.pending.lock().unwrap().extend(pending);
+        if self.commits_pending.load(Ordering::SeqCst) {
+            input.commit_pending().await?;
+        }
+        Ok(())
+    }
+
+    async fn process_records(&mut self, input: ProcessRecordsInput) -> ProcessorResult {
+        let data = texts(&input);
+        let last = input.iter().next_back().unwrap().position();
+        let state = data.join(",").into_bytes().into();
+        let attempt = input.attempt();
+        self.log
+            .push(input.shard().shard_id(), Call::Records { data, attempt });
+        let prepared = input.checkpointer().prepare(&last, Some(state)).await?;
+        self.prepared.lock().unwrap().push(prepared);
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prepared_checkpoint_is_stored_when_it_is_committed_and_not_before() {
+    let fixture = Fixture::new(1);
+    let shard = fixture.shard(0);
+    let processor = Transactional::new(&fixture);
+    fixture.put_many(0, &["a"]);
+    let worker = fixture.start_builder(processor.builder());
+    eventually("the first phase", || {
+        !processor.prepared.lock().unwrap().is_empty()
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let lease = fixture.lease(&shard);
+    let pending = lease.pending.unwrap();
+    assert!(
+        lease.checkpoint.is_start(),
+        "no automatic checkpoint removes it"
+    );
+    assert_eq!(pending.state.as_deref(), Some(&b"a"[..]));
+    let prepared = processor.prepared.lock().unwrap().remove(0);
+    assert_eq!(
+        pending.checkpoint,
+        Checkpoint::At(prepared.position().clone())
+    );
+    prepared.commit().await.unwrap();
+    let lease = fixture.lease(&shard);
+    assert_eq!(lease.checkpoint, pending.checkpoint);
+    assert_eq!(lease.pending, None);
+    // One that is dropped lets the automatic checkpoint go on.
+    fixture.put_many(0, &["b"]);
+    eventually("the next", || {
+        processor.prepared.lock().unwrap().pop().is_some()
+    })
+    .await;
+    worker.handle.caught_up().await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let after = fixture.lease(&shard);
+    assert!(after.checkpoint > lease.checkpoint);
+    assert_eq!(after.pending, None);
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_holder_learns_what_was_prepared_and_decides() {
+    for commits in [false, true] {
+        let fixture = Fixture::new(1);
+        let shard = fixture.shard(0);
+        let processor = Transactional::new(&fixture);
+        fixture.put_many(0, &["a"]);
+        let worker = fixture.start_builder(processor.builder());
+        eventually("the first phase", || {
+            !processor.prepared.lock().unwrap().is_empty()
+        })
+        .await;
+        worker.stop().await;
+        let prepared = processor.prepared.lock().unwrap().remove(0);
+        assert!(fixture.lease(&shard).pending.is_some(), "a stop keeps it");
+        assert!(fixture.lease(&shard).checkpoint.is_start());
+        fixture.put_many(0, &["b"]);
+        processor.commits_pending.store(commits, Ordering::SeqCst);
+        let seen = fixture.log.delivered().len();
+        let worker = fixture.start_builder(processor.builder());
+        eventually("b", || fixture.log.delivered().contains(&"b".to_owned())).await;
+        let pending = processor.pending.lock().unwrap().clone();
+        assert_eq!(pending.len(), 1);
+        assert_eq!(&pending[0].position, prepared.position());
+        assert_eq!(pending[0].state.as_deref(), Some(&b"a"[..]));
+        let expected: &[&str] = if commits { &["b"] } else { &["a", "b"] };
+        assert_eq!(fixture.log.delivered()[seen..], *expected);
+        assert!(prepared.commit().await.is_err(), "its lease is over");
+        processor.prepared.lock().unwrap().clear();
+        worker.stop().await;
+    }
+}
