@@ -191,6 +191,17 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_another_batch_is_not_found_although_its_position_is_the_same() {
+        let (mine, other) = (
+            Selection::new(batch(3), 0..3),
+            Selection::new(batch(3), 0..3),
+        );
+        assert_eq!(mine.find(mine.get(1).unwrap()), Some(1));
+        assert_eq!(mine.find(other.get(1).unwrap()), None);
+        assert_eq!(mine.slice(2..3).find(mine.get(1).unwrap()), None);
+    }
+
+    #[test]
     fn what_is_complete_is_counted() {
         let all = Selection::new(batch(8), 1..7);
         assert_eq!(all.through(&Checkpoint::TrimHorizon), 0);
