@@ -203,9 +203,24 @@ impl WorkerBuilder {
     /// How many records of one shard may be [deferred](crate::ProcessRecordsInput::defer) and not acknowledged; the next ones
     /// are delivered when there is room. No call has more records than that. Default: 10,000; 1 to 1,000,000.
     ///
-    /// Records in flight keep their memory, so the [byte budget](Self::memory_budget) can be the tighter bound.
+    /// Records in flight keep their memory, so the [byte budget](Self::memory_budget) can be the tighter bound. With several
+    /// [lanes](Self::lanes) this bounds all records of the shard that wait for a lane, are worked on, or are deferred.
     pub fn max_in_flight(mut self, records: usize) -> Self {
         self.config.max_in_flight = records;
+        self
+    }
+
+    /// How many processors work on one shard at the same time, each on its own partition keys. Default: 1; 1 to 256.
+    ///
+    /// The factory makes one for each lane ([`ShardInfo::lane`]). All records of a partition key go to the same lane, in
+    /// order; the lanes do not wait for one another, until [`max_in_flight`](Self::max_in_flight) records are not complete.
+    /// There is one checkpoint: it follows the first record that is not complete in any lane. All processors are told of
+    /// the shard's end, of a stop, and of a lost lease.
+    ///
+    /// For handlers that take much processor time, together with [`blocking_processor`](Self::blocking_processor) or on a
+    /// runtime with several threads. Which lane a key goes to may change when the worker starts with another number.
+    pub fn lanes(mut self, lanes: usize) -> Self {
+        self.config.lanes = lanes;
         self
     }
 

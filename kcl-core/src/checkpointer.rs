@@ -12,10 +12,13 @@ use crate::ack::AckError;
 use crate::call::CallFailure;
 use crate::error::CheckpointError;
 use crate::event::{EventSink, WorkerEvent};
-use crate::progress::ShardProgress;
+use crate::progress::LaneProgress;
 use crate::two_phase::PreparedCheckpoint;
 
 /// Moves the checkpoint of one grant of one shard. Cheap to clone; may outlive the call it was given to.
+///
+/// With several [lanes](crate::WorkerBuilder::lanes) it declares only records of its own lane complete. What is stored is
+/// still one checkpoint for the shard, at the first record that is not complete in any lane.
 ///
 /// A checkpoint declares records complete and then stores the watermark. After an error the declaration stands, and the
 /// automatic checkpoint stores it later unless the lease is lost.
@@ -29,16 +32,12 @@ pub struct Checkpointer(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     grant: kcl_lease::Grant,
-    progress: Arc<ShardProgress>,
+    progress: LaneProgress,
     events: EventSink,
 }
 
 impl Checkpointer {
-    pub(crate) fn new(
-        grant: kcl_lease::Grant,
-        progress: Arc<ShardProgress>,
-        events: EventSink,
-    ) -> Self {
+    pub(crate) fn new(grant: kcl_lease::Grant, progress: LaneProgress, events: EventSink) -> Self {
         Self(Arc::new(Inner {
             grant,
             progress,
@@ -53,7 +52,7 @@ impl Checkpointer {
     /// See [`CheckpointError`].
     pub async fn checkpoint(&self) -> Result<(), CheckpointError> {
         self.0.progress.complete_call();
-        self.0.progress.replace_prepared();
+        self.0.progress.shard().replace_prepared();
         self.store().await
     }
 
@@ -65,7 +64,7 @@ impl Checkpointer {
     /// see [`CheckpointError`].
     pub async fn checkpoint_at(&self, position: &Position) -> Result<(), CheckpointError> {
         self.0.progress.complete_through(position)?;
-        self.0.progress.replace_prepared();
+        self.0.progress.shard().replace_prepared();
         self.store().await
     }
 
@@ -77,13 +76,16 @@ impl Checkpointer {
     /// the lease's row, which DynamoDB limits to 400 KB. (The Java library's `prepareCheckpoint`, in the same attributes.)
     ///
     /// # Errors
-    /// As [`checkpoint_at`](Self::checkpoint_at); nothing is prepared then, although the row may still get what was to be.
+    /// As [`checkpoint_at`](Self::checkpoint_at), and [`CheckpointError::SeveralLanes`]; nothing is prepared then, although the row may still get what was to be.
     pub async fn prepare(
         &self,
         position: &Position,
         state: Option<Bytes>,
     ) -> Result<PreparedCheckpoint, CheckpointError> {
-        let id = self.0.progress.prepare(position)?;
+        if self.0.progress.shard().has_lanes() {
+            return Err(CheckpointError::SeveralLanes);
+        }
+        let id = self.0.progress.shard().prepare(position)?;
         // Ends the phase if the write fails or is given up.
         let prepared = PreparedCheckpoint::new(self.clone(), position.clone(), id);
         let checkpoint = Checkpoint::At(position.clone());
@@ -98,7 +100,7 @@ impl Checkpointer {
 
     /// Stores that everything up to `position` is complete, which an earlier holder of the lease prepared.
     pub(crate) async fn commit_pending(&self, position: &Position) -> Result<(), CheckpointError> {
-        self.0.progress.adopt(position);
+        self.0.progress.shard().adopt(position);
         self.store().await
     }
 
@@ -117,7 +119,7 @@ impl Checkpointer {
         self.0.progress.reject(deferred, why)
     }
 
-    pub(crate) fn progress(&self) -> &ShardProgress {
+    pub(crate) fn progress(&self) -> &LaneProgress {
         &self.0.progress
     }
 
@@ -130,7 +132,7 @@ impl Checkpointer {
 
     /// Stores the watermark unless it is stored already.
     pub(crate) async fn store(&self) -> Result<(), CheckpointError> {
-        match self.0.progress.unstored() {
+        match self.0.progress.shard().unstored() {
             Some(checkpoint) => self.write(checkpoint).await,
             None if self.0.grant.loss().is_some() => Err(CheckpointError::LeaseLost),
             None => Ok(()),
@@ -144,7 +146,7 @@ impl Checkpointer {
             .checkpoint(checkpoint.clone())
             .await
             .map_err(CheckpointError::from_grant)?;
-        if inner.progress.stored(&checkpoint) {
+        if inner.progress.shard().stored(&checkpoint) {
             inner.events.counters().checkpoints.add(1);
             inner.events.emit(WorkerEvent::Checkpointed {
                 shard: inner.grant.shard_id().clone(),
@@ -165,7 +167,7 @@ impl Checkpointer {
     ) {
         let mut schedule = retry.schedule(runtime.rng(self.0.grant.shard_id().as_str()));
         loop {
-            let checkpoint = self.0.progress.wait_unstored().await;
+            let checkpoint = self.0.progress.shard().wait_unstored().await;
             match self.write(checkpoint).await {
                 Ok(()) => {
                     schedule.reset();

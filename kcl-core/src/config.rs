@@ -45,6 +45,7 @@ pub(crate) struct Config {
     pub(crate) processor_backoff_max: Duration,
     pub(crate) failure_policy: FailurePolicy,
     pub(crate) max_in_flight: usize,
+    pub(crate) lanes: usize,
     pub(crate) startup_timeout: Duration,
     pub(crate) drain_budget: Duration,
 }
@@ -70,6 +71,7 @@ impl Default for Config {
             processor_backoff_max: Duration::from_secs(30),
             failure_policy: FailurePolicy::default(),
             max_in_flight: 10_000,
+            lanes: 1,
             startup_timeout: Duration::from_secs(120),
             drain_budget: Duration::from_secs(25),
         }
@@ -121,6 +123,7 @@ impl Config {
             usize::MAX,
         )?;
         within("max_in_flight", self.max_in_flight, 1, 1_000_000)?;
+        within("lanes", self.lanes, 1, 256)?;
         within("memory_budget", self.memory_budget, 16 * MIB, 1 << 40)?;
         within("max_records", self.max_records, 1, 10_000)?;
         within(
@@ -212,6 +215,8 @@ mod tests {
             ("startup_timeout", |c| c.startup_timeout = Duration::ZERO),
             ("drain_budget", |c| c.drain_budget = Duration::MAX),
             ("max_leases", |c| c.max_leases = 0),
+            ("lanes", |c| c.lanes = 0),
+            ("lanes", |c| c.lanes = 257),
             ("max_concurrent_calls", |c| c.max_concurrent_calls = 0),
             ("max_in_flight", |c| c.max_in_flight = 0),
             ("memory_budget", |c| c.memory_budget = 1000),
@@ -341,7 +346,13 @@ mod tests {
             "max_in_flight",
             |c| c.max_in_flight.to_string(),
             "-",
-            "Records of one shard that are deferred and not acknowledged; delivery waits beyond it. Also the most records of one call. 1 to 1,000,000.",
+            "Records of one shard that are deferred and not acknowledged; delivery waits beyond it. Also the most records of one call, and with lanes the most that wait or are worked on. 1 to 1,000,000.",
+        ),
+        (
+            "lanes",
+            |c| c.lanes.to_string(),
+            "-",
+            "Processors of one shard that work at the same time, each on its own partition keys. No checkpoints in two phases with more than one. 1 to 256.",
         ),
         (
             "startup_timeout",

@@ -116,6 +116,12 @@ pub enum CheckpointError {
     /// The position lies outside of what this grant may store. A mistake of the caller.
     #[error(transparent)]
     OutOfRange(#[from] CheckpointRuleError),
+    /// A checkpoint in two phases of a shard with several lanes, of which a processor knows only its own. A mistake of the
+    /// caller.
+    #[error(
+        "a checkpoint cannot be prepared with several lanes, because it covers the records of all of them: use one lane"
+    )]
+    SeveralLanes,
     /// The table did not take the write in time. It may still be applied; the automatic checkpoint tries again.
     #[error("the lease table did not take the checkpoint: {reason}")]
     Unavailable {

@@ -62,6 +62,13 @@ impl Selection {
         Some(self.get(place)?.position())
     }
 
+    /// The position of the record that comes before the one at a place in the batch, whether it is one of these or not:
+    /// everything of these before the place lies up to there. `None` if none comes before.
+    pub(crate) fn before(&self, place: usize) -> Option<Position> {
+        let previous = self.row(place)?.checked_sub(1)?;
+        Some(self.batch.get(previous)?.position())
+    }
+
     /// The records at these places.
     pub(crate) fn slice(&self, places: Range<usize>) -> Self {
         let end = self.range.end.min(self.range.start + places.end);
@@ -99,12 +106,28 @@ impl Selection {
                 }
             }
         }
-        let of = |rows: Vec<usize>| Self {
+        (self.of_rows(chosen), self.of_rows(others))
+    }
+
+    /// The records by lane.
+    pub(crate) fn split(&self, lanes: usize, lane_of: impl Fn(&str) -> usize) -> Vec<Self> {
+        let mut rows = vec![Vec::new(); lanes];
+        for place in 0..self.len() {
+            if let (Some(row), Some(record)) = (self.row(place), self.get(place))
+                && let Some(rows) = rows.get_mut(lane_of(record.partition_key()))
+            {
+                rows.push(row);
+            }
+        }
+        rows.into_iter().map(|rows| self.of_rows(rows)).collect()
+    }
+
+    fn of_rows(&self, rows: Vec<usize>) -> Self {
+        Self {
             batch: Arc::clone(&self.batch),
             range: 0..rows.len(),
             picked: Some(rows.into()),
-        };
-        (of(chosen), of(others))
+        }
     }
 
     /// How many of the records come before a row of the batch.

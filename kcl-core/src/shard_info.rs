@@ -6,7 +6,11 @@ use kcl_lease::{HashKeyRange, ShardId};
 
 /// The shard that a record processor was made for. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShardInfo(Arc<Inner>);
+pub struct ShardInfo {
+    inner: Arc<Inner>,
+    lane: usize,
+    lanes: usize,
+}
 
 #[derive(Debug, PartialEq, Eq)]
 struct Inner {
@@ -25,42 +29,67 @@ impl ShardInfo {
         parents: Vec<ShardId>,
         hash_range: Option<HashKeyRange>,
     ) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             stream_name,
             stream_arn,
             shard_id,
             parents,
             hash_range,
-        }))
+        };
+        Self {
+            inner: Arc::new(inner),
+            lane: 0,
+            lanes: 1,
+        }
+    }
+
+    /// The same shard for the processor of a lane.
+    pub(crate) fn in_lane(&self, lane: usize, lanes: usize) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            lane,
+            lanes,
+        }
     }
 
     /// The name of the stream.
     #[must_use]
     pub fn stream_name(&self) -> &str {
-        &self.0.stream_name
+        &self.inner.stream_name
     }
 
     /// The ARN of the stream.
     #[must_use]
     pub fn stream_arn(&self) -> &str {
-        &self.0.stream_arn
+        &self.inner.stream_arn
     }
 
     /// The shard's id.
     #[must_use]
     pub fn shard_id(&self) -> &ShardId {
-        &self.0.shard_id
+        &self.inner.shard_id
     }
 
     /// The shards that this one took over from: one after a split, two after a merge, none at first.
     #[must_use]
     pub fn parents(&self) -> &[ShardId] {
-        &self.0.parents
+        &self.inner.parents
     }
 
     /// The hash keys that the shard covers; `None` when the lease row does not say (rows of old Java versions).
     #[must_use]
     pub fn hash_range(&self) -> Option<HashKeyRange> {
-        self.0.hash_range
+        self.inner.hash_range
+    }
+    /// Which lane of the shard the processor is for, from 0; see [`WorkerBuilder::lanes`](crate::WorkerBuilder::lanes).
+    #[must_use]
+    pub fn lane(&self) -> usize {
+        self.lane
+    }
+
+    /// How many lanes the shard has under this worker, 1 by default.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.lanes
     }
 }

@@ -59,6 +59,6 @@ impl PreparedCheckpoint {
 
 impl Drop for PreparedCheckpoint {
     fn drop(&mut self) {
-        self.checkpointer.progress().end_prepared(self.id);
+        self.checkpointer.progress().shard().end_prepared(self.id);
     }
 }

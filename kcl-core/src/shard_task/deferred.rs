@@ -9,7 +9,7 @@ const ACKNOWLEDGEMENT: &str = "acknowledgement";
 /// What is left of the time to give a lease away for the final write, at most.
 const FINAL_WRITE: Duration = Duration::from_secs(2);
 
-impl ShardTask {
+impl Lane {
     /// Does what there is to do about deferred records that failed.
     pub(super) async fn serve_deferred(&mut self) -> Flow<()> {
         loop {
@@ -59,7 +59,7 @@ impl ShardTask {
     pub(super) async fn deferred_done(&mut self) -> Flow<()> {
         loop {
             self.serve_deferred().await?;
-            if self.progress.in_flight() == 0 {
+            if self.progress.deferred() == 0 {
                 return ControlFlow::Continue(());
             }
             self.wait_answered().await?;
@@ -70,10 +70,8 @@ impl ShardTask {
     pub(super) async fn wait_answered(&mut self) -> Flow<()> {
         tokio::select! {
             biased;
-            reason = self.grant.lost() => ControlFlow::Break(Stopped::Lost(reason)),
-            recall = self.grant.recalled() => ControlFlow::Break(Stopped::Recalled(recall)),
-            () = self.progress.answered() => ControlFlow::Continue(()),
-            () = until(self.progress.next_due()) => ControlFlow::Continue(()),
+            stopped = self.stopped() => ControlFlow::Break(stopped),
+            () = self.progress.deferred_changed() => ControlFlow::Continue(()),
         }
     }
 

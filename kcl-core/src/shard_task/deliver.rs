@@ -2,11 +2,8 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
-
 use super::*;
 use crate::context::PROCESSOR_BACKOFF;
-use crate::two_phase::PendingCheckpoint;
 
 const PROCESS_RECORDS: &str = "process_records";
 
@@ -25,12 +22,28 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// What is complete once all records of a call are.
+    pub(super) fn new(
+        delivery: DeliveryId,
+        records: Selection,
+        behind: Option<Duration>,
+        end: Position,
+        bounds: Bounds,
+    ) -> Self {
+        Self {
+            delivery,
+            plan: Plan::new(records.len(), bounds),
+            records,
+            is_mixed: true,
+            calls: CallCounts::default(),
+            behind,
+            end,
+        }
+    }
+
+    /// What is complete once all records of a call are: all up to the next one. Records in between are of other lanes, or
+    /// complete.
     fn end_of(&self, call: &Range<usize>) -> Position {
-        let last = match call.end == self.records.len() {
-            true => None,
-            false => self.records.position(call.end - 1),
-        };
+        let last = self.records.before(call.end);
         last.unwrap_or_else(|| self.end.clone())
     }
 
@@ -50,7 +63,7 @@ impl Work {
     }
 }
 
-impl ShardTask {
+impl Lane {
     /// Delivers one answer until every record of it is complete: processed, or given to what the failure policy says; or
     /// until it is deferred.
     pub(super) async fn deliver(&mut self, delivery: &Delivery) -> Flow<()> {
@@ -60,27 +73,29 @@ impl ShardTask {
         let Some(((id, before), end)) = begun else {
             return ControlFlow::Continue(());
         };
-        let rows = delivery.after(&before);
-        let mut work = Work {
-            delivery: id,
-            plan: Plan::new(rows.len(), self.bounds()),
-            records: Selection::new(Arc::clone(&delivery.batch), rows),
-            is_mixed: true,
-            calls: CallCounts::default(),
-            behind: delivery.behind,
-            end,
-        };
+        let records = Selection::new(Arc::clone(&delivery.batch), delivery.after(&before));
+        let bounds = self.bounds();
+        self.work_off(Work::new(id, records, delivery.behind, end, bounds))
+            .await
+    }
+
+    /// Goes on until all records are complete or deferred.
+    pub(super) async fn work_off(&mut self, mut work: Work) -> Flow<()> {
         loop {
             self.serve_deferred().await?;
             let most = self.context.config.max_in_flight;
-            match most.saturating_sub(self.progress.in_flight()) {
+            match most.saturating_sub(self.progress.deferred()) {
                 0 => self.wait_answered().await?,
-                room if self.step(&mut work, room).await? => {}
+                room if self.step(&mut work, room).await? => {
+                    let left = work.records.len() - self.settled(&work);
+                    self.progress.left(left);
+                }
                 _ => break,
             }
         }
         // Withheld records and aggregates without user records come after the last user record.
-        self.progress.settle_all(id);
+        self.progress.settle_all(work.delivery);
+        self.progress.left(0);
         ControlFlow::Continue(())
     }
 
@@ -216,7 +231,7 @@ impl ShardTask {
         retry::doubled(PROCESSOR_BACKOFF, longest, failures).mul_f64(self.rng.f64())
     }
 
-    fn bounds(&self) -> Bounds {
+    pub(super) fn bounds(&self) -> Bounds {
         self.context.config.failure_policy.bounds()
     }
 
@@ -238,9 +253,10 @@ impl ShardTask {
 
     /// Notes that the records before a place are complete.
     fn settle_before(&self, work: &Work, place: usize) {
-        let last = place.checked_sub(1);
-        if let Some(last) = last.and_then(|last| work.records.position(last)) {
-            self.progress.settle(work.delivery, &last);
+        let records = &work.records;
+        let last = || records.position(place.checked_sub(1)?);
+        if let Some(end) = records.before(place).or_else(last) {
+            self.progress.settle(work.delivery, &end);
         }
     }
 
@@ -253,54 +269,5 @@ impl ShardTask {
         let arrival = records.get(place)?.approximate_arrival()?;
         let now = self.context.runtime.wall_time();
         now.duration_since(arrival).ok()
-    }
-
-    /// Makes and initializes a processor unless there is one.
-    pub(super) async fn ensure_processor(&mut self) -> Flow<()> {
-        let mut schedule = self.schedule();
-        let mut attempt = 1;
-        while self.processor.is_none() {
-            let permit = self.begin_call().await?;
-            match self.make_processor(permit).await {
-                Ok(processor) => self.processor = Some(processor),
-                Err(failure) => {
-                    self.after_failure("initialize", &failure, attempt, &mut schedule)
-                        .await?;
-                }
-            }
-            attempt += 1;
-        }
-        ControlFlow::Continue(())
-    }
-
-    pub(super) async fn make_processor(
-        &mut self,
-        permit: CallPermit,
-    ) -> Result<Box<dyn RecordProcessor>, CallFailure> {
-        let mut processor = Some(guarded_factory(|| (self.context.factory)(&self.shard))?);
-        let input = InitializationInput {
-            shard: self.shard.clone(),
-            grant: Grant::new(self.grant.clone()),
-            checkpoint: self.progress.complete(),
-            pending: self.pending_checkpoint(),
-            checkpointer: self.checkpointer.clone(),
-        };
-        let place = &self.context.place;
-        guarded(permit, place, &mut processor, |p| p.initialize(input)).await?;
-        processor.ok_or_else(|| CallFailure::Panic("the processor is gone".to_owned()))
-    }
-
-    /// What an earlier holder prepared, unless it was removed since.
-    fn pending_checkpoint(&self) -> Option<PendingCheckpoint> {
-        let pending = self.grant.pending()?;
-        if !self.progress.is_stored(self.grant.start()) {
-            return None;
-        }
-        let position = pending.checkpoint.position()?.clone();
-        let is_ahead = pending.checkpoint > self.progress.complete();
-        is_ahead.then(|| PendingCheckpoint {
-            position,
-            state: pending.state.clone().map(Bytes::from),
-        })
     }
 }

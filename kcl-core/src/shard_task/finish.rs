@@ -46,7 +46,9 @@ impl ShardTask {
     /// children that have one.
     pub(super) async fn finish(&mut self, children: Vec<ListedShard>) -> Flow<Vec<ShardId>> {
         let mut children = children;
-        self.tell_shard_ended(&ids(&children)).await?;
+        let ended = ids(&children);
+        let tell = |lane| Lane::tell_shard_ended(lane, &ended);
+        all(self.lanes.iter_mut().map(tell)).await?;
         let mut schedule = self.schedule();
         let outcome = loop {
             self.ending = Some(children.clone());
@@ -103,28 +105,6 @@ impl ShardTask {
         retry_in
     }
 
-    pub(super) async fn tell_shard_ended(&mut self, children: &[ShardId]) -> Flow<()> {
-        let mut schedule = self.schedule();
-        let mut attempt = 1;
-        loop {
-            self.ensure_processor().await?;
-            let permit = self.begin_call().await?;
-            let input = ShardEndedInput {
-                shard: self.shard.clone(),
-                grant: Grant::new(self.grant.clone()),
-                children: children.to_vec(),
-            };
-            match self.call(permit, |p| p.shard_ended(input)).await {
-                Ok(()) => return ControlFlow::Continue(()),
-                Err(failure) => {
-                    self.after_failure("shard_ended", &failure, attempt, &mut schedule)
-                        .await?;
-                }
-            }
-            attempt += 1;
-        }
-    }
-
     pub(super) fn report_ended(&self, children: Vec<ShardId>) {
         self.context.events.counters().shards_ended.add(1);
         self.context.events.emit(WorkerEvent::ShardEnded {
@@ -145,5 +125,32 @@ impl ShardTask {
             retry_in,
         });
         self.pause(retry_in).await
+    }
+}
+
+impl Lane {
+    async fn tell_shard_ended(&mut self, children: &[ShardId]) -> Flow<()> {
+        let mut schedule = self.schedule();
+        let mut attempt = 1;
+        loop {
+            self.ensure_processor().await?;
+            let permit = self.begin_call().await?;
+            let input = ShardEndedInput {
+                shard: self.shard.clone(),
+                grant: Grant::new(self.grant.clone()),
+                children: children.to_vec(),
+            };
+            match self.call(permit, |p| p.shard_ended(input)).await {
+                Ok(()) => {
+                    self.told_end = true;
+                    return ControlFlow::Continue(());
+                }
+                Err(failure) => {
+                    self.after_failure("shard_ended", &failure, attempt, &mut schedule)
+                        .await?;
+                }
+            }
+            attempt += 1;
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::*;
 const PARKED: &str =
     "its partition key is parked, because an earlier record of that key could not be processed";
 
-impl ShardTask {
+impl Lane {
     /// Does with a record what the failure policy says. When this returns, the record is complete.
     pub(super) async fn give_up(
         &mut self,
@@ -161,22 +161,6 @@ impl ShardTask {
             error: error.to_owned(),
             data: record.data_bytes(),
         })
-    }
-
-    /// Keeps the lease, and delivers nothing, until the lease ends or is wanted elsewhere.
-    pub(super) async fn rest(&mut self, cause: StoppedShard) -> Stopped {
-        self.context.events.counters().shards_stopped.add(1);
-        self.context.events.emit(WorkerEvent::ShardStopped {
-            shard: cause.shard.clone(),
-            position: cause.position.clone(),
-            error: cause.error.clone(),
-        });
-        self.context.board.rests(cause);
-        tokio::select! {
-            biased;
-            reason = self.grant.lost() => Stopped::Lost(reason),
-            recall = self.grant.recalled() => Stopped::Recalled(recall),
-        }
     }
 }
 

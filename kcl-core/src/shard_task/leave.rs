@@ -3,44 +3,39 @@
 use super::*;
 
 impl ShardTask {
+    /// Keeps the lease, and delivers nothing, until the lease ends or is wanted elsewhere.
+    pub(super) async fn rest(&mut self, cause: StoppedShard) -> Stopped {
+        self.context.events.counters().shards_stopped.add(1);
+        self.context.events.emit(WorkerEvent::ShardStopped {
+            shard: cause.shard.clone(),
+            position: cause.position.clone(),
+            error: cause.error.clone(),
+        });
+        self.context.board.rests(cause);
+        self.halt.cancel();
+        stopped(&self.grant).await
+    }
+
     pub(super) async fn lose(mut self, reason: LossReason) -> Outcome {
         self.context.events.counters().leases_lost.add(1);
         self.context.events.emit(WorkerEvent::LeaseLost {
             shard: self.shard.shard_id().clone(),
             reason,
         });
-        if self.processor.is_some() {
-            let input = LeaseLostInput {
-                shard: self.shard.clone(),
-                reason,
-            };
-            let permit = permit(&self.context.calls).await;
-            let outcome = self.call(permit, |p| p.lease_lost(input)).await;
-            self.report_unretried("lease_lost", outcome);
-        }
+        join_all(self.lanes.iter_mut().map(|lane| lane.lost(reason))).await;
         Outcome::Lost
     }
 
     /// Lets the processor flush, stores what is complete and gives the lease away. The worker enforces the deadline of its
     /// own stop.
     pub(super) async fn give_away(mut self, recall: Recall) -> Outcome {
-        let permit = match self.permit_while_held().await {
-            Ok(permit) => permit,
-            Err(reason) => return self.lose(reason).await,
-        };
         let (reason, deadline) = self.shutdown_reason(recall);
-        if self.processor.is_some() {
-            let input = ShutdownRequestedInput {
-                shard: self.shard.clone(),
-                grant: Grant::new(self.grant.clone()),
-                reason,
-                deadline,
-                checkpointer: self.checkpointer.clone(),
-            };
-            let outcome = self.call(permit, |p| p.shutdown_requested(input)).await;
-            self.report_unretried("shutdown_requested", outcome);
+        let leave = |lane| Lane::request_shutdown(lane, reason, deadline);
+        if let ControlFlow::Break(Stopped::Lost(reason)) =
+            all(self.lanes.iter_mut().map(leave)).await
+        {
+            return self.lose(reason).await;
         }
-        self.last_answers(deadline).await;
         let mut schedule = self.schedule();
         loop {
             let checkpoint = self.progress.complete();
@@ -56,18 +51,6 @@ impl ShardTask {
                 }
                 Err(GrantError::Lost { reason, .. }) => return self.lose(reason).await,
                 Err(_) => Self::wait_before_retry(&mut schedule).await,
-            }
-        }
-    }
-
-    /// Waits for the right to call user code together with a lease that is surely held; while waiting for the lease others
-    /// may call.
-    async fn permit_while_held(&mut self) -> Result<CallPermit, LossReason> {
-        loop {
-            self.grant.deliverable().await?;
-            let permit = permit(&self.context.calls).await;
-            if self.grant.is_current() {
-                return Ok(permit);
             }
         }
     }
@@ -90,8 +73,57 @@ impl ShardTask {
             checkpoint,
         });
     }
+}
 
-    pub(super) fn report_unretried(&self, call: &'static str, outcome: Result<(), CallFailure>) {
+impl Lane {
+    /// Tells the processor that the lease is lost.
+    async fn lost(&mut self, reason: LossReason) {
+        if self.processor.is_none() {
+            return;
+        }
+        let input = LeaseLostInput {
+            shard: self.shard.clone(),
+            reason,
+        };
+        let permit = permit(&self.context.calls).await;
+        let outcome = self.call(permit, |p| p.lease_lost(input)).await;
+        self.report_unretried("lease_lost", outcome);
+    }
+
+    /// Lets the processor flush, and waits for answers for what it deferred.
+    async fn request_shutdown(&mut self, reason: ShutdownReason, deadline: Instant) -> Flow<()> {
+        let permit = match self.permit_while_held().await {
+            Ok(permit) => permit,
+            Err(reason) => return ControlFlow::Break(Stopped::Lost(reason)),
+        };
+        if self.processor.is_some() && !self.told_end {
+            let input = ShutdownRequestedInput {
+                shard: self.shard.clone(),
+                grant: Grant::new(self.grant.clone()),
+                reason,
+                deadline,
+                checkpointer: self.checkpointer.clone(),
+            };
+            let outcome = self.call(permit, |p| p.shutdown_requested(input)).await;
+            self.report_unretried("shutdown_requested", outcome);
+        }
+        self.last_answers(deadline).await;
+        ControlFlow::Continue(())
+    }
+
+    /// Waits for the right to call user code together with a lease that is surely held; while waiting for the lease others
+    /// may call.
+    async fn permit_while_held(&mut self) -> Result<CallPermit, LossReason> {
+        loop {
+            self.grant.deliverable().await?;
+            let permit = permit(&self.context.calls).await;
+            if self.grant.is_current() {
+                return Ok(permit);
+            }
+        }
+    }
+
+    fn report_unretried(&self, call: &'static str, outcome: Result<(), CallFailure>) {
         if let Err(failure) = outcome {
             self.context.events.counters().processor_failures.add(1);
             tracing::warn!(shard = %self.shard.shard_id(), call, error = %failure, "the processor failed; the call is not repeated");

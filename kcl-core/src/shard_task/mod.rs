@@ -4,12 +4,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use kcl_checkpoint::{Checkpoint, DeliveryId, Position};
 use kcl_lease::mutant::{self, Mutant};
 use kcl_lease::retry::{self, RetrySchedule};
 use kcl_lease::{GrantError, ListedShard, LossReason, Recall, ShardId};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::call::{CallFailure, CallPermit, give_way, guarded, guarded_factory, outcome, permit};
 use crate::checkpointer::Checkpointer;
@@ -25,7 +27,7 @@ use crate::input::{
 };
 use crate::parcel::Parcel;
 use crate::processor::{ProcessorResult, RecordProcessor};
-use crate::progress::{OpenCall, ShardProgress};
+use crate::progress::{LaneProgress, OpenCall, ShardProgress};
 use crate::retrieval::{Delivery, PollEnd, RecordRef, ShardFilter};
 use crate::selection::Selection;
 use crate::shard_info::ShardInfo;
@@ -35,7 +37,12 @@ mod deferred;
 mod deliver;
 mod finish;
 mod give_up;
+mod lane;
+mod lanes;
 mod leave;
+
+use lane::Lane;
+use lanes::Lanes;
 
 /// How the work on a shard ended.
 #[derive(Debug)]
@@ -62,6 +69,8 @@ enum Stopped {
     StreamDeleted,
     /// A record cannot be processed, and the failure policy says that the shard or the worker stops.
     Unprocessable(StoppedShard),
+    /// Another lane stopped the shard.
+    Halted,
     Failed(&'static str),
 }
 
@@ -76,21 +85,17 @@ pub(crate) async fn run(context: Arc<Context>, grant: kcl_lease::Grant) -> Outco
         checkpoint: grant.start().clone(),
         epoch: grant.epoch(),
     });
-    let progress = Arc::new(ShardProgress::new(grant.start().clone()));
-    let checkpointer =
-        Checkpointer::new(grant.clone(), Arc::clone(&progress), context.events.clone());
-    let rng = context.runtime.rng(shard.shard_id().as_str());
-    let parked = ParkedKeys::new(context.config.failure_policy.parked_keys_max());
+    let lanes = context.config.lanes;
+    let progress = Arc::new(ShardProgress::new(grant.start().clone(), lanes));
+    let halt = CancellationToken::new();
     let task = ShardTask {
+        lanes: Lane::all(&context, &grant, &shard, &progress, &halt),
+        running: Lanes::default(),
         context,
         grant,
         shard,
         progress: Arc::clone(&progress),
-        checkpointer,
-        processor: None,
-        parked,
-        rng,
-        started: Instant::now(),
+        halt,
         read_to_tip: false,
         ending: None,
     };
@@ -104,26 +109,20 @@ struct ShardTask {
     grant: kcl_lease::Grant,
     shard: ShardInfo,
     progress: Arc<ShardProgress>,
-    checkpointer: Checkpointer,
-    /// None until it is initialized, and after a panic.
-    processor: Option<Box<dyn RecordProcessor>>,
-    parked: ParkedKeys,
-    rng: fastrand::Rng,
-    started: Instant,
+    /// The lanes, unless they run by themselves.
+    lanes: Vec<Lane>,
+    running: Lanes,
+    /// Stops the lanes that run by themselves.
+    halt: CancellationToken,
     /// Whether the reader has caught up.
     read_to_tip: bool,
-    /// The children, once the processor knows that the shard ended.
+    /// The children, once the processors know that the shard ended.
     ending: Option<Vec<ListedShard>>,
 }
 
 impl ShardTask {
     async fn run(mut self) -> Outcome {
-        let automatic = self.checkpointer.clone().run_automatic(
-            self.context.config.checkpoint_interval,
-            self.context.processor_retry(),
-            self.context.runtime.clone(),
-        );
-        let _automatic = self.context.runtime.spawn(automatic);
+        let _automatic = self.checkpoint_automatically();
         let stopped = match self.deliver_all().await {
             ControlFlow::Continue(children) => {
                 self.context.board.ended(self.shard.shard_id(), &children);
@@ -136,61 +135,77 @@ impl ShardTask {
             return self.finish_when_recalled(children).await;
         }
         self.context.board.gone(self.shard.shard_id());
+        if let ControlFlow::Break(Stopped::Failed(what)) = self.gather().await {
+            return Outcome::Failed(what);
+        }
         match stopped {
             Stopped::Lost(reason) => self.lose(reason).await,
             Stopped::Recalled(recall) => self.give_away(recall).await,
             Stopped::StreamDeleted => Outcome::StreamDeleted,
-            Stopped::Unprocessable(_) => Outcome::Failed("a shard that rests"),
+            Stopped::Unprocessable(_) | Stopped::Halted => Outcome::Failed("a shard that rests"),
             Stopped::Failed(what) => Outcome::Failed(what),
         }
     }
 
+    fn checkpoint_automatically(&self) -> Option<AbortOnDropHandle<()>> {
+        let checkpointer = self.lanes.first()?.checkpointer.clone();
+        let automatic = checkpointer.run_automatic(
+            self.context.config.checkpoint_interval,
+            self.context.processor_retry(),
+            self.context.runtime.clone(),
+        );
+        Some(self.context.runtime.spawn(automatic))
+    }
+
     /// Delivers the whole shard, and finishes it. Returns its children.
     async fn deliver_all(&mut self) -> Flow<Vec<ShardId>> {
-        self.ensure_processor().await?;
-        let mut deliveries =
-            shard_reader::start(&self.context, &self.grant, &self.progress.complete());
+        all(self.lanes.iter_mut().map(Lane::ensure_processor)).await?;
+        let deliveries = shard_reader::start(&self.context, &self.grant, &self.progress.complete());
+        let children = match self.lanes.pop() {
+            Some(mut lane) if self.lanes.is_empty() => {
+                let children = self.deliver_to_one(&mut lane, deliveries).await;
+                self.lanes.push(lane);
+                children?
+            }
+            last => {
+                self.lanes.extend(last);
+                self.deliver_to_lanes(deliveries).await?
+            }
+        };
+        self.finish(children).await
+    }
+
+    /// Delivers the whole shard, one answer after another. Returns its children.
+    async fn deliver_to_one(
+        &mut self,
+        lane: &mut Lane,
+        mut deliveries: Deliveries,
+    ) -> Flow<Vec<ListedShard>> {
         loop {
-            match self.next(&mut deliveries).await? {
+            lane.serve_deferred().await?;
+            self.show_tip();
+            let next = tokio::select! {
+                biased;
+                stopped = stopped(&self.grant) => return ControlFlow::Break(stopped),
+                next = deliveries.next() => next,
+                () = lane.progress.deferred_changed() => continue,
+            };
+            match next {
                 Next::Delivery(delivery) => {
                     self.read_to_tip = false;
                     self.show_tip();
-                    self.deliver(&delivery).await?;
+                    lane.deliver(&delivery).await?;
                     if let Some(end) = delivery.end {
-                        self.deferred_done().await?;
-                        return self.finish(end.children).await;
+                        lane.deferred_done().await?;
+                        return ControlFlow::Continue(end.children);
                     }
                 }
-                Next::AtTip => {
-                    self.read_to_tip = true;
-                    self.show_tip();
+                Next::AtTip => self.read_to_tip = true,
+                Next::Over(end) => {
+                    check_over(&end)?;
+                    lane.deferred_done().await?;
+                    return self.listed_children().await;
                 }
-                Next::Over(PollEnd::ShardGone(_)) => {
-                    self.deferred_done().await?;
-                    // Its records are all past retention: the listing still may name it.
-                    let children = self.listed_children().await?;
-                    return self.finish(children).await;
-                }
-                Next::Over(PollEnd::StreamGone(_)) => {
-                    return ControlFlow::Break(Stopped::StreamDeleted);
-                }
-                Next::Over(_) => return ControlFlow::Break(Stopped::Failed("a shard's reader")),
-            }
-        }
-    }
-
-    /// Waits for what comes next, and looks after deferred records meanwhile.
-    async fn next(&mut self, deliveries: &mut Deliveries) -> Flow<Next> {
-        loop {
-            self.serve_deferred().await?;
-            self.show_tip();
-            tokio::select! {
-                biased;
-                reason = self.grant.lost() => return ControlFlow::Break(Stopped::Lost(reason)),
-                recall = self.grant.recalled() => return ControlFlow::Break(Stopped::Recalled(recall)),
-                next = deliveries.next() => return ControlFlow::Continue(next),
-                () = self.progress.answered() => {}
-                () = until(self.progress.next_due()) => {}
             }
         }
     }
@@ -205,109 +220,52 @@ impl ShardTask {
         }
     }
 
-    /// Waits until user code may be called, and checks last that the lease is surely held.
-    async fn begin_call(&mut self) -> Flow<CallPermit> {
-        loop {
-            let permit = tokio::select! {
-                biased;
-                reason = self.grant.lost() => return ControlFlow::Break(Stopped::Lost(reason)),
-                recall = self.grant.recalled() => return ControlFlow::Break(Stopped::Recalled(recall)),
-                permit = permit(&self.context.calls) => permit,
-            };
-            give_way().await;
-            if !mutant::is(Mutant::DeliverWithoutCheck) {
-                if let Some(recall) = self.grant.recall() {
-                    return ControlFlow::Break(Stopped::Recalled(recall));
-                }
-                if !self.grant.is_current() {
-                    // Shards whose leases are held do not wait for the table to grant this one again.
-                    drop(permit);
-                    self.wait_until_held().await?;
-                    continue;
-                }
-            }
-            return ControlFlow::Continue(permit);
-        }
-    }
-
-    /// Waits until the lease is surely held: after a lapse that is until it was granted again.
-    async fn wait_until_held(&mut self) -> Flow<()> {
-        tokio::select! {
-            biased;
-            held = self.grant.deliverable() => match held {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(reason) => ControlFlow::Break(Stopped::Lost(reason)),
-            },
-            recall = self.grant.recalled() => ControlFlow::Break(Stopped::Recalled(recall)),
-        }
-    }
-
     async fn wait_before_retry(schedule: &mut RetrySchedule) {
         tokio::time::sleep(schedule.next_or_cap()).await;
-    }
-
-    /// Calls the processor.
-    async fn call<F>(&mut self, permit: CallPermit, call: F) -> Result<(), CallFailure>
-    where
-        F: for<'p> FnOnce(&'p mut dyn RecordProcessor) -> BoxFuture<'p, ProcessorResult>
-            + Send
-            + 'static,
-    {
-        guarded(permit, &self.context.place, &mut self.processor, call).await
-    }
-
-    /// Reports a failed call and waits before the next attempt. After a panic the instance is not used again.
-    async fn after_failure(
-        &mut self,
-        call: &'static str,
-        failure: &CallFailure,
-        attempt: u32,
-        schedule: &mut RetrySchedule,
-    ) -> Flow<()> {
-        let retry_in = schedule.next_or_cap();
-        self.report_failure(call, failure, attempt, retry_in);
-        self.pause(retry_in).await
-    }
-
-    fn report_failure(
-        &mut self,
-        call: &'static str,
-        failure: &CallFailure,
-        attempt: u32,
-        retry_in: Duration,
-    ) {
-        if matches!(failure, CallFailure::Panic(_)) {
-            self.processor = None;
-        }
-        self.context.events.counters().processor_failures.add(1);
-        self.context.events.emit(WorkerEvent::ProcessorFailed {
-            shard: self.shard.shard_id().clone(),
-            call,
-            attempt,
-            error: failure.to_string(),
-            retry_in,
-        });
     }
 
     async fn pause(&mut self, time: Duration) -> Flow<()> {
         tokio::select! {
             biased;
-            reason = self.grant.lost() => ControlFlow::Break(Stopped::Lost(reason)),
-            recall = self.grant.recalled() => ControlFlow::Break(Stopped::Recalled(recall)),
+            stopped = stopped(&self.grant) => ControlFlow::Break(stopped),
             () = tokio::time::sleep(time) => ControlFlow::Continue(()),
         }
     }
 
     fn schedule(&self) -> RetrySchedule {
-        self.context
-            .processor_retry()
-            .schedule(self.context.runtime.rng(self.shard.shard_id().as_str()))
+        schedule(&self.context, &self.shard)
     }
 }
 
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
+/// Goes on if the shard's records are all past retention, so that the listing still may name it.
+fn check_over(end: &PollEnd) -> Flow<()> {
+    match end {
+        PollEnd::ShardGone(_) => ControlFlow::Continue(()),
+        PollEnd::StreamGone(_) => ControlFlow::Break(Stopped::StreamDeleted),
+        _ => ControlFlow::Break(Stopped::Failed("a shard's reader")),
     }
+}
+
+/// Waits until the lease is lost, or wanted elsewhere.
+async fn stopped(grant: &kcl_lease::Grant) -> Stopped {
+    tokio::select! {
+        biased;
+        reason = grant.lost() => Stopped::Lost(reason),
+        recall = grant.recalled() => Stopped::Recalled(recall),
+    }
+}
+
+/// Does something for all lanes at the same time.
+async fn all<F>(steps: impl IntoIterator<Item = F>) -> Flow<()>
+where
+    F: Future<Output = Flow<()>>,
+{
+    let outcomes = join_all(steps).await;
+    let stopped = outcomes.into_iter().find(ControlFlow::is_break);
+    stopped.unwrap_or(ControlFlow::Continue(()))
+}
+
+fn schedule(context: &Context, shard: &ShardInfo) -> RetrySchedule {
+    let rng = context.runtime.rng(shard.shard_id().as_str());
+    context.processor_retry().schedule(rng)
 }

@@ -4,24 +4,33 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kcl_checkpoint::SequenceNumber;
+use kcl_checkpoint::{DeliveryId, SequenceNumber};
 use proptest::prelude::*;
 
 use super::*;
-use crate::failure::FailurePolicy;
+use crate::ack::AckError;
+use crate::call::CallFailure;
+use crate::failure::{CallCounts, FailurePolicy, Plan};
 use crate::retrieval::{Batch, BatchBuilder, RawRecord, RecordRef};
+use crate::selection::Selection;
 
 fn at(number: u64, sub: u64) -> Position {
     Position::new(SequenceNumber::parse(&number.to_string()).unwrap(), sub)
 }
 
+/// The progress of a shard with one lane.
+fn alone(start: Checkpoint) -> LaneProgress {
+    let shard = Arc::new(ShardProgress::new(start, 1));
+    shard.lanes().next().unwrap()
+}
+
 /// Begins a call that takes everything up to `end`.
-fn call(progress: &ShardProgress, end: Position) {
+fn call(progress: &LaneProgress, end: Position) {
     let (delivery, _) = progress.deliver(&end).unwrap();
     call_again(progress, delivery, end);
 }
 
-fn call_again(progress: &ShardProgress, delivery: DeliveryId, end: Position) {
+fn call_again(progress: &LaneProgress, delivery: DeliveryId, end: Position) {
     progress.begin_call(OpenCall {
         delivery,
         records: Selection::new(Arc::new(Batch::empty()), 0..0),
@@ -37,48 +46,48 @@ fn call_again(progress: &ShardProgress, delivery: DeliveryId, end: Position) {
 
 #[test]
 fn a_checkpoint_beyond_what_was_delivered_is_refused() {
-    let progress = ShardProgress::new(Checkpoint::TrimHorizon);
+    let progress = alone(Checkpoint::TrimHorizon);
     progress.deliver(&at(100, 3));
     assert!(progress.complete_through(&at(100, 4)).is_err());
     assert!(progress.complete_through(&at(100, 3)).is_ok());
-    assert_eq!(progress.complete(), Checkpoint::At(at(100, 3)));
+    assert_eq!(progress.shard().complete(), Checkpoint::At(at(100, 3)));
 }
 
 #[test]
 fn a_checkpoint_before_what_is_stored_is_refused() {
-    let progress = ShardProgress::new(Checkpoint::At(at(50, 0)));
+    let progress = alone(Checkpoint::At(at(50, 0)));
     progress.deliver(&at(60, 0));
     assert!(progress.complete_through(&at(49, 0)).is_err());
-    assert_eq!(progress.unstored(), None);
+    assert_eq!(progress.shard().unstored(), None);
 }
 
 #[test]
 fn completing_less_than_before_changes_nothing() {
-    let progress = ShardProgress::new(Checkpoint::TrimHorizon);
+    let progress = alone(Checkpoint::TrimHorizon);
     progress.deliver(&at(9, 0));
     progress.complete_through(&at(8, 0)).unwrap();
     progress.complete_through(&at(7, 0)).unwrap();
-    assert_eq!(progress.unstored(), Some(Checkpoint::At(at(8, 0))));
+    assert_eq!(progress.shard().unstored(), Some(Checkpoint::At(at(8, 0))));
 }
 
 #[test]
 fn a_batch_whose_call_failed_cannot_be_completed_as_a_whole() {
-    let progress = ShardProgress::new(Checkpoint::TrimHorizon);
+    let progress = alone(Checkpoint::TrimHorizon);
     let (delivery, _) = progress.deliver(&at(9, 0)).unwrap();
     call_again(&progress, delivery, at(9, 0));
     progress.fail_call();
     progress.complete_call();
-    assert_eq!(progress.unstored(), None);
+    assert_eq!(progress.shard().unstored(), None);
     progress.complete_through(&at(8, 0)).unwrap();
-    assert_eq!(progress.unstored(), Some(Checkpoint::At(at(8, 0))));
+    assert_eq!(progress.shard().unstored(), Some(Checkpoint::At(at(8, 0))));
     call_again(&progress, delivery, at(9, 0));
     progress.end_call();
-    assert_eq!(progress.unstored(), Some(Checkpoint::At(at(9, 0))));
+    assert_eq!(progress.shard().unstored(), Some(Checkpoint::At(at(9, 0))));
 }
 
 #[test]
 fn what_is_worked_on_is_not_delivered_again() {
-    let progress = ShardProgress::new(Checkpoint::TrimHorizon);
+    let progress = alone(Checkpoint::TrimHorizon);
     assert!(progress.deliver(&at(9, 0)).is_some());
     assert!(progress.deliver(&at(9, 0)).is_none());
     let (_, before) = progress.deliver(&at(12, 0)).unwrap();
@@ -87,13 +96,13 @@ fn what_is_worked_on_is_not_delivered_again() {
 
 #[test]
 fn what_is_stored_is_not_stored_again() {
-    let progress = ShardProgress::new(Checkpoint::TrimHorizon);
+    let progress = alone(Checkpoint::TrimHorizon);
     call(&progress, at(9, 0));
     progress.end_call();
-    let next = progress.unstored().unwrap();
-    assert!(progress.stored(&next));
-    assert!(!progress.stored(&next));
-    assert_eq!(progress.unstored(), None);
+    let next = progress.shard().unstored().unwrap();
+    assert!(progress.shard().stored(&next));
+    assert!(!progress.shard().stored(&next));
+    assert_eq!(progress.shard().unstored(), None);
 }
 
 /// Records 1 to `records`, each a Kinesis record of its own.
@@ -168,7 +177,7 @@ proptest! {
     /// of the records that are complete without a gap.
     #[test]
     fn nothing_that_is_not_complete_lies_below_the_checkpoint(steps in prop::collection::vec(step(), 0..60)) {
-        let progress = ShardProgress::new(Checkpoint::TrimHorizon);
+        let progress = alone(Checkpoint::TrimHorizon);
         let mut model = Model::default();
         for step in steps {
             match step {
@@ -249,7 +258,7 @@ proptest! {
                 0 => Checkpoint::TrimHorizon,
                 number => Checkpoint::At(at(number, 0)),
             };
-            prop_assert_eq!(progress.complete(), expected);
+            prop_assert_eq!(progress.shard().complete(), expected);
         }
     }
 }

@@ -1,0 +1,352 @@
+//! What one lane of a shard works on, and how much of it is complete.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kcl_checkpoint::{Checkpoint, CheckpointRuleError, DeliveryId, Position, Watermark};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::{OpenCall, ShardProgress};
+use crate::ack::AckError;
+use crate::call::CallFailure;
+use crate::parcel::{Parcel, Parcels};
+use crate::selection::Selection;
+
+/// The progress of one lane under one grant of a shard. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct LaneProgress {
+    shard: Arc<ShardProgress>,
+    lane: Arc<LaneCell>,
+}
+
+/// Names a call, for those who defer records of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CallId(u64);
+
+/// What a lane shares with its shard.
+#[derive(Debug)]
+pub(super) struct LaneCell {
+    state: Mutex<LaneState>,
+    /// A deferred record was answered for.
+    answered: Notify,
+}
+
+#[derive(Debug)]
+struct LaneState {
+    /// What is complete. Records of other lanes count as complete here.
+    watermark: Watermark,
+    /// The call that runs.
+    call: Option<OpenCall>,
+    calls: u64,
+    parcels: Parcels,
+    /// Records that wait for the lane.
+    queued: usize,
+    /// Records that the lane works on.
+    in_work: usize,
+    /// What the lane works on, or worked on last, ends here.
+    begun: Option<Position>,
+}
+
+impl LaneState {
+    /// Completes what is left of a delivery up to `position`.
+    fn settle(&mut self, delivery: DeliveryId, position: &Position) {
+        if let Some(part) = self.watermark.split(delivery, position) {
+            self.watermark.complete(part);
+        }
+    }
+
+    fn running(&mut self, call: CallId) -> Result<&mut OpenCall, AckError> {
+        let is_last = call.0 == self.calls;
+        let running = self.call.as_mut().filter(|_| is_last);
+        running.ok_or(AckError::NotInCall)
+    }
+}
+
+impl LaneCell {
+    pub(super) fn new(complete: Option<Position>) -> Self {
+        Self {
+            state: Mutex::new(LaneState {
+                watermark: Watermark::new(complete),
+                call: None,
+                calls: 0,
+                parcels: Parcels::default(),
+                queued: 0,
+                in_work: 0,
+                begun: None,
+            }),
+            answered: Notify::new(),
+        }
+    }
+
+    /// The lane's records up to here are complete.
+    pub(super) fn completed(&self) -> Option<Position> {
+        self.lock().watermark.completed().cloned()
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        let state = self.lock();
+        state.queued + state.in_work + state.parcels.records()
+    }
+
+    pub(super) fn adopt(&self, position: &Position) {
+        let mut state = self.lock();
+        // Refused only if it was delivered.
+        let _delivery = state.watermark.deliver(position.clone());
+        state.watermark.complete_through(position);
+    }
+
+    pub(super) fn forget_deferred(&self) {
+        self.lock().parcels.retain(|_| false);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LaneState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LaneProgress {
+    pub(super) fn new(shard: Arc<ShardProgress>, lane: Arc<LaneCell>) -> Self {
+        Self { shard, lane }
+    }
+
+    /// The progress of all lanes together.
+    pub(crate) fn shard(&self) -> &ShardProgress {
+        &self.shard
+    }
+
+    /// Notes that the lane works on all records up to `last` from now on. Returns after which others these come; `None` if
+    /// all of them are worked on already.
+    pub(crate) fn deliver(&self, last: &Position) -> Option<(DeliveryId, Checkpoint)> {
+        let before = self.shard.hand_out(last)?;
+        let delivery = self.lock().watermark.deliver(last.clone()).ok()?;
+        Some((delivery, before))
+    }
+
+    /// Notes that of what was handed out up to `last` these records wait for this lane. `None` if there is none, or what was
+    /// handed out before reaches as far.
+    pub(crate) fn queue(&self, records: &Selection, last: &Position) -> Option<DeliveryId> {
+        let mut state = self.lock();
+        let delivery = state.watermark.deliver(last.clone()).ok()?;
+        if records.is_empty() {
+            state.watermark.complete(delivery);
+            drop(state);
+            self.shard.advance();
+            return None;
+        }
+        if let Some(others) = records.before(0) {
+            state.settle(delivery, &others);
+        }
+        state.queued += records.len();
+        Some(delivery)
+    }
+
+    /// Notes that the lane works on records now that waited for it.
+    pub(crate) fn begin(&self, records: usize, last: &Position) {
+        let mut state = self.lock();
+        state.queued = state.queued.saturating_sub(records);
+        state.in_work = records;
+        state.begun = Some(last.clone());
+    }
+
+    /// Notes how many of the records that the lane works on are left.
+    pub(crate) fn left(&self, records: usize) {
+        self.lock().in_work = records;
+        self.shard.lightened.notify_one();
+    }
+
+    /// Notes that records are given to the processor now, which may declare them complete, or defer them.
+    pub(crate) fn begin_call(&self, call: OpenCall) -> CallId {
+        let mut state = self.lock();
+        state.call = Some(call);
+        state.calls += 1;
+        CallId(state.calls)
+    }
+
+    /// Notes that everything of a delivery up to `position` is complete, but what was deferred.
+    pub(crate) fn settle(&self, delivery: DeliveryId, position: &Position) {
+        self.lock().settle(delivery, position);
+        self.shard.advance();
+    }
+
+    /// Notes that everything of a delivery is complete, but what was deferred.
+    pub(crate) fn settle_all(&self, delivery: DeliveryId) {
+        self.lock().watermark.complete(delivery);
+        self.shard.advance();
+    }
+
+    /// What is left of a delivery comes after this; `None` if nothing is left.
+    pub(crate) fn left_after(&self, delivery: DeliveryId) -> Option<Checkpoint> {
+        let state = self.lock();
+        let first = state.watermark.open_records(delivery).next()?;
+        Some(first.after.map_or(Checkpoint::TrimHorizon, Checkpoint::At))
+    }
+
+    /// Notes, as the processor says it, that all records of the lane up to `position` are complete, deferred or not.
+    ///
+    /// # Errors
+    /// When `position` lies before what is stored or beyond what was delivered (the Java library's rule, interop §6.4), in
+    /// this lane.
+    pub(crate) fn complete_through(&self, position: &Position) -> Result<(), CheckpointRuleError> {
+        let wanted = Checkpoint::At(position.clone());
+        self.shard.row().rules.check(&wanted)?;
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let is_begun = state.begun.as_ref().is_some_and(|begun| position <= begun);
+        if state.queued > 0 && !is_begun {
+            let begun = state.begun.clone().map(Checkpoint::At);
+            drop(guard);
+            let delivered = begun.unwrap_or_else(|| self.shard.row().rules.last().clone());
+            return Err(CheckpointRuleError::NotDelivered { wanted, delivered });
+        }
+        state.watermark.complete_through(position);
+        state.parcels.retain(|id| state.watermark.is_open(id));
+        drop(guard);
+        self.shard.advance();
+        self.lane.answered.notify_one();
+        Ok(())
+    }
+
+    /// Notes that the records of the call that runs are complete, but what was deferred. Does nothing after a failed call.
+    pub(crate) fn complete_call(&self) {
+        let mut state = self.lock();
+        if let Some(call) = &state.call {
+            let (delivery, end) = (call.delivery, call.end.clone());
+            state.settle(delivery, &end);
+            drop(state);
+            self.shard.advance();
+        }
+    }
+
+    /// Notes that the call that ran succeeded. Returns how many of its records it deferred.
+    pub(crate) fn end_call(&self) -> usize {
+        self.complete_call();
+        let call = self.lock().call.take();
+        call.map_or(0, |call| call.deferred_records)
+    }
+
+    /// Notes that the call failed: its records are complete only as far as that was declared, and what it deferred is to be
+    /// delivered again with the others.
+    pub(crate) fn fail_call(&self) {
+        let mut state = self.lock();
+        if let Some(call) = state.call.take() {
+            for (id, _) in call.deferred {
+                if state.parcels.remove(id).is_some() {
+                    state.watermark.give_back(id, call.delivery);
+                }
+            }
+        }
+    }
+
+    /// Takes the record at a place of a call out of it.
+    pub(crate) fn defer(&self, call: CallId, place: usize) -> Result<DeliveryId, AckError> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let running = state.running(call)?;
+        let delivery = running.delivery;
+        let previous = running.records.before(place);
+        let position = running.records.position(place);
+        let position = position.ok_or(AckError::NotInCall)?;
+        let deferred = state
+            .watermark
+            .defer(delivery, previous.as_ref(), &position)
+            .ok_or(AckError::Over)?;
+        let running = state.running(call)?;
+        let parcel = running.single(place, position);
+        running.deferred.push((deferred, Some(place)));
+        running.deferred_records += 1;
+        state.parcels.add(deferred, parcel);
+        Ok(deferred)
+    }
+
+    /// Takes all records of a call out of it that are left.
+    pub(crate) fn defer_all(&self, call: CallId) -> Result<DeliveryId, AckError> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let running = state.running(call)?;
+        let (delivery, end) = (running.delivery, running.end.clone());
+        let deferred = state
+            .watermark
+            .split(delivery, &end)
+            .ok_or(AckError::Over)?;
+        let running = state.running(call)?;
+        let parcel = running.others(end);
+        running.deferred.push((deferred, None));
+        running.deferred_records += parcel.records.len();
+        state.parcels.add(deferred, parcel);
+        Ok(deferred)
+    }
+
+    /// Notes that deferred records are complete.
+    pub(crate) fn acknowledge(&self, id: DeliveryId) -> Result<usize, AckError> {
+        let mut state = self.lock();
+        let parcel = state.parcels.remove_out(id).ok_or(AckError::Over)?;
+        state.watermark.complete(id);
+        drop(state);
+        self.shard.advance();
+        self.lane.answered.notify_one();
+        Ok(parcel.records.len())
+    }
+
+    /// Notes that deferred records failed.
+    pub(crate) fn reject(&self, id: DeliveryId, failure: CallFailure) -> Result<(), AckError> {
+        let known = self.lock().parcels.fail(id, failure);
+        self.lane.answered.notify_one();
+        known.then_some(()).ok_or(AckError::Over)
+    }
+
+    /// Waits until somebody answered for deferred records.
+    ///
+    /// # Cancellation
+    /// Safe to drop at any time.
+    pub(crate) async fn answered(&self) {
+        self.lane.answered.notified().await;
+    }
+
+    /// Waits until somebody answered for deferred records, or some that failed are to be delivered again.
+    ///
+    /// # Cancellation
+    /// Safe to drop at any time.
+    pub(crate) async fn deferred_changed(&self) {
+        let due = self.lock().parcels.next_due();
+        let is_due = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.answered() => {}
+            () = is_due => {}
+        }
+    }
+
+    /// How many records are deferred and not complete.
+    pub(crate) fn deferred(&self) -> usize {
+        self.lock().parcels.records()
+    }
+
+    /// Whether records are with the processor, which has not answered for them.
+    pub(crate) fn any_out(&self) -> bool {
+        self.lock().parcels.any_out()
+    }
+
+    /// Takes deferred records that failed, and the failure.
+    pub(crate) fn take_failed(&self) -> Option<(DeliveryId, Parcel, CallFailure)> {
+        self.lock().parcels.take_failed()
+    }
+
+    /// Takes deferred records that are to be delivered again by now.
+    pub(crate) fn take_due(&self) -> Option<(DeliveryId, Parcel)> {
+        self.lock().parcels.take_due(Instant::now())
+    }
+
+    /// Puts deferred records back, to be delivered again at `due`.
+    pub(crate) fn deliver_again(&self, id: DeliveryId, parcel: Parcel, due: Instant) {
+        self.lock().parcels.wait(id, parcel, due);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LaneState> {
+        self.lane.lock()
+    }
+}

@@ -1,0 +1,212 @@
+//! One lane of a shard: its processor, and how it is called.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::two_phase::PendingCheckpoint;
+
+/// A part of the keys of a shard, or all of them, with a processor of its own that is called for one thing after another.
+pub(super) struct Lane {
+    pub(super) context: Arc<Context>,
+    pub(super) grant: kcl_lease::Grant,
+    pub(super) shard: ShardInfo,
+    pub(super) progress: LaneProgress,
+    pub(super) checkpointer: Checkpointer,
+    /// None until it is initialized, and after a panic.
+    pub(super) processor: Option<Box<dyn RecordProcessor>>,
+    pub(super) parked: ParkedKeys,
+    pub(super) rng: fastrand::Rng,
+    pub(super) started: Instant,
+    /// Cancelled when the whole shard stops.
+    pub(super) halt: CancellationToken,
+    /// Whether the processor knows that the shard ended.
+    pub(super) told_end: bool,
+}
+
+impl Lane {
+    /// The lanes of a shard.
+    pub(super) fn all(
+        context: &Arc<Context>,
+        grant: &kcl_lease::Grant,
+        shard: &ShardInfo,
+        progress: &Arc<ShardProgress>,
+        halt: &CancellationToken,
+    ) -> Vec<Self> {
+        let lanes = context.config.lanes;
+        let parked = context.config.failure_policy.parked_keys_max();
+        let lane = |(lane, progress): (usize, LaneProgress)| Self {
+            context: Arc::clone(context),
+            grant: grant.clone(),
+            shard: shard.in_lane(lane, lanes),
+            checkpointer: Checkpointer::new(
+                grant.clone(),
+                progress.clone(),
+                context.events.clone(),
+            ),
+            progress,
+            processor: None,
+            parked: ParkedKeys::new(parked.div_ceil(lanes)),
+            rng: context.runtime.rng(&match lane {
+                0 => shard.shard_id().as_str().to_owned(),
+                _ => format!("{}/{lane}", shard.shard_id()),
+            }),
+            started: Instant::now(),
+            halt: halt.clone(),
+            told_end: false,
+        };
+        progress.lanes().enumerate().map(lane).collect()
+    }
+
+    /// Waits until the lane is to stop.
+    pub(super) fn stopped(&self) -> impl Future<Output = Stopped> + Send {
+        // The lane itself cannot be shared with another thread.
+        let (grant, halt) = (&self.grant, &self.halt);
+        async move {
+            tokio::select! {
+                biased;
+                stopped = stopped(grant) => stopped,
+                () = halt.cancelled() => Stopped::Halted,
+            }
+        }
+    }
+
+    /// Waits until user code may be called, and checks last that the lease is surely held.
+    pub(super) async fn begin_call(&mut self) -> Flow<CallPermit> {
+        loop {
+            let permit = tokio::select! {
+                biased;
+                stopped = self.stopped() => return ControlFlow::Break(stopped),
+                permit = permit(&self.context.calls) => permit,
+            };
+            give_way().await;
+            if !mutant::is(Mutant::DeliverWithoutCheck) {
+                if let Some(recall) = self.grant.recall() {
+                    return ControlFlow::Break(Stopped::Recalled(recall));
+                }
+                if !self.grant.is_current() {
+                    // Shards whose leases are held do not wait for the table to grant this one again.
+                    drop(permit);
+                    self.wait_until_held().await?;
+                    continue;
+                }
+            }
+            return ControlFlow::Continue(permit);
+        }
+    }
+
+    /// Waits until the lease is surely held: after a lapse that is until it was granted again.
+    pub(super) async fn wait_until_held(&mut self) -> Flow<()> {
+        tokio::select! {
+            biased;
+            held = self.grant.deliverable() => match held {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(reason) => ControlFlow::Break(Stopped::Lost(reason)),
+            },
+            recall = self.grant.recalled() => ControlFlow::Break(Stopped::Recalled(recall)),
+        }
+    }
+
+    /// Calls the processor.
+    pub(super) async fn call<F>(&mut self, permit: CallPermit, call: F) -> Result<(), CallFailure>
+    where
+        F: for<'p> FnOnce(&'p mut dyn RecordProcessor) -> BoxFuture<'p, ProcessorResult>
+            + Send
+            + 'static,
+    {
+        guarded(permit, &self.context.place, &mut self.processor, call).await
+    }
+
+    /// Reports a failed call and waits before the next attempt. After a panic the instance is not used again.
+    pub(super) async fn after_failure(
+        &mut self,
+        call: &'static str,
+        failure: &CallFailure,
+        attempt: u32,
+        schedule: &mut RetrySchedule,
+    ) -> Flow<()> {
+        let retry_in = schedule.next_or_cap();
+        self.report_failure(call, failure, attempt, retry_in);
+        self.pause(retry_in).await
+    }
+
+    pub(super) fn report_failure(
+        &mut self,
+        call: &'static str,
+        failure: &CallFailure,
+        attempt: u32,
+        retry_in: Duration,
+    ) {
+        if matches!(failure, CallFailure::Panic(_)) {
+            self.processor = None;
+        }
+        self.context.events.counters().processor_failures.add(1);
+        self.context.events.emit(WorkerEvent::ProcessorFailed {
+            shard: self.shard.shard_id().clone(),
+            call,
+            attempt,
+            error: failure.to_string(),
+            retry_in,
+        });
+    }
+
+    pub(super) async fn pause(&mut self, time: Duration) -> Flow<()> {
+        tokio::select! {
+            biased;
+            stopped = self.stopped() => ControlFlow::Break(stopped),
+            () = tokio::time::sleep(time) => ControlFlow::Continue(()),
+        }
+    }
+
+    pub(super) fn schedule(&self) -> RetrySchedule {
+        schedule(&self.context, &self.shard)
+    }
+
+    /// Makes and initializes a processor unless there is one.
+    pub(super) async fn ensure_processor(&mut self) -> Flow<()> {
+        let mut schedule = self.schedule();
+        let mut attempt = 1;
+        while self.processor.is_none() {
+            let permit = self.begin_call().await?;
+            match self.make_processor(permit).await {
+                Ok(processor) => self.processor = Some(processor),
+                Err(failure) => {
+                    self.after_failure("initialize", &failure, attempt, &mut schedule)
+                        .await?;
+                }
+            }
+            attempt += 1;
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn make_processor(
+        &mut self,
+        permit: CallPermit,
+    ) -> Result<Box<dyn RecordProcessor>, CallFailure> {
+        let mut processor = Some(guarded_factory(|| (self.context.factory)(&self.shard))?);
+        let input = InitializationInput {
+            shard: self.shard.clone(),
+            grant: Grant::new(self.grant.clone()),
+            checkpoint: self.progress.shard().complete(),
+            pending: self.pending_checkpoint(),
+            checkpointer: self.checkpointer.clone(),
+        };
+        let place = &self.context.place;
+        guarded(permit, place, &mut processor, |p| p.initialize(input)).await?;
+        processor.ok_or_else(|| CallFailure::Panic("the processor is gone".to_owned()))
+    }
+
+    /// What an earlier holder prepared, unless it was removed since. One processor learns of it.
+    fn pending_checkpoint(&self) -> Option<PendingCheckpoint> {
+        let pending = self.grant.pending()?;
+        if self.shard.lane() > 0 || !self.progress.shard().is_stored(self.grant.start()) {
+            return None;
+        }
+        let position = pending.checkpoint.position()?.clone();
+        let is_ahead = pending.checkpoint > self.progress.shard().complete();
+        is_ahead.then(|| PendingCheckpoint {
+            position,
+            state: pending.state.clone().map(Bytes::from),
+        })
+    }
+}
