@@ -83,6 +83,15 @@ impl Parcels {
         }
     }
 
+    /// Up to where there is nothing else of each parcel, if its records up to `position` are complete.
+    pub(crate) fn reached(&self, position: &Position) -> Vec<(DeliveryId, Position)> {
+        let parcels = self.parcels.iter();
+        let reached = parcels.filter_map(|(id, (parcel, _))| {
+            Some((*id, parcel.records.reached(position, &parcel.end)?))
+        });
+        reached.collect()
+    }
+
     /// Takes out what is not open any more.
     pub(crate) fn retain(&mut self, is_open: impl Fn(DeliveryId) -> bool) {
         let ids = self.parcels.keys().copied();

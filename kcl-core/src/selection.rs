@@ -69,6 +69,15 @@ impl Selection {
         Some(self.batch.get(previous)?.position())
     }
 
+    /// Up to where nothing of these is left if those up to `position` are complete: right before the next one, or `end`.
+    /// `None` if none lies up to there.
+    pub(crate) fn reached(&self, position: &Position, end: &Position) -> Option<Position> {
+        match self.through(&Checkpoint::At(position.clone())) {
+            0 => None,
+            place => Some(self.before(place).unwrap_or_else(|| end.clone())),
+        }
+    }
+
     /// The records at these places.
     pub(crate) fn slice(&self, places: Range<usize>) -> Self {
         let end = self.range.end.min(self.range.start + places.end);
@@ -211,6 +220,18 @@ mod tests {
         );
         assert_eq!(late.place_of(&at(4)), None);
         assert_eq!(late.get(2).map(RecordRef::data), None);
+    }
+
+    #[test]
+    fn what_comes_before_a_record_is_found_among_all_records_of_the_batch() {
+        let all = Selection::new(batch(8), 0..8);
+        assert_eq!(all.before(0), None);
+        assert_eq!((all.before(3), all.before(8)), (Some(at(2)), None));
+        let (odd, _) = all.partition(|_, record| record.data()[0] % 2 == 1);
+        assert_eq!(
+            (odd.before(0), odd.before(1), odd.before(4)),
+            (Some(at(0)), Some(at(2)), None)
+        );
     }
 
     #[test]

@@ -55,6 +55,20 @@ impl LaneState {
         }
     }
 
+    /// Completes all records up to `position`, and what comes before the next record of this lane.
+    fn complete_through(&mut self, position: &Position) {
+        self.watermark.complete_through(position);
+        let mut reached = self.parcels.reached(position);
+        let call = self.call.as_ref();
+        reached.extend(call.and_then(|call| Some((call.delivery, call.reached(position)?))));
+        for (delivery, next) in reached {
+            self.settle(delivery, &next);
+        }
+        let watermark = &self.watermark;
+        let is_open = |id| watermark.open_records(id).next().is_some();
+        self.parcels.retain(is_open);
+    }
+
     fn running(&mut self, call: CallId) -> Result<&mut OpenCall, AckError> {
         let is_last = call.0 == self.calls;
         let running = self.call.as_mut().filter(|_| is_last);
@@ -198,8 +212,7 @@ impl LaneProgress {
             let delivered = begun.unwrap_or_else(|| self.shard.row().rules.last().clone());
             return Err(CheckpointRuleError::NotDelivered { wanted, delivered });
         }
-        state.watermark.complete_through(position);
-        state.parcels.retain(|id| state.watermark.is_open(id));
+        state.complete_through(position);
         drop(guard);
         self.shard.advance();
         self.lane.answered.notify_one();
@@ -264,12 +277,15 @@ impl LaneProgress {
         let state = &mut *guard;
         let running = state.running(call)?;
         let (delivery, end) = (running.delivery, running.end.clone());
+        let parcel = running.others(end.clone());
+        if parcel.records.is_empty() {
+            return Err(AckError::Over);
+        }
         let deferred = state
             .watermark
             .split(delivery, &end)
             .ok_or(AckError::Over)?;
         let running = state.running(call)?;
-        let parcel = running.others(end);
         running.deferred.push((deferred, None));
         running.deferred_records += parcel.records.len();
         state.parcels.add(deferred, parcel);

@@ -191,4 +191,6 @@ impl ShardProgress {
 }
 
 #[cfg(test)]
+mod lanes_tests;
+#[cfg(test)]
 mod tests;

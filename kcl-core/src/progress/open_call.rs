@@ -28,6 +28,11 @@ pub(crate) struct OpenCall {
 }
 
 impl OpenCall {
+    /// Up to where there is nothing else of the call, if its records up to `position` are complete.
+    pub(super) fn reached(&self, position: &Position) -> Option<Position> {
+        self.records.reached(position, &self.end)
+    }
+
     /// The record at a place, to be acknowledged on its own.
     pub(super) fn single(&self, place: usize, end: Position) -> Parcel {
         let places = place..place + 1;

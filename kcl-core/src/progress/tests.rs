@@ -14,7 +14,7 @@ use crate::failure::{CallCounts, FailurePolicy, Plan};
 use crate::retrieval::{Batch, BatchBuilder, RawRecord, RecordRef};
 use crate::selection::Selection;
 
-fn at(number: u64, sub: u64) -> Position {
+pub(super) fn at(number: u64, sub: u64) -> Position {
     Position::new(SequenceNumber::parse(&number.to_string()).unwrap(), sub)
 }
 
@@ -120,7 +120,7 @@ fn batch(first: u64, records: usize) -> Selection {
     Selection::new(Arc::new(builder.finish()), 0..records)
 }
 
-fn numbers(records: &Selection) -> Vec<u64> {
+pub(super) fn numbers(records: &Selection) -> Vec<u64> {
     let number = |record: RecordRef<'_>| record.sequence_number().parse().unwrap();
     records.iter().map(number).collect()
 }
@@ -156,15 +156,15 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// What is complete, record by record.
 #[derive(Default)]
-struct Model {
-    delivered: u64,
-    complete: BTreeSet<u64>,
+pub(super) struct Model {
+    pub(super) delivered: u64,
+    pub(super) complete: BTreeSet<u64>,
     /// Handles that nobody has answered, and their records.
     handles: Vec<(DeliveryId, Vec<u64>)>,
 }
 
 impl Model {
-    fn watermark(&self) -> u64 {
+    pub(super) fn watermark(&self) -> u64 {
         let complete = (1..=self.delivered).find(|number| !self.complete.contains(number));
         complete.unwrap_or(self.delivered + 1) - 1
     }

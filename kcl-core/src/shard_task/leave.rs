@@ -106,6 +106,9 @@ impl Lane {
             };
             let outcome = self.call(permit, |p| p.shutdown_requested(input)).await;
             self.report_unretried("shutdown_requested", outcome);
+        } else {
+            // Other lanes and shards do not wait for answers to this one.
+            drop(permit);
         }
         self.last_answers(deadline).await;
         ControlFlow::Continue(())

@@ -10,6 +10,7 @@
 
 mod acknowledgements;
 mod checkpoints;
+mod crew;
 mod dead_letters;
 mod deferred;
 mod delivery;
@@ -17,6 +18,8 @@ mod desk;
 mod failure_policy;
 mod failures;
 mod fixture;
+mod lane_ends;
+mod lanes;
 mod lapses;
 mod poison;
 mod shard_ends;
