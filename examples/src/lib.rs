@@ -2,6 +2,7 @@
 
 pub mod aws;
 pub mod aws_error;
+pub mod emulated;
 pub mod logging;
 pub mod progress;
 pub mod put;

@@ -58,3 +58,8 @@ pub use shard_info::ShardInfo;
 pub use shutdown::{EXIT_NOT_DRAINED, ShutdownReport, exit_code, shutdown_signal};
 pub use two_phase::{PendingCheckpoint, PreparedCheckpoint};
 pub use worker::Worker;
+
+/// The manual of processing, whose programs are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/processing.md")]
+mod processing_manual {}
