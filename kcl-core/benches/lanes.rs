@@ -31,7 +31,7 @@ impl RecordProcessor for Busy {
     async fn process_records(&mut self, input: ProcessRecordsInput) -> ProcessorResult {
         let begun = Instant::now();
         for record in &input {
-            let mut sum = u64::from(record.data()[0]);
+            let mut sum = record.data().first().copied().map_or(0, u64::from);
             for round in 0..ROUNDS {
                 sum = black_box(sum.wrapping_mul(6_364_136_223_846_793_005) ^ round);
             }

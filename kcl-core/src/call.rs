@@ -1,6 +1,7 @@
 //! One call of user code: a panic becomes an error, and at most so many calls run at a time.
 
 use std::any::Any;
+use std::fmt::{self, Write};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::Poll;
@@ -33,11 +34,34 @@ impl CallFailure {
     }
 }
 
-impl std::fmt::Display for CallFailure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Error(error) => write!(f, "{error}"),
-            Self::Panic(message) => write!(f, "panicked: {message}"),
+/// The longest text of a failure, in bytes.
+const TEXT_MAX: usize = 4096;
+
+/// Shows no more than [`TEXT_MAX`] bytes: the text goes into events, logs and dead letters, and user code may have put
+/// anything into it.
+impl fmt::Display for CallFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = BoundedText(String::new());
+        // An error means that the text is full; what came before it is shown.
+        let _full = match self {
+            Self::Error(error) => write!(text, "{error}"),
+            Self::Panic(message) => write!(text, "panicked: {message}"),
+        };
+        f.write_str(&text.0)
+    }
+}
+
+/// Takes the first [`TEXT_MAX`] bytes, whole characters only.
+struct BoundedText(String);
+
+impl Write for BoundedText {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let room = TEXT_MAX - self.0.len();
+        let fits = part.floor_char_boundary(room);
+        self.0.push_str(part.get(..fits).unwrap_or_default());
+        match fits == part.len() {
+            true => Ok(()),
+            false => Err(fmt::Error),
         }
     }
 }
@@ -156,6 +180,18 @@ mod tests {
         async fn process_records(&mut self, _: crate::ProcessRecordsInput) -> ProcessorResult {
             Ok(())
         }
+    }
+
+    #[test]
+    fn the_text_of_a_failure_is_bounded_at_whole_characters() {
+        let text = |text: String| CallFailure::Error(text.into()).to_string();
+        assert_eq!(text("short".to_owned()), "short");
+        assert_eq!(text("x".repeat(4096)).len(), 4096);
+        assert_eq!(text("x".repeat(1_000_000)).len(), 4096);
+        let long = text(format!("x{}", "ä".repeat(1_000_000)));
+        assert_eq!(long, format!("x{}", "ä".repeat(2047)));
+        let panic = CallFailure::Panic("ä".repeat(1_000_000)).to_string();
+        assert!(panic.len() <= 4096 && panic.starts_with("panicked: ä"));
     }
 
     #[tokio::test]

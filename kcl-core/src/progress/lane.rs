@@ -238,16 +238,20 @@ impl LaneProgress {
     }
 
     /// Notes that the call failed: its records are complete only as far as that was declared, and what it deferred is to be
-    /// delivered again with the others.
-    pub(crate) fn fail_call(&self) {
+    /// delivered again with the others. Returns whether there was any of that.
+    pub(crate) fn fail_call(&self) -> bool {
         let mut state = self.lock();
-        if let Some(call) = state.call.take() {
-            for (id, _) in call.deferred {
-                if state.parcels.remove(id).is_some() {
-                    state.watermark.give_back(id, call.delivery);
-                }
+        let Some(call) = state.call.take() else {
+            return false;
+        };
+        let mut took_back = false;
+        for (id, _) in call.deferred {
+            if state.parcels.remove(id).is_some() {
+                state.watermark.give_back(id, call.delivery);
+                took_back = true;
             }
         }
+        took_back
     }
 
     /// Takes the record at a place of a call out of it.

@@ -130,7 +130,7 @@ proptest! {
                         Outcome::Failed => {}
                     }
                     match outcome {
-                        Outcome::Failed => lanes[lane].fail_call(),
+                        Outcome::Failed => drop(lanes[lane].fail_call()),
                         _ => drop(lanes[lane].end_call()),
                     }
                     // The rest is not done with: it is worked on next.

@@ -97,6 +97,7 @@ impl Parcel {
             delivery,
             records: self.records,
             is_mixed: true,
+            took_back: false,
             plan: self.plan,
             calls: self.calls,
             behind: self.behind,

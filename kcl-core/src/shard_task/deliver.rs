@@ -14,6 +14,8 @@ pub(super) struct Work {
     pub(super) records: Selection,
     /// Whether there may be records of parked keys among those that are not settled.
     pub(super) is_mixed: bool,
+    /// The last call failed, and had deferred records: they are to be delivered again.
+    pub(super) took_back: bool,
     pub(super) plan: Plan,
     pub(super) calls: CallCounts,
     pub(super) behind: Option<Duration>,
@@ -34,6 +36,7 @@ impl Work {
             plan: Plan::new(records.len(), bounds),
             records,
             is_mixed: true,
+            took_back: false,
             calls: CallCounts::default(),
             behind,
             end,
@@ -113,12 +116,13 @@ impl Lane {
         let attempt = work.count_call(&call);
         match self.call_with(permit, work, &call, attempt).await {
             Ok(()) => {
+                work.took_back = false;
                 work.plan.succeeded();
                 let deferred = self.progress.end_call();
                 self.count_processed(call.len() - deferred);
             }
             Err(failure) => {
-                self.progress.fail_call();
+                work.took_back = self.progress.fail_call();
                 self.after_failed_call(work, attempt, &failure).await?;
             }
         }
@@ -142,6 +146,10 @@ impl Lane {
         let rest = work.plan.settled()..work.records.len();
         let is_parked = |_, record: RecordRef<'_>| self.parked.contains(record.partition_key());
         let (parked, flowing) = work.records.slice(rest).partition(is_parked);
+        if parked.is_empty() {
+            // A new plan would forget how often the others were tried.
+            return ControlFlow::Continue(());
+        }
         self.divert(work, &parked, &flowing).await?;
         work.plan = Plan::new(flowing.len(), self.bounds());
         work.records = flowing;
@@ -207,7 +215,11 @@ impl Lane {
         let now = self.started.elapsed();
         let failed = Failed {
             completed: self.settled(work),
-            at: failure.failed_at().and_then(|at| work.records.place_of(at)),
+            // What was deferred and taken back is before the named record, but not complete.
+            at: failure
+                .failed_at()
+                .filter(|_| !work.took_back)
+                .and_then(|at| work.records.place_of(at)),
             now,
             retry_at: now.saturating_add(retry_in),
         };

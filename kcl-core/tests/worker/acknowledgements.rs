@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kcl_core::{
-    Ack, AckError, BatchAck, BatchFailure, FailurePolicy, OnFailure, Position, ProcessRecordsInput,
-    ProcessorResult, RecordProcessor, Worker, async_trait,
+    Ack, AckError, BatchAck, BatchFailure, FailurePolicy, OnFailure, ParkTime, Position,
+    ProcessRecordsInput, ProcessorResult, RecordProcessor, Worker, async_trait,
 };
 
 use crate::desk::{Desk, STORED, start_with, stored};
 use crate::fixture::{Call, Fixture, eventually, texts};
-use crate::poison::{Letters, numbered, put_all};
+use crate::poison::{Letters, numbered, put_all, put_keyed};
 
 #[tokio::test(start_paused = true)]
 async fn a02_the_checkpoint_follows_the_first_record_that_is_not_complete() {
@@ -407,4 +407,52 @@ async fn a02_a_checkpoint_of_everything_does_not_pass_deferred_records_and_one_a
         worker.stop().await;
         assert!(fixture.is_checkpointed(&fixture.shard(0)));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a02_a_call_that_fails_at_a_named_record_completes_nothing_that_it_deferred_before() {
+    let fixture = Fixture::new(1);
+    let desk = Desk::of(&fixture);
+    let worker = start_with(&fixture, &desk, desk.builder(), 1).await;
+    desk.take("0").ack.done().unwrap();
+    worker.handle.caught_up().await;
+    tokio::time::sleep(STORED).await;
+    let before = stored(&fixture);
+    desk.fails_at_last.store(true, Ordering::SeqCst);
+    put_all(&fixture, &numbered(6, &[]));
+    eventually("all of them again", || desk.texts().len() == 12).await;
+    tokio::time::sleep(STORED).await;
+    assert_eq!(stored(&fixture), before, "nothing is complete");
+    for open in desk.take_all() {
+        let _over = open.ack.done();
+    }
+    worker.handle.caught_up().await;
+    tokio::time::sleep(STORED).await;
+    assert!(stored(&fixture) > before);
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a02_a_parked_key_does_not_give_other_keys_more_attempts() {
+    let fixture = Fixture::new(1);
+    let desk = Desk::of(&fixture);
+    let letters = Letters::default();
+    let park = OnFailure::ParkKey(ParkTime::UntilLeaseEnds);
+    let builder = desk
+        .builder()
+        .failure_policy(FailurePolicy::retry().attempts(3).then(park))
+        .dead_letters(letters.sink());
+    let worker = fixture.start_builder(builder);
+    for (key, text) in [("a", "a1"), ("b", "b1")] {
+        put_keyed(&fixture, &[(key, text)]);
+        for attempt in 1..=3 {
+            eventually("the record", || desk.texts() == [text]).await;
+            assert!(!letters.texts().contains(&text.to_owned()), "{attempt}");
+            desk.take(text).ack.fail("no").unwrap();
+        }
+        eventually("the letter", || letters.texts().contains(&text.to_owned())).await;
+    }
+    worker.handle.caught_up().await;
+    worker.stop().await;
+    assert_eq!(letters.texts(), ["a1", "b1"]);
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kcl_core::{
-    Ack, BatchAck, Checkpoint, Position, ProcessRecordsInput, ProcessorResult, RecordProcessor,
-    Worker, WorkerBuilder, async_trait,
+    Ack, BatchAck, BatchFailure, Checkpoint, Position, ProcessRecordsInput, ProcessorResult,
+    RecordProcessor, Worker, WorkerBuilder, async_trait,
 };
 
 use crate::fixture::{Call, Fixture, Log, Running, eventually, texts};
@@ -29,6 +29,8 @@ pub(crate) struct Desk {
     pub(crate) by_batch: Arc<AtomicBool>,
     /// Whether the next call fails after it has deferred.
     pub(crate) fails: Arc<AtomicBool>,
+    /// Whether the next call fails, after it has deferred, at its last record.
+    pub(crate) fails_at_last: Arc<AtomicBool>,
 }
 
 impl Desk {
@@ -79,6 +81,10 @@ impl RecordProcessor for Desk {
                 ack: input.defer(record),
             };
             self.open.lock().unwrap().push(open);
+        }
+        if self.fails_at_last.swap(false, Ordering::SeqCst) {
+            let last = input.iter().next_back().unwrap().position();
+            Err(BatchFailure::at(last, "after deferring"))?;
         }
         match self.fails.swap(false, Ordering::SeqCst) {
             true => Err("after deferring".into()),
