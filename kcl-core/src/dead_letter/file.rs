@@ -3,10 +3,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use kcl_lease::runtime::Runtime;
+use tokio::sync::Mutex;
 
 use super::{DeadLetter, DeadLetterSink};
 use crate::processor::BoxError;
@@ -46,10 +47,12 @@ impl FileSink {
 #[async_trait]
 impl DeadLetterSink for FileSink {
     async fn accept(&self, letter: DeadLetter) -> Result<(), BoxError> {
-        let (path, turn) = (Arc::clone(&self.path), Arc::clone(&self.turn));
+        let path = Arc::clone(&self.path);
+        // Waited for here, not on a thread that others need. The write keeps it if this future is dropped.
+        let turn = Arc::clone(&self.turn).lock_owned().await;
         let write = async move {
-            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-            append(&path, &letter.to_json())
+            let _turn = turn;
+            append(&path, &letter.to_json(), sync_folder)
         };
         self.runtime
             .on_blocking_thread(write)
@@ -66,9 +69,16 @@ fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-fn append(path: &Path, line: &str) -> io::Result<()> {
-    let is_new = !path.exists();
+fn append(
+    path: &Path,
+    line: &str,
+    sync_folder: impl Fn(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     let mut file = open(path)?;
+    if file.metadata()?.len() == 0 {
+        // Before the first line: when this fails, the file stays empty, and the next attempt does it again.
+        sync_folder(path)?;
+    }
     let mut text = String::with_capacity(line.len() + 2);
     if !ends_a_line(&mut file)? {
         text.push('\n');
@@ -76,11 +86,7 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
     text.push_str(line);
     text.push('\n');
     file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    if is_new {
-        sync_folder(path)?;
-    }
-    Ok(())
+    file.sync_all()
 }
 
 fn ends_a_line(file: &mut File) -> io::Result<bool> {
@@ -106,6 +112,8 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::dead_letter::letter::tests::letter;
 
@@ -152,6 +160,37 @@ mod tests {
         std::fs::rename(&path, folder.0.join("rotated")).unwrap();
         sink.accept(letter(b"d")).await.unwrap();
         assert_eq!(lines(&path), [letter(b"d").to_json()]);
+    }
+
+    #[test]
+    fn a_new_file_takes_no_letter_before_its_name_is_stored() {
+        let folder = Folder::new("file-sink-name");
+        let path = folder.0.join("letters");
+        let fails = |_: &Path| Err(io::Error::other("no"));
+        assert!(append(&path, "a", fails).is_err());
+        assert!(append(&path, "a", fails).is_err(), "asked for again");
+        append(&path, "a", sync_folder).unwrap();
+        append(&path, "b", fails).unwrap();
+        assert_eq!(lines(&path), ["a", "b"]);
+    }
+
+    #[test]
+    fn letters_that_wait_for_their_turn_take_no_threads() {
+        let folder = Folder::new("file-sink-turns");
+        let sink = FileSink::open(folder.0.join("letters")).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let _busy = sink.turn.lock().await;
+            let accepting = sink.accept(letter(b"a"));
+            assert!(accepting.now_or_never().is_none());
+            // The only thread is free.
+            let runtime = Runtime::production();
+            let other = runtime.on_blocking_thread(async { 7 });
+            assert_eq!(other.await, 7);
+        });
     }
 
     #[tokio::test]

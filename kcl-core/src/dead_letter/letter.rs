@@ -33,6 +33,32 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// A letter of this record, with made-up values otherwise, to test a sink with. All fields can be set.
+    ///
+    /// ```
+    /// use kcl_core::{DeadLetter, Position, SequenceNumber};
+    ///
+    /// let position = Position::new(SequenceNumber::parse("49600000")?, 0);
+    /// let mut letter = DeadLetter::example(position, "payload");
+    /// letter.partition_key = "customer-7".to_owned();
+    /// assert!(letter.to_json().contains("customer-7"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn example(position: Position, data: impl Into<Bytes>) -> Self {
+        Self {
+            application: "application".into(),
+            stream: "stream".into(),
+            shard: ShardId::from("shardId-000000000000"),
+            position,
+            partition_key: "key".to_owned(),
+            arrival: Some(UNIX_EPOCH),
+            attempts: 1,
+            error: "error".to_owned(),
+            data: data.into(),
+        }
+    }
+
     /// The letter as one line of JSON, without a line break at its end: what the sinks of this library write.
     ///
     /// An object with the texts `application`, `stream`, `shard`, `sequenceNumber`, `partitionKey`, `error` and `data` (the

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::retry::RetryPartition;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_types::SdkConfig;
 
@@ -10,6 +11,9 @@ use crate::error::BuildError;
 use crate::processor::BoxError;
 use crate::retrieval::{classify, control_overrides, reading_client};
 use crate::stream::{StreamRef, Streams};
+
+/// The retries of letters are counted apart, so that failing letters do not stop the retries of calls that reading needs.
+const RETRIES: &str = "kcl-dead-letters";
 
 /// The service takes partition keys of 1 to this many characters; those inside aggregated records can be others.
 const KEY_CHARACTERS: usize = 256;
@@ -54,7 +58,7 @@ impl DeadLetterSink for StreamSink {
             .partition_key(key(&letter.partition_key))
             .data(Blob::new(letter.to_json()))
             .customize()
-            .config_override(control_overrides())
+            .config_override(control_overrides().retry_partition(RetryPartition::new(RETRIES)))
             .send()
             .await
             .map_err(|error| classify("PutRecord", name, error))?;
