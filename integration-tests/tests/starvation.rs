@@ -17,6 +17,8 @@ use kcl_core::{
 use kcl_emulator::Emulator;
 
 const SHARDS: u32 = 4;
+/// Threads of the runtime that the processors run on.
+const THREADS: usize = 2;
 
 /// When each record was put and handed over: shard to (number, put, delivered).
 type Deliveries = Arc<Mutex<BTreeMap<String, Vec<(u64, Instant, Instant)>>>>;
@@ -85,12 +87,12 @@ struct Run {
     lost: u64,
 }
 
-/// Runs a worker on two threads whose processors of the first `blocked` shards block for `time`.
+/// Runs a worker whose processors of the first `blocked` shards block for `time`, until all of them have.
 fn run(blocked: usize, time: Duration, own_threads: bool) -> Run {
     let emulator = Emulator::builder().build();
     emulator.create_stream("orders", SHARDS).unwrap();
     let users = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(THREADS)
         .enable_all()
         .build()
         .unwrap();
@@ -109,7 +111,12 @@ fn run(blocked: usize, time: Duration, own_threads: bool) -> Run {
     .unwrap();
     let handle = worker.handle();
     let running = users.spawn(worker.run());
-    let whole = time + Duration::from_secs(3);
+    let turns = if own_threads {
+        1
+    } else {
+        blocked.div_ceil(THREADS)
+    };
+    let whole = time * u32::try_from(turns).unwrap() + Duration::from_secs(3);
     let silence = std::thread::scope(|scope| {
         scope.spawn(|| produce(&emulator, begun, whole));
         let silence = watch_heartbeat(&emulator, whole);
