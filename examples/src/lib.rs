@@ -4,6 +4,7 @@ pub mod aws;
 pub mod aws_error;
 pub mod emulated;
 pub mod logging;
+pub mod outcome;
 pub mod progress;
 pub mod put;
 pub mod stream_name;

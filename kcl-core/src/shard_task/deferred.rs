@@ -31,7 +31,7 @@ impl Lane {
         failure: &CallFailure,
     ) -> Flow<()> {
         let mut work = parcel.into_work(id);
-        let (verdict, retry_in) = self.judge(&mut work, failure);
+        let (verdict, retry_in) = self.judge(&mut work, failure.failed_at());
         let attempt = work.attempts(work.plan.settled());
         self.report_failure(ACKNOWLEDGEMENT, failure, attempt, retry_in);
         match verdict {
@@ -97,7 +97,6 @@ impl Parcel {
             delivery,
             records: self.records,
             is_mixed: true,
-            took_back: false,
             plan: self.plan,
             calls: self.calls,
             behind: self.behind,

@@ -14,8 +14,6 @@ pub(super) struct Work {
     pub(super) records: Selection,
     /// Whether there may be records of parked keys among those that are not settled.
     pub(super) is_mixed: bool,
-    /// The last call failed, and had deferred records: they are to be delivered again.
-    pub(super) took_back: bool,
     pub(super) plan: Plan,
     pub(super) calls: CallCounts,
     pub(super) behind: Option<Duration>,
@@ -36,7 +34,6 @@ impl Work {
             plan: Plan::new(records.len(), bounds),
             records,
             is_mixed: true,
-            took_back: false,
             calls: CallCounts::default(),
             behind,
             end,
@@ -116,14 +113,16 @@ impl Lane {
         let attempt = work.count_call(&call);
         match self.call_with(permit, work, &call, attempt).await {
             Ok(()) => {
-                work.took_back = false;
                 work.plan.succeeded();
                 let deferred = self.progress.end_call();
                 self.count_processed(call.len() - deferred);
             }
             Err(failure) => {
-                work.took_back = self.progress.fail_call();
-                self.after_failed_call(work, attempt, &failure).await?;
+                let took_back = self.progress.fail_call();
+                // What was deferred and taken back is before the named record, but not complete.
+                let named = failure.failed_at().filter(|_| !took_back);
+                self.after_failed_call(work, attempt, &failure, named)
+                    .await?;
             }
         }
         ControlFlow::Continue(true)
@@ -199,8 +198,9 @@ impl Lane {
         work: &mut Work,
         attempt: u32,
         failure: &CallFailure,
+        named: Option<&Position>,
     ) -> Flow<()> {
-        let (verdict, retry_in) = self.judge(work, failure);
+        let (verdict, retry_in) = self.judge(work, named);
         self.report_failure(PROCESS_RECORDS, failure, attempt, retry_in);
         match verdict {
             Verdict::GiveUp(places) => self.give_up_all(work, places, &failure.to_string()).await,
@@ -208,18 +208,18 @@ impl Lane {
         }
     }
 
-    /// Decides what follows a failure, and how long to wait before.
-    pub(super) fn judge(&mut self, work: &mut Work, failure: &CallFailure) -> (Verdict, Duration) {
+    /// Decides what follows a failure, at the record that was `named` if any, and how long to wait before.
+    pub(super) fn judge(
+        &mut self,
+        work: &mut Work,
+        named: Option<&Position>,
+    ) -> (Verdict, Duration) {
         let settled = work.plan.settled();
         let retry_in = self.wait_after(work.plan.failures());
         let now = self.started.elapsed();
         let failed = Failed {
             completed: self.settled(work),
-            // What was deferred and taken back is before the named record, but not complete.
-            at: failure
-                .failed_at()
-                .filter(|_| !work.took_back)
-                .and_then(|at| work.records.place_of(at)),
+            at: named.and_then(|at| work.records.place_of(at)),
             now,
             retry_at: now.saturating_add(retry_in),
         };

@@ -34,6 +34,13 @@ impl Transactional {
         let processor = self.clone();
         Worker::builder("app", "memory", move |_| processor.clone())
     }
+
+    async fn first_phase(&self) {
+        eventually("the first phase", || {
+            !self.prepared.lock().unwrap().is_empty()
+        })
+        .await;
+    }
 }
 
 #[async_trait]
@@ -67,10 +74,7 @@ async fn a_prepared_checkpoint_is_stored_when_it_is_committed_and_not_before() {
     let processor = Transactional::new(&fixture);
     fixture.put_many(0, &["a"]);
     let worker = fixture.start_builder(processor.builder());
-    eventually("the first phase", || {
-        !processor.prepared.lock().unwrap().is_empty()
-    })
-    .await;
+    processor.first_phase().await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     let lease = fixture.lease(&shard);
     let pending = lease.pending.unwrap();
@@ -110,10 +114,7 @@ async fn the_next_holder_learns_what_was_prepared_and_decides() {
         let processor = Transactional::new(&fixture);
         fixture.put_many(0, &["a"]);
         let worker = fixture.start_builder(processor.builder());
-        eventually("the first phase", || {
-            !processor.prepared.lock().unwrap().is_empty()
-        })
-        .await;
+        processor.first_phase().await;
         worker.stop().await;
         let prepared = processor.prepared.lock().unwrap().remove(0);
         assert!(fixture.lease(&shard).pending.is_some(), "a stop keeps it");

@@ -8,7 +8,6 @@ use crate::key::WorkerId;
 use crate::leader_item::{LEADER_KEY, LeaderItem};
 use crate::leadership::{Candidacy, Leadership};
 use crate::roster::Life;
-use crate::row_reader::RowError;
 use crate::runtime::Moment;
 use crate::table::{Consistency, Written};
 use crate::write;
@@ -23,9 +22,6 @@ enum Standing {
     Deputy,
     Follower,
 }
-
-/// The leader item, if it can be read and is one.
-type ReadLeader = Result<Option<LeaderItem>, RowError>;
 
 /// When this worker read and wrote the leader item.
 #[derive(Debug, Default)]
@@ -85,18 +81,7 @@ impl Driver {
         self.heard(&result, now);
         self.lookout.stand.read_on_its_way = false;
         if let Ok(item) = result {
-            let readable = item.as_ref().map(LeaderItem::from_item);
-            if let Some(Ok(Some(item))) = &readable
-                && let Some(since) = self.leadership.knows_later_round(item)
-            {
-                match consistency {
-                    // Who stops without a successor deletes the item, and the next leader's rounds begin anew.
-                    Consistency::Strong if sent >= since => self.leadership = Leadership::default(),
-                    Consistency::Strong => {}
-                    Consistency::Eventual => self.lookout.stand.look_again(),
-                }
-            }
-            self.see_leader(readable, now);
+            self.see_leader(item.as_ref(), sent, consistency, now);
         }
         if self.draining {
             // It was named by a leader that stopped, and will not lead.
@@ -108,12 +93,21 @@ impl Driver {
         }
     }
 
-    fn see_leader(&mut self, item: Option<ReadLeader>, now: Moment) {
+    fn see_leader(
+        &mut self,
+        item: Option<&Item>,
+        sent: Moment,
+        consistency: Consistency,
+        now: Moment,
+    ) {
         let me = self.worker.borrow().clone();
         let before = self.standing();
-        match item {
+        match item.map(LeaderItem::from_item) {
             None => self.leadership.saw(None, &me, now),
-            Some(Ok(Some(item))) => self.leadership.saw(Some(item), &me, now),
+            Some(Ok(Some(item))) => {
+                self.judge_earlier_round(&item, sent, consistency);
+                self.leadership.saw(Some(item), &me, now);
+            }
             // Nobody can follow such an item: everybody plans for himself, which is harmless.
             Some(_) => {
                 if self.leadership.saw_unreadable() {
@@ -125,6 +119,19 @@ impl Driver {
             }
         }
         self.note_standing(before, now);
+    }
+
+    /// An earlier round than a known one was read: the read is old, or the rounds began anew, because a leader without a
+    /// successor deletes the item when it stops.
+    fn judge_earlier_round(&mut self, item: &LeaderItem, sent: Moment, consistency: Consistency) {
+        let Some(since) = self.leadership.knows_later_round(item) else {
+            return;
+        };
+        match consistency {
+            Consistency::Strong if sent >= since => self.leadership = Leadership::default(),
+            Consistency::Strong => {}
+            Consistency::Eventual => self.lookout.stand.look_again(),
+        }
     }
 
     fn standing(&self) -> Standing {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use examples::emulated;
+use examples::outcome::exit_code;
 use examples::progress::say;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -87,14 +88,7 @@ async fn serve(mut requests: mpsc::Receiver<Request>, stored: Stored) -> usize {
 #[tokio::main]
 async fn main() -> ExitCode {
     examples::logging::start("error");
-    match run().await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            say(&format!("async-sink: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("async-sink", run().await)
 }
 
 /// True if every record was stored, and only what had failed came again.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use examples::emulated;
-use examples::progress::say;
+use examples::outcome::exit_code;
 use kcl_core::{
     BatchFailure, BoxError, FailurePolicy, FileSink, OnFailure, ProcessRecordsInput,
     ProcessorResult, RecordProcessor, Worker, WorkerEvent, async_trait,
@@ -49,14 +49,7 @@ fn records() -> impl Iterator<Item = (String, String)> {
 #[tokio::main]
 async fn main() -> ExitCode {
     examples::logging::start("error");
-    match run().await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            say(&format!("dead-letter: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("dead-letter", run().await)
 }
 
 /// True if every good record was added once and every bad one is in the file.

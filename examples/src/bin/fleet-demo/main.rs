@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use examples::progress::say;
+use examples::outcome::exit_code;
 
 /// Shows on the screen how a fleet of workers shares a stream, in one process on an emulated account and in real time: who
 /// holds which shard, how far behind it is, and how shards move when a worker is killed, when one joins, when a shard is
@@ -33,12 +33,5 @@ struct Options {
 async fn main() -> ExitCode {
     let options = Options::parse();
     examples::logging::start("error");
-    match script::play(&options).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            say(&format!("fleet-demo: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("fleet-demo", script::play(&options).await)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use examples::emulated;
-use examples::progress::say;
+use examples::outcome::exit_code;
 use kcl_core::{
     BoxError, ProcessRecordsInput, ProcessorResult, RecordProcessor, Worker, async_trait,
 };
@@ -69,14 +69,7 @@ impl RecordProcessor for Worked {
 #[tokio::main]
 async fn main() -> ExitCode {
     examples::logging::start("error");
-    match run(&Options::parse()).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            say(&format!("key-parallel: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("key-parallel", run(&Options::parse()).await)
 }
 
 /// True if in both ways every record was processed once, in the order of its key.

@@ -9,7 +9,8 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use examples::progress::{Progress, say};
+use examples::outcome::exit_code;
+use examples::progress::Progress;
 use kcl_core::{BoxError, Runtime, ShutdownReport, Worker};
 use kcl_emulator::Emulator;
 
@@ -24,14 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[tokio::main]
 async fn main() -> ExitCode {
     examples::logging::start("error");
-    match run().await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            say(&format!("quickstart: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("quickstart", run().await)
 }
 
 /// Runs it all; true if every record was processed once and in order.

@@ -1,10 +1,6 @@
 //! Several workers: hand-over, balance, the leader's death, stopping, hints that get lost.
 
-use std::collections::BTreeSet;
-
 use super::*;
-use crate::hint::Hint;
-use crate::key::LeaseKey;
 use crate::test_support::at;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -438,33 +434,4 @@ async fn the_child_of_a_merge_is_taken_by_whoever_finishes_second() {
         run(&mut [&mut a, &mut b], SECOND / 2).await;
         assert_eq!(a.held() + b.held(), 1, "{stops}");
     }
-}
-
-/// A giver names a worker in a row and in its inbox, just before that worker leaves without having looked.
-#[tokio::test(start_paused = true)]
-async fn a_worker_that_leaves_takes_care_of_what_came_into_its_inbox_last() {
-    let table = table();
-    let mut worker = Worker::cooperating("w", &table);
-    worker.handle.open_stream(identity()).await.unwrap();
-    worker.listen(SECOND).await;
-    let items = table.items();
-    let me = items.keys().find(|key| key.starts_with("w/")).unwrap();
-    let counter = 12;
-    let given = Lease {
-        owner: Some(WorkerId::from(me.as_str())),
-        counter,
-        ..lease_of(0)
-    };
-    put_lease(&table, &given);
-    let yours = Hint::Yours {
-        key: LeaseKey::from(id(0).as_str()),
-        counter,
-    };
-    let inbox = Value::Ss(BTreeSet::from([yours.encode()]));
-    change(&table, me, &[(attribute::INBOX, inbox)]);
-    worker.handle.shutdown(25 * SECOND);
-    worker.listen(5 * SECOND).await;
-    assert!(!table.items().contains_key(me), "it left");
-    let row = row(&table, 0).unwrap();
-    assert_eq!((row.owner, row.checkpoint), (None, at(9)));
 }

@@ -7,6 +7,7 @@ use crate::hint::Hint;
 use crate::item::entity;
 use crate::key::{LeaseKey, WorkerId};
 use crate::leader_item::LEADER_KEY;
+use crate::test_support::at;
 use crate::worker_item::WorkerItem;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -29,22 +30,39 @@ fn item_of(table: &MemoryLeaseTable, name: &str) -> (String, Option<WorkerItem>)
     (key.clone(), WorkerItem::from_item(item).unwrap())
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_worker_that_stays_for_an_unread_hint_says_that_it_stops() {
-    let table = table();
-    // It holds what it gets for as long as it lives.
-    let mut worker = Worker::start("w", &table);
+/// A giver names the worker in a row and in its inbox, just before it leaves without having looked. Returns the worker's id.
+async fn given_while_it_stops(worker: &mut Worker, table: &MemoryLeaseTable) -> String {
     worker.handle.open_stream(identity()).await.unwrap();
     worker.listen(SECOND).await;
-    let (me, _) = item_of(&table, "w");
+    let (me, _) = item_of(table, "w");
     let given = Lease {
         owner: Some(WorkerId::from(me.as_str())),
         counter: 12,
         ..lease_of(0)
     };
-    put_lease(&table, &given);
-    change(&table, &me, &[(attribute::INBOX, yours(0, 12))]);
+    put_lease(table, &given);
+    change(table, &me, &[(attribute::INBOX, yours(0, 12))]);
     worker.handle.shutdown(25 * SECOND);
+    me
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_leaves_takes_care_of_what_came_into_its_inbox_last() {
+    let table = table();
+    let mut worker = Worker::cooperating("w", &table);
+    let me = given_while_it_stops(&mut worker, &table).await;
+    worker.listen(5 * SECOND).await;
+    assert!(!table.items().contains_key(&me), "it left");
+    let row = row(&table, 0).unwrap();
+    assert_eq!((row.owner, row.checkpoint), (None, at(9)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_stays_for_an_unread_hint_says_that_it_stops() {
+    let table = table();
+    // It holds what it gets for as long as it lives.
+    let mut worker = Worker::start("w", &table);
+    given_while_it_stops(&mut worker, &table).await;
     worker.listen(SECOND).await;
     let (_, item) = item_of(&table, "w");
     assert!(item.unwrap().draining, "others must not give it more");
