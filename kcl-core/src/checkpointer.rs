@@ -1,9 +1,10 @@
 //! Checkpointing by hand, and the automatic checkpoints: both store the same watermark through the same grant.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use kcl_checkpoint::{Checkpoint, DeliveryId, Position};
 use kcl_lease::retry::RetryPolicy;
 use kcl_lease::runtime::Runtime;
@@ -34,6 +35,9 @@ struct Inner {
     grant: kcl_lease::Grant,
     progress: LaneProgress,
     events: EventSink,
+    /// Held from looking at what is to be written until that is sent, so that a checkpoint that was looked at before another
+    /// one was prepared is not sent after it, which would remove it. Never held across an `await`.
+    sending: Mutex<()>,
 }
 
 impl Checkpointer {
@@ -42,11 +46,12 @@ impl Checkpointer {
             grant,
             progress,
             events,
+            sending: Mutex::default(),
         }))
     }
 
-    /// Declares everything that was delivered so far complete, the current batch included, but what was deferred, and
-    /// stores what that allows.
+    /// Declares all records that this processor was given so far complete, those of the running call included, but what was
+    /// deferred, and stores what that allows.
     ///
     /// # Errors
     /// See [`CheckpointError`].
@@ -56,12 +61,12 @@ impl Checkpointer {
         self.store().await
     }
 
-    /// Declares every record up to and including `position` complete, deferred or not, and stores that. A later error of the same call
-    /// redelivers only what follows.
+    /// Declares every record up to and including `position` complete, deferred or not, and stores that. A later error of the
+    /// same call redelivers only what follows.
     ///
     /// # Errors
-    /// [`CheckpointError::OutOfRange`] when `position` is before the stored checkpoint or was not delivered yet; else
-    /// see [`CheckpointError`].
+    /// [`CheckpointError::OutOfRange`] when `position` is before the stored checkpoint, or beyond what was given to the
+    /// processor or given up; else see [`CheckpointError`].
     pub async fn checkpoint_at(&self, position: &Position) -> Result<(), CheckpointError> {
         self.0.progress.complete_through(position)?;
         self.0.progress.shard().replace_prepared();
@@ -76,7 +81,8 @@ impl Checkpointer {
     /// the lease's row, which DynamoDB limits to 400 KB. (The Java library's `prepareCheckpoint`, in the same attributes.)
     ///
     /// # Errors
-    /// As [`checkpoint_at`](Self::checkpoint_at), and [`CheckpointError::SeveralLanes`]; nothing is prepared then, although the row may still get what was to be.
+    /// As [`checkpoint_at`](Self::checkpoint_at), and [`CheckpointError::SeveralLanes`]; nothing is prepared then, although
+    /// the row may still get what was to be.
     pub async fn prepare(
         &self,
         position: &Position,
@@ -85,16 +91,16 @@ impl Checkpointer {
         if self.0.progress.shard().has_lanes() {
             return Err(CheckpointError::SeveralLanes);
         }
-        let id = self.0.progress.shard().prepare(position)?;
-        // Ends the phase if the write fails or is given up.
-        let prepared = PreparedCheckpoint::new(self.clone(), position.clone(), id);
         let checkpoint = Checkpoint::At(position.clone());
         let state = state.map(|state| state.to_vec());
-        self.0
-            .grant
-            .prepare(checkpoint, state)
-            .await
-            .map_err(CheckpointError::from_grant)?;
+        let (prepared, answer) = {
+            let _turn = self.0.turn();
+            let id = self.0.progress.prepare(position)?;
+            // Ends the phase if the write fails or is given up.
+            let prepared = PreparedCheckpoint::new(self.clone(), position.clone(), id);
+            (prepared, sent(self.0.grant.prepare(checkpoint, state)))
+        };
+        answer.await.map_err(CheckpointError::from_grant)?;
         Ok(prepared)
     }
 
@@ -132,20 +138,19 @@ impl Checkpointer {
 
     /// Stores the watermark unless it is stored already.
     pub(crate) async fn store(&self) -> Result<(), CheckpointError> {
-        match self.0.progress.shard().unstored() {
-            Some(checkpoint) => self.write(checkpoint).await,
-            None if self.0.grant.loss().is_some() => Err(CheckpointError::LeaseLost),
-            None => Ok(()),
-        }
-    }
-
-    async fn write(&self, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
         let inner = &self.0;
-        inner
-            .grant
-            .checkpoint(checkpoint.clone())
-            .await
-            .map_err(CheckpointError::from_grant)?;
+        let (checkpoint, answer) = {
+            let _turn = inner.turn();
+            match inner.progress.shard().unstored() {
+                Some(checkpoint) => {
+                    let answer = sent(inner.grant.checkpoint(checkpoint.clone()));
+                    (checkpoint, answer)
+                }
+                None if inner.grant.loss().is_some() => return Err(CheckpointError::LeaseLost),
+                None => return Ok(()),
+            }
+        };
+        answer.await.map_err(CheckpointError::from_grant)?;
         if inner.progress.shard().stored(&checkpoint) {
             inner.events.counters().checkpoints.add(1);
             inner.events.emit(WorkerEvent::Checkpointed {
@@ -167,8 +172,8 @@ impl Checkpointer {
     ) {
         let mut schedule = retry.schedule(runtime.rng(self.0.grant.shard_id().as_str()));
         loop {
-            let checkpoint = self.0.progress.shard().wait_unstored().await;
-            match self.write(checkpoint).await {
+            self.0.progress.shard().wait_unstored().await;
+            match self.store().await {
                 Ok(()) => {
                     schedule.reset();
                     tokio::time::sleep(interval).await;
@@ -184,6 +189,24 @@ impl Checkpointer {
                     tokio::time::sleep(retry_in).await;
                 }
             }
+        }
+    }
+}
+
+impl Inner {
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends a write, which a grant does when it is first polled. The future waits for the answer.
+fn sent<F: Future>(write: F) -> impl Future<Output = F::Output> {
+    let mut write = Box::pin(write);
+    let answer = write.as_mut().now_or_never();
+    async move {
+        match answer {
+            Some(answer) => answer,
+            None => write.await,
         }
     }
 }

@@ -227,7 +227,9 @@ impl ShutdownRequestedInput {
         self.reason
     }
 
-    /// When the call is dropped if it has not returned. Answers for deferred records are taken until shortly before.
+    /// When the call should have returned, with answers for deferred records, which are taken until shortly before. With
+    /// [`WorkerStops`](ShutdownReason::WorkerStops) the call is dropped then; with
+    /// [`LeaseMoves`](ShutdownReason::LeaseMoves) it goes on, and so long the lease does not move.
     #[must_use]
     pub fn deadline(&self) -> tokio::time::Instant {
         self.deadline

@@ -21,12 +21,13 @@ pub use stream::StreamSink;
 ///
 /// `Ok` means that the letter is stored for good: the checkpoint passes the record after it. An error is reported as
 /// [`DeadLetterFailed`](crate::WorkerEvent::DeadLetterFailed), and the same letter comes again after a back-off, for ever;
-/// until it is accepted the shard waits. A panic counts as an error, and so does a call of more than 60 seconds. The same letter can come more than once, also from
-/// another worker: after a crash between the sink's acceptance and the stored checkpoint.
+/// until it is accepted the shard waits. A panic counts as an error, and so does a call of more than 60 seconds. The same
+/// letter can come more than once, also from another worker: after a crash between the sink's acceptance and the stored
+/// checkpoint.
 ///
 /// # Cancellation
-/// A call is dropped at its next `await` after 60 seconds, and when the lease of the shard is lost or wanted elsewhere, as in a
-/// shutdown. The record is not complete then, and is delivered again, if need be by another worker.
+/// A call is dropped at its next `await` after 60 seconds, and when the lease of the shard is lost or wanted elsewhere, as in
+/// a shutdown. The record is not complete then, and is delivered again, if need be by another worker.
 #[async_trait]
 pub trait DeadLetterSink: Send + Sync + 'static {
     /// Stores a letter for good.

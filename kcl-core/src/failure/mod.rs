@@ -10,6 +10,6 @@ mod policy;
 
 pub use batch_failure::BatchFailure;
 pub(crate) use call_counts::CallCounts;
-pub(crate) use parked::ParkedKeys;
+pub(crate) use parked::{ParkedKeys, Sorted};
 pub(crate) use plan::{Bounds, Failed, Plan, Verdict};
 pub use policy::{FailurePolicy, OnFailure, ParkTime};

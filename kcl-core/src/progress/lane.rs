@@ -43,11 +43,22 @@ struct LaneState {
     queued: usize,
     /// Records that the lane works on.
     in_work: usize,
-    /// What the lane works on, or worked on last, ends here.
-    begun: Option<Position>,
+    /// What the lane has to work on, or worked on last, ends here.
+    last: Option<Position>,
+    /// Of that, everything up to here was given to the processor, or given up.
+    given: Option<Position>,
 }
 
 impl LaneState {
+    fn give(&mut self, position: &Position) {
+        self.given = self.given.take().max(Some(position.clone()));
+    }
+
+    /// Whether the processor was given all records up to `position`, but those that were given up.
+    fn is_given(&self, position: &Position) -> bool {
+        self.given >= self.last || self.given.as_ref() >= Some(position)
+    }
+
     /// Completes what is left of a delivery up to `position`.
     fn settle(&mut self, delivery: DeliveryId, position: &Position) {
         if let Some(part) = self.watermark.split(delivery, position) {
@@ -86,7 +97,8 @@ impl LaneCell {
                 parcels: Parcels::default(),
                 queued: 0,
                 in_work: 0,
-                begun: None,
+                last: None,
+                given: None,
             }),
             answered: Notify::new(),
         }
@@ -132,7 +144,10 @@ impl LaneProgress {
     /// all of them are worked on already.
     pub(crate) fn deliver(&self, last: &Position) -> Option<(DeliveryId, Checkpoint)> {
         let before = self.shard.hand_out(last)?;
-        let delivery = self.lock().watermark.deliver(last.clone()).ok()?;
+        let mut state = self.lock();
+        let delivery = state.watermark.deliver(last.clone()).ok()?;
+        state.last = Some(last.clone());
+        drop(state);
         Some((delivery, before))
     }
 
@@ -151,15 +166,15 @@ impl LaneProgress {
             state.settle(delivery, &others);
         }
         state.queued += records.len();
+        state.last = Some(last.clone());
         Some(delivery)
     }
 
     /// Notes that the lane works on records now that waited for it.
-    pub(crate) fn begin(&self, records: usize, last: &Position) {
+    pub(crate) fn begin(&self, records: usize) {
         let mut state = self.lock();
         state.queued = state.queued.saturating_sub(records);
         state.in_work = records;
-        state.begun = Some(last.clone());
     }
 
     /// Notes how many of the records that the lane works on are left.
@@ -171,6 +186,7 @@ impl LaneProgress {
     /// Notes that records are given to the processor now, which may declare them complete, or defer them.
     pub(crate) fn begin_call(&self, call: OpenCall) -> CallId {
         let mut state = self.lock();
+        state.give(&call.end);
         state.call = Some(call);
         state.calls += 1;
         CallId(state.calls)
@@ -178,13 +194,22 @@ impl LaneProgress {
 
     /// Notes that everything of a delivery up to `position` is complete, but what was deferred.
     pub(crate) fn settle(&self, delivery: DeliveryId, position: &Position) {
-        self.lock().settle(delivery, position);
+        let mut state = self.lock();
+        state.give(position);
+        state.settle(delivery, position);
+        drop(state);
         self.shard.advance();
     }
 
     /// Notes that everything of a delivery is complete, but what was deferred.
     pub(crate) fn settle_all(&self, delivery: DeliveryId) {
-        self.lock().watermark.complete(delivery);
+        let mut state = self.lock();
+        let end = state.watermark.open_records(delivery).last();
+        if let Some(end) = end {
+            state.give(&end.through);
+        }
+        state.watermark.complete(delivery);
+        drop(state);
         self.shard.advance();
     }
 
@@ -198,25 +223,36 @@ impl LaneProgress {
     /// Notes, as the processor says it, that all records of the lane up to `position` are complete, deferred or not.
     ///
     /// # Errors
-    /// When `position` lies before what is stored or beyond what was delivered (the Java library's rule, interop §6.4), in
-    /// this lane.
+    /// When `position` lies before what is stored, or beyond what this lane's processor was given or was given up (the Java
+    /// library's rule, interop §6.4).
     pub(crate) fn complete_through(&self, position: &Position) -> Result<(), CheckpointRuleError> {
-        let wanted = Checkpoint::At(position.clone());
-        self.shard.row().rules.check(&wanted)?;
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let is_begun = state.begun.as_ref().is_some_and(|begun| position <= begun);
-        if state.queued > 0 && !is_begun {
-            let begun = state.begun.clone().map(Checkpoint::At);
-            drop(guard);
-            let delivered = begun.unwrap_or_else(|| self.shard.row().rules.last().clone());
-            return Err(CheckpointRuleError::NotDelivered { wanted, delivered });
-        }
-        state.complete_through(position);
-        drop(guard);
+        self.check(position)?;
+        self.lock().complete_through(position);
         self.shard.advance();
         self.lane.answered.notify_one();
         Ok(())
+    }
+
+    /// Begins a checkpoint in two phases, in place of any other. Nothing is stored by itself until it ends.
+    ///
+    /// # Errors
+    /// As for [`complete_through`](Self::complete_through).
+    pub(crate) fn prepare(&self, position: &Position) -> Result<u64, CheckpointRuleError> {
+        self.check(position)?;
+        Ok(self.shard.prepare())
+    }
+
+    fn check(&self, position: &Position) -> Result<(), CheckpointRuleError> {
+        let wanted = Checkpoint::At(position.clone());
+        self.shard.row().rules.check(&wanted)?;
+        let state = self.lock();
+        if state.is_given(position) {
+            return Ok(());
+        }
+        let given = state.given.clone().map(Checkpoint::At);
+        drop(state);
+        let delivered = given.unwrap_or_else(|| self.shard.row().rules.last().clone());
+        Err(CheckpointRuleError::NotDelivered { wanted, delivered })
     }
 
     /// Notes that the records of the call that runs are complete, but what was deferred. Does nothing after a failed call.

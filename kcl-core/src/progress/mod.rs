@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kcl_checkpoint::{Checkpoint, CheckpointRuleError, Position, Progress, Step};
+use kcl_checkpoint::{Checkpoint, Position, Progress, Step};
 use tokio::sync::Notify;
 
 mod lane;
@@ -92,16 +92,12 @@ impl ShardProgress {
         self.lightened.notified().await;
     }
 
-    /// Begins a checkpoint in two phases, in place of any other. Nothing is stored by itself until it ends.
-    ///
-    /// # Errors
-    /// As for [`LaneProgress::complete_through`].
-    pub(crate) fn prepare(&self, position: &Position) -> Result<u64, CheckpointRuleError> {
+    /// Begins a checkpoint in two phases, in place of any other.
+    fn prepare(&self) -> u64 {
         let mut row = self.row();
-        row.rules.check(&Checkpoint::At(position.clone()))?;
         row.prepares += 1;
         row.prepared = Some(row.prepares);
-        Ok(row.prepares)
+        row.prepares
     }
 
     /// Ends a prepared checkpoint, if no other took its place.
@@ -164,11 +160,8 @@ impl ShardProgress {
     }
 
     /// Waits until something is complete that is not stored.
-    pub(crate) async fn wait_unstored(&self) -> Checkpoint {
-        loop {
-            if let Some(checkpoint) = self.unstored() {
-                return checkpoint;
-            }
+    pub(crate) async fn wait_unstored(&self) {
+        while self.unstored().is_none() {
             self.advanced.notified().await;
         }
     }

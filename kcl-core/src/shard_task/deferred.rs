@@ -96,7 +96,7 @@ impl Parcel {
         Work {
             delivery,
             records: self.records,
-            is_mixed: true,
+            sorted: Sorted::default(),
             plan: self.plan,
             calls: self.calls,
             behind: self.behind,

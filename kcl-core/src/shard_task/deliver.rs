@@ -12,8 +12,8 @@ pub(super) struct Work {
     /// What is left of them to complete.
     pub(super) delivery: DeliveryId,
     pub(super) records: Selection,
-    /// Whether there may be records of parked keys among those that are not settled.
-    pub(super) is_mixed: bool,
+    /// Whose records were taken out of them because their keys are parked.
+    pub(super) sorted: Sorted,
     pub(super) plan: Plan,
     pub(super) calls: CallCounts,
     pub(super) behind: Option<Duration>,
@@ -33,7 +33,7 @@ impl Work {
             delivery,
             plan: Plan::new(records.len(), bounds),
             records,
-            is_mixed: true,
+            sorted: Sorted::default(),
             calls: CallCounts::default(),
             behind,
             end,
@@ -101,9 +101,7 @@ impl Lane {
 
     /// Makes the next call, with at most so many records, and does what follows from its outcome. False if there is none.
     pub(super) async fn step(&mut self, work: &mut Work, most: usize) -> Flow<bool> {
-        if std::mem::take(&mut work.is_mixed) {
-            self.sort(work).await?;
-        }
+        self.sort(work).await?;
         work.plan.completed(self.settled(work));
         let Some(call) = work.plan.next_call(most) else {
             return ControlFlow::Continue(false);
@@ -136,15 +134,18 @@ impl Lane {
         }
     }
 
-    /// Sends what is left of parked keys to the dead-letter sink, and makes a plan for the others.
+    /// Sends what is left of keys that were parked since the last time to the dead-letter sink, and makes a plan for the
+    /// others.
     async fn sort(&mut self, work: &mut Work) -> Flow<()> {
         self.parked.expire(Instant::now());
-        if self.parked.is_empty() {
-            return ControlFlow::Continue(());
-        }
-        let rest = work.plan.settled()..work.records.len();
-        let is_parked = |_, record: RecordRef<'_>| self.parked.contains(record.partition_key());
-        let (parked, flowing) = work.records.slice(rest).partition(is_parked);
+        let (parked, flowing) = {
+            let Some(is_parked) = self.parked.to_take_out(&mut work.sorted) else {
+                return ControlFlow::Continue(());
+            };
+            let rest = work.plan.settled()..work.records.len();
+            let is_parked = |_, record: RecordRef<'_>| is_parked(record.partition_key());
+            work.records.slice(rest).partition(is_parked)
+        };
         if parked.is_empty() {
             // A new plan would forget how often the others were tried.
             return ControlFlow::Continue(());
@@ -257,9 +258,11 @@ impl Lane {
             let attempts = work.attempts(place);
             self.give_up(&work.records, place, attempts, error).await?;
             self.settle_before(work, place + 1);
+            if let Some(record) = work.records.get(place) {
+                work.sorted.parked(record.partition_key(), &self.parked);
+            }
         }
         work.plan.gave_up(places.end);
-        work.is_mixed = true;
         ControlFlow::Continue(())
     }
 

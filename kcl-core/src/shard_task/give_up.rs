@@ -1,11 +1,18 @@
 //! What becomes of records that cannot be processed, as the failure policy says.
 
+use tokio::time::timeout;
+
 use super::deliver::Work;
 use super::*;
 
 /// The error of records that are not tried.
 const PARKED: &str =
     "its partition key is parked, because an earlier record of that key could not be processed";
+
+/// How long a sink may take for one letter.
+const SINK_TIME_LIMIT: Duration = Duration::from_secs(60);
+
+const SINK_HANGS: &str = "it took longer than 60 seconds, and the call was dropped";
 
 impl Lane {
     /// Does with a record what the failure policy says. When this returns, the record is complete.
@@ -107,7 +114,10 @@ impl Lane {
             let accepted = tokio::select! {
                 biased;
                 reason = self.grant.lost() => return ControlFlow::Break(Stopped::Lost(reason)),
-                accepted = outcome(sink.accept(letter.clone())) => accepted,
+                recall = self.grant.recalled() => return ControlFlow::Break(Stopped::Recalled(recall)),
+                accepted = timeout(SINK_TIME_LIMIT, outcome(sink.accept(letter.clone()))) => {
+                    accepted.unwrap_or_else(|_| Err(CallFailure::Error(SINK_HANGS.into())))
+                }
             };
             let Err(failure) = accepted else {
                 self.context.events.counters().dead_letters.add(1);

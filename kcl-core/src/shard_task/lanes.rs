@@ -215,7 +215,7 @@ impl Lane {
             let Some(job) = job else {
                 return self.deferred_done().await;
             };
-            self.progress.begin(job.records.len(), &job.end);
+            self.progress.begin(job.records.len());
             let bounds = self.bounds();
             let work = Work::new(job.delivery, job.records, job.behind, job.end, bounds);
             self.work_off(work).await?;

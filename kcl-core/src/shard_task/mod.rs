@@ -18,7 +18,9 @@ use crate::checkpointer::Checkpointer;
 use crate::context::Context;
 use crate::dead_letter::DeadLetter;
 use crate::event::WorkerEvent;
-use crate::failure::{Bounds, CallCounts, Failed, OnFailure, ParkTime, ParkedKeys, Plan, Verdict};
+use crate::failure::{
+    Bounds, CallCounts, Failed, OnFailure, ParkTime, ParkedKeys, Plan, Sorted, Verdict,
+};
 use crate::grant::Grant;
 use crate::handle::StoppedShard;
 use crate::input::{

@@ -296,6 +296,31 @@ async fn a02_a_call_that_fails_takes_back_what_it_deferred() {
     worker.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a02_a_key_that_a_failed_acknowledgement_parks_is_parked_for_what_was_read_already() {
+    let fixture = Fixture::new(1);
+    let desk = Desk::of(&fixture);
+    let letters = Letters::default();
+    let park = OnFailure::ParkKey(ParkTime::UntilLeaseEnds);
+    let builder = desk
+        .builder()
+        .max_in_flight(1)
+        .failure_policy(FailurePolicy::retry().attempts(1).then(park))
+        .dead_letters(letters.sink());
+    let worker = start_with(&fixture, &desk, builder, 1).await;
+    desk.take("0").ack.done().unwrap();
+    worker.handle.caught_up().await;
+    put_keyed(&fixture, &[("a", "a1"), ("a", "a2"), ("b", "b1")]);
+    eventually("the first", || desk.texts() == ["a1"]).await;
+    desk.take("a1").ack.fail("no").unwrap();
+    eventually("the next", || !desk.texts().is_empty()).await;
+    assert_eq!(desk.texts(), ["b1"]);
+    desk.take("b1").ack.done().unwrap();
+    worker.handle.caught_up().await;
+    worker.stop().await;
+    assert_eq!(letters.texts(), ["a1", "a2"]);
+}
+
 /// Misuses handles in every way and keeps what comes of it.
 #[derive(Clone, Default)]
 struct Misuser {

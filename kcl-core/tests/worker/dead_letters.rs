@@ -143,7 +143,7 @@ async fn a01_a_stop_does_not_wait_for_a_sink_that_fails_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a01_a_sink_that_hangs_cannot_hold_the_worker_beyond_its_drain_budget() {
+async fn a01_a_sink_that_hangs_is_reported_and_holds_neither_the_shard_nor_a_stop() {
     let fixture = Fixture::new(1);
     let hangs = |_: DeadLetter| std::future::pending::<Result<(), BoxError>>();
     let builder = builder(&fixture, refuse_poison)
@@ -152,9 +152,19 @@ async fn a01_a_sink_that_hangs_cannot_hold_the_worker_beyond_its_drain_budget() 
         .drain_budget(Duration::from_secs(5));
     fixture.put_many(0, &["poison"]);
     let worker = fixture.start_builder(builder);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    let mut events = worker.handle.events();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let failures = worker.handle.counters().dead_letter_failures;
+    assert!((5..=9).contains(&failures), "{failures} in 10 minutes");
+    let asked = tokio::time::Instant::now();
     let report = worker.stop().await;
-    assert_eq!((report.drained, report.abandoned), (0, 1));
+    assert_eq!((report.drained, report.abandoned), (1, 0));
+    assert!(asked.elapsed() < Duration::from_secs(1));
+    let mut named = false;
+    while let Some(event) = events.next().await {
+        named |= matches!(event, WorkerEvent::DeadLetterFailed { error, .. } if error.contains("60 seconds"));
+    }
+    assert!(named);
     assert!(fixture.lease(&fixture.shard(0)).checkpoint.is_start());
 }
 
