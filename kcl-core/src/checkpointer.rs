@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use kcl_checkpoint::{Checkpoint, DeliveryId, Position};
+use kcl_lease::mutant::{self, Mutant};
 use kcl_lease::retry::RetryPolicy;
 use kcl_lease::runtime::Runtime;
 
@@ -122,6 +123,12 @@ impl Checkpointer {
     /// Notes that deferred records failed.
     pub(crate) fn reject(&self, deferred: DeliveryId, why: CallFailure) -> Result<(), AckError> {
         self.check_lease()?;
+        if mutant::is(Mutant::RejectionCounts) {
+            return self.0.progress.acknowledge(deferred).map(|_| ());
+        }
+        if mutant::is(Mutant::RejectionIgnored) {
+            return Ok(());
+        }
         self.0.progress.reject(deferred, why)
     }
 
@@ -131,8 +138,8 @@ impl Checkpointer {
 
     fn check_lease(&self) -> Result<(), AckError> {
         match self.0.grant.loss() {
-            Some(_) => Err(AckError::LeaseLost),
-            None => Ok(()),
+            Some(_) if !mutant::is(Mutant::AnswerAfterLoss) => Err(AckError::LeaseLost),
+            _ => Ok(()),
         }
     }
 

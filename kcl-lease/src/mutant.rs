@@ -117,6 +117,27 @@ mutants! {
     SkipAfterExpiredIterator, Safety, "After an expired iterator one record too many is passed over.";
     DeliverWithoutCheck, Safety, "Records are delivered without a look at the lease.";
     NewTaskBesideOld, Safety, "A new grant's task starts beside the old one of the same shard.";
+
+    PanicCountsAsSuccess, Safety, "A call that panics counts as one that succeeded.";
+    NamedRecordCompletes, Safety, "The record that a failure names counts as complete, like those before it.";
+    GiveUpAtOnce, Safety, "A record is given up at its first failure, whatever the bounds.";
+    GiveUpWithoutSearch, Safety, "All records of a call are given up together, whether or not each of them fails.";
+    LetterAfterCheckpoint, Safety, "A record counts as complete before the dead-letter sink accepted it.";
+    RefusedLetterCounts, Safety, "A letter that the dead-letter sink refused counts as accepted.";
+    ParkedKeyFlows, Safety, "Later records of a parked key are given to the processor.";
+    ParkedKeyBackwards, Safety, "Later records of a parked key go to the dead-letter sink in the wrong order.";
+
+    DeferredCounts, Safety, "A record counts as complete as soon as it is deferred.";
+    DroppedHandleCounts, Safety, "A handle that is dropped without an answer completes its record.";
+    RejectionCounts, Safety, "An answer that says that a record failed completes it.";
+    RejectionIgnored, Liveness, "An answer that says that a record failed changes nothing.";
+    FailedCallKeepsDeferred, Safety, "The handles that a failed call left stay good, beside the records that come again.";
+    AnswerAfterLoss, Safety, "A handle that is answered after the lease is lost completes its record.";
+    EndBeforeAnswers, Safety, "A shard ends although deferred records are not complete.";
+    InFlightUnbounded, Safety, "Records are delivered however many are in flight.";
+
+    FastestLane, Safety, "The checkpoint follows the lane that is ahead of all others.";
+    KeysSpread, Safety, "Records are shared out among lanes whatever their keys.";
 }
 
 #[cfg(not(feature = "mutants"))]

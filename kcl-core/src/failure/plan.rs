@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use kcl_lease::mutant::{self, Mutant};
+
 /// How long a failing record is tried before it is given up; without any bound, for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bounds {
@@ -154,13 +156,15 @@ impl Plan {
         let would_take = failed.retry_at.saturating_sub(failing.since);
         // Without a name only the age of all of them counts: the youngest came last.
         let age = age(named.unwrap_or(call_end - 1));
-        if self.suspects.is_none() && !self.bounds.reached(tried, would_take, age) {
+        let reached = self.bounds.reached(tried, would_take, age)
+            || mutant::is(Mutant::GiveUpAtOnce) && self.bounds.attempts.is_some();
+        if self.suspects.is_none() && !reached {
             return Verdict::Retry;
         }
         if named.is_some() || call_end - self.settled == 1 {
             return Verdict::GiveUp(self.settled..self.settled + 1);
         }
-        if !self.bounds.bisect {
+        if !self.bounds.bisect || mutant::is(Mutant::GiveUpWithoutSearch) {
             return Verdict::GiveUp(self.settled..call_end);
         }
         self.suspects = Some(call_end);

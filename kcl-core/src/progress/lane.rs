@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kcl_checkpoint::{Checkpoint, CheckpointRuleError, DeliveryId, Position, Watermark};
+use kcl_lease::mutant::{self, Mutant};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -122,7 +123,8 @@ impl LaneCell {
     }
 
     pub(super) fn forget_deferred(&self) {
-        self.lock().parcels.retain(|_| false);
+        let keep = mutant::is(Mutant::AnswerAfterLoss);
+        self.lock().parcels.retain(|_| keep);
     }
 
     fn lock(&self) -> MutexGuard<'_, LaneState> {
@@ -282,7 +284,7 @@ impl LaneProgress {
         };
         let mut took_back = false;
         for (id, _) in call.deferred {
-            if state.parcels.remove(id).is_some() {
+            if !mutant::is(Mutant::FailedCallKeepsDeferred) && state.parcels.remove(id).is_some() {
                 state.watermark.give_back(id, call.delivery);
                 took_back = true;
             }
@@ -303,6 +305,9 @@ impl LaneProgress {
             .watermark
             .defer(delivery, previous.as_ref(), &position)
             .ok_or(AckError::Over)?;
+        if mutant::is(Mutant::DeferredCounts) {
+            state.watermark.complete(deferred);
+        }
         let running = state.running(call)?;
         let parcel = running.single(place, position);
         running.deferred.push((deferred, Some(place)));

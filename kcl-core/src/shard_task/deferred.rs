@@ -59,7 +59,7 @@ impl Lane {
     pub(super) async fn deferred_done(&mut self) -> Flow<()> {
         loop {
             self.serve_deferred().await?;
-            if self.progress.deferred() == 0 {
+            if self.progress.deferred() == 0 || mutant::is(Mutant::EndBeforeAnswers) {
                 return ControlFlow::Continue(());
             }
             self.wait_answered().await?;

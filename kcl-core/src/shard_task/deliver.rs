@@ -84,6 +84,10 @@ impl Lane {
         loop {
             self.serve_deferred().await?;
             let most = self.context.config.max_in_flight;
+            let most = match mutant::is(Mutant::InFlightUnbounded) {
+                true => usize::MAX,
+                false => most,
+            };
             match most.saturating_sub(self.progress.deferred()) {
                 0 => self.wait_answered().await?,
                 room if self.step(&mut work, room).await? => {
@@ -137,6 +141,9 @@ impl Lane {
     /// Sends what is left of keys that were parked since the last time to the dead-letter sink, and makes a plan for the
     /// others.
     async fn sort(&mut self, work: &mut Work) -> Flow<()> {
+        if mutant::is(Mutant::ParkedKeyFlows) {
+            return ControlFlow::Continue(());
+        }
         self.parked.expire(Instant::now());
         let (parked, flowing) = {
             let Some(is_parked) = self.parked.to_take_out(&mut work.sorted) else {
@@ -220,7 +227,9 @@ impl Lane {
         let now = self.started.elapsed();
         let failed = Failed {
             completed: self.settled(work),
-            at: named.and_then(|at| work.records.place_of(at)),
+            at: named
+                .and_then(|at| work.records.place_of(at))
+                .map(|at| at + usize::from(mutant::is(Mutant::NamedRecordCompletes))),
             now,
             retry_at: now.saturating_add(retry_in),
         };
@@ -256,6 +265,9 @@ impl Lane {
     ) -> Flow<()> {
         for place in places.clone() {
             let attempts = work.attempts(place);
+            if mutant::is(Mutant::LetterAfterCheckpoint) {
+                self.settle_before(work, place + 1);
+            }
             self.give_up(&work.records, place, attempts, error).await?;
             self.settle_before(work, place + 1);
             if let Some(record) = work.records.get(place) {

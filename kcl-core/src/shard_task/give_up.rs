@@ -64,6 +64,10 @@ impl Lane {
     ) -> Flow<()> {
         let flows_from = flowing.row(0);
         for place in 0..parked.len() {
+            let place = match mutant::is(Mutant::ParkedKeyBackwards) {
+                true => parked.len() - 1 - place,
+                false => place,
+            };
             let Some(row) = parked.row(place) else {
                 continue;
             };
@@ -119,6 +123,11 @@ impl Lane {
                     accepted.unwrap_or_else(|_| Err(CallFailure::Error(SINK_HANGS.into())))
                 }
             };
+            let accepted =
+                accepted.or_else(|failure| match mutant::is(Mutant::RefusedLetterCounts) {
+                    true => Ok(()),
+                    false => Err(failure),
+                });
             let Err(failure) = accepted else {
                 self.context.events.counters().dead_letters.add(1);
                 self.context.events.emit(WorkerEvent::DeadLettered {

@@ -45,7 +45,11 @@ impl Lanes {
     /// Shares records out. Those of one key go to the same lane, in order.
     fn hand_out(&self, records: &Selection, behind: Option<Duration>, end: &Position) {
         let lanes = self.queues.len();
-        let parts = records.split(lanes, |key| lane_of(key, lanes));
+        let spread = match mutant::is(Mutant::KeysSpread) {
+            true => usize::from(end.sequence_number.as_str().bytes().last().unwrap_or(0)),
+            false => 0,
+        };
+        let parts = records.split(lanes, |key| (lane_of(key, lanes) + spread) % lanes);
         for (queue, records) in self.queues.iter().zip(parts) {
             if let Some(delivery) = queue.progress.queue(&records, end) {
                 let end = end.clone();
