@@ -224,6 +224,13 @@ impl WorkerBuilder {
         self
     }
 
+    /// A shard that has something to do and does not move for so long makes the worker unhealthy, see
+    /// [`Health::is_healthy`](crate::Health::is_healthy). Default: 5 min; 1 s to 24 h.
+    pub fn unhealthy_after(mut self, time: Duration) -> Self {
+        self.config.unhealthy_after = time;
+        self
+    }
+
     /// How long transient errors at the start are tried again. Default: 2 min; 1 s to 24 h.
     pub fn startup_timeout(mut self, timeout: Duration) -> Self {
         self.config.startup_timeout = timeout;

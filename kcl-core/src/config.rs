@@ -46,6 +46,7 @@ pub(crate) struct Config {
     pub(crate) failure_policy: FailurePolicy,
     pub(crate) max_in_flight: usize,
     pub(crate) lanes: usize,
+    pub(crate) unhealthy_after: Duration,
     pub(crate) startup_timeout: Duration,
     pub(crate) drain_budget: Duration,
 }
@@ -72,6 +73,7 @@ impl Default for Config {
             failure_policy: FailurePolicy::default(),
             max_in_flight: 10_000,
             lanes: 1,
+            unhealthy_after: Duration::from_secs(300),
             startup_timeout: Duration::from_secs(120),
             drain_budget: Duration::from_secs(25),
         }
@@ -107,6 +109,12 @@ impl Config {
             self.processor_backoff_max,
             Duration::from_millis(100),
             HOUR,
+        )?;
+        within(
+            "unhealthy_after",
+            self.unhealthy_after,
+            Duration::from_secs(1),
+            24 * HOUR,
         )?;
         within(
             "startup_timeout",
@@ -212,6 +220,7 @@ mod tests {
             ("processor_backoff_max", |c| {
                 c.processor_backoff_max = Duration::ZERO;
             }),
+            ("unhealthy_after", |c| c.unhealthy_after = Duration::ZERO),
             ("startup_timeout", |c| c.startup_timeout = Duration::ZERO),
             ("drain_budget", |c| c.drain_budget = Duration::MAX),
             ("max_leases", |c| c.max_leases = 0),
@@ -353,6 +362,12 @@ mod tests {
             |c| c.lanes.to_string(),
             "-",
             "Processors of one shard that work at the same time, each on its own partition keys. No checkpoints in two phases with more than one. 1 to 256.",
+        ),
+        (
+            "unhealthy_after",
+            |c| format!("{:?}", c.unhealthy_after),
+            "-",
+            "`health()` calls a worker unhealthy when a shard with something to do has not moved for so long. Longer than the longest call and the longest wait of the failure policy; 1 s to 24 h.",
         ),
         (
             "startup_timeout",

@@ -7,11 +7,12 @@ use kcl_lease::retry::RetryPolicy;
 use kcl_lease::runtime::Runtime;
 use tokio::sync::Semaphore;
 
+use crate::board::ShardBoard;
 use crate::call::Place;
 use crate::config::Config;
 use crate::dead_letter::DeadLetterSink;
 use crate::event::EventSink;
-use crate::handle::{ShardBoard, StoppedShard};
+use crate::handle::StoppedShard;
 use crate::processor::ProcessorFactory;
 use crate::retrieval::Polling;
 use crate::shard_info::ShardInfo;

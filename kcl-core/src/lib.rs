@@ -1,6 +1,7 @@
 #![doc = include_str!("../../README.md")]
 
 mod ack;
+mod board;
 mod builder;
 mod call;
 mod checkpointer;
@@ -13,6 +14,7 @@ mod event;
 mod failure;
 mod grant;
 mod handle;
+mod health;
 mod input;
 mod lease_table;
 mod parcel;
@@ -46,6 +48,9 @@ pub use event::{Events, WorkerEvent};
 pub use failure::{BatchFailure, FailurePolicy, OnFailure, ParkTime};
 pub use grant::Grant;
 pub use handle::{StoppedShard, WorkerHandle};
+pub use health::{
+    Health, Lag, LastError, OpenHandle, RunningCall, ShardHealth, ShardState, WorkerState,
+};
 pub use input::{
     InitializationInput, LeaseLostInput, ProcessRecordsInput, ShardEndedInput, ShutdownReason,
     ShutdownRequestedInput,

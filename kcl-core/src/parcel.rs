@@ -35,8 +35,8 @@ pub(crate) struct Parcels {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    /// With the processor.
-    Out,
+    /// With the processor, since then.
+    Out(Instant),
     /// Failed, and nobody has looked at it yet.
     Failed,
     /// To be delivered again.
@@ -54,11 +54,21 @@ impl Parcels {
         self.out > 0
     }
 
+    /// The parcel that has been with the processor for longest, and since when: ids grow.
+    pub(crate) fn oldest_out(&self) -> Option<(DeliveryId, &Parcel, Instant)> {
+        let mut parcels = self.parcels.iter();
+        parcels.find_map(|(id, (parcel, standing))| match standing {
+            Standing::Out(since) => Some((*id, parcel, *since)),
+            _ => None,
+        })
+    }
+
     /// Notes records that are with the processor from now on.
     pub(crate) fn add(&mut self, id: DeliveryId, parcel: Parcel) {
         self.records += parcel.records.len();
         self.out += 1;
-        self.parcels.insert(id, (parcel, Standing::Out));
+        let standing = Standing::Out(Instant::now());
+        self.parcels.insert(id, (parcel, standing));
     }
 
     /// Takes a parcel out, wherever it stands.
@@ -66,7 +76,7 @@ impl Parcels {
         let (parcel, standing) = self.parcels.remove(&id)?;
         self.records -= parcel.records.len();
         match standing {
-            Standing::Out => self.out -= 1,
+            Standing::Out(_) => self.out -= 1,
             Standing::Failed => {}
             Standing::Due(due) => {
                 self.due.remove(&(due, id));
@@ -78,7 +88,7 @@ impl Parcels {
     /// Takes a parcel out that is with the processor.
     pub(crate) fn remove_out(&mut self, id: DeliveryId) -> Option<Parcel> {
         match self.parcels.get(&id)? {
-            (_, Standing::Out) => self.remove(id),
+            (_, Standing::Out(_)) => self.remove(id),
             _ => None,
         }
     }
@@ -103,7 +113,7 @@ impl Parcels {
 
     /// Notes that a parcel that is with the processor failed. False if there is none.
     pub(crate) fn fail(&mut self, id: DeliveryId, failure: CallFailure) -> bool {
-        let Some((_, standing @ Standing::Out)) = self.parcels.get_mut(&id) else {
+        let Some((_, standing @ Standing::Out(_))) = self.parcels.get_mut(&id) else {
             return false;
         };
         *standing = Standing::Failed;

@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::context::Context;
 use crate::event::{EventSink, WorkerEvent};
+use crate::health::Monitor;
 use crate::retrieval::{
     DeaggregationCounts, Delivery, FetchReport, PollEnd, Poller, RetrievalObserver, ShardRead,
     SourceError, StartPosition,
@@ -40,12 +41,14 @@ pub(crate) fn start(
     context: &Context,
     grant: &kcl_lease::Grant,
     complete: &Checkpoint,
+    monitor: &Arc<Monitor>,
 ) -> Deliveries {
     let shard = grant.shard_id().clone();
     let observer = Arc::new(Observer {
         shard: shard.clone(),
         checkpoint: complete.clone(),
         events: context.events.clone(),
+        monitor: Arc::clone(monitor),
         failing: AtomicBool::new(false),
         at_tip: Notify::new(),
     });
@@ -119,6 +122,7 @@ struct Observer {
     shard: ShardId,
     checkpoint: Checkpoint,
     events: EventSink,
+    monitor: Arc<Monitor>,
     failing: AtomicBool,
     at_tip: Notify,
 }
@@ -134,10 +138,8 @@ impl RetrievalObserver for Observer {
                 shard: self.shard.clone(),
             });
         }
-        if report.kinesis_records == 0
-            && !report.at_end
-            && report.behind.is_none_or(|behind| behind.is_zero())
-        {
+        self.monitor.fetched(report);
+        if report.is_at_tip() {
             self.at_tip.notify_one();
         }
     }
@@ -161,6 +163,10 @@ impl RetrievalObserver for Observer {
         tracing::debug!(shard = %self.shard, %error, ?retry_in, "a read was throttled");
     }
 
+    fn paused(&self, time: Duration) {
+        self.monitor.read_in(time);
+    }
+
     fn expired_iterator(&self) {
         self.events.counters().iterators_expired.add(1);
     }
@@ -168,6 +174,7 @@ impl RetrievalObserver for Observer {
     fn failed(&self, error: &SourceError, attempt: u32, retry_in: Duration) {
         self.failing.store(true, Ordering::Relaxed);
         self.events.counters().reads_failed.add(1);
+        self.monitor.read_failed(&error.to_string());
         self.events.emit(WorkerEvent::ReadFailed {
             shard: self.shard.clone(),
             error: error.to_string(),

@@ -11,14 +11,15 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::board::ShardBoard;
 use crate::builder::WorkerBuilder;
 use crate::call::{Place, THREADS_MAX};
 use crate::config::Config;
 use crate::context::Context;
 use crate::dead_letter::DeadLetterSink;
 use crate::error::WorkerError;
-use crate::event::EventSink;
-use crate::handle::{ShardBoard, WorkerHandle};
+use crate::event::{EventSink, Events};
+use crate::handle::WorkerHandle;
 use crate::processor::{ProcessorFactory, RecordProcessor};
 use crate::retrieval::{Budget, PaceOptions, Polling, ShardSource};
 use crate::shard_info::ShardInfo;
@@ -82,6 +83,7 @@ impl Worker {
             drain_budget: parts.config.drain_budget,
             board: Arc::new(ShardBoard::new()),
             budget: Budget::new(parts.config.memory_budget as u64),
+            unhealthy_after: parts.config.unhealthy_after,
         };
         Self {
             parts,
@@ -94,6 +96,12 @@ impl Worker {
     #[must_use]
     pub fn handle(&self) -> WorkerHandle {
         self.handle.clone()
+    }
+
+    /// The events from now on, none of the start left out.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.handle.events()
     }
 
     /// Begins a graceful shutdown when `signal` resolves. May be called several times: the first that resolves counts.

@@ -7,7 +7,8 @@ use kcl_lease::mutant::{self, Mutant};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{OpenCall, ShardProgress};
+use super::standing::Movement;
+use super::{OpenCall, ShardProgress, Standing};
 use crate::ack::AckError;
 use crate::call::CallFailure;
 use crate::parcel::{Parcel, Parcels};
@@ -48,9 +49,30 @@ struct LaneState {
     last: Option<Position>,
     /// Of that, everything up to here was given to the processor, or given up.
     given: Option<Position>,
+    movement: Movement,
 }
 
 impl LaneState {
+    /// Notes what has moved.
+    fn look(&mut self) {
+        self.movement.look(&self.watermark);
+    }
+
+    /// Notes that records were completed.
+    fn completed(&mut self) {
+        self.movement.completed = Some(Instant::now());
+        self.look();
+    }
+
+    /// The deferred records that have waited for their answer for longest: the first that is not complete, and since when.
+    fn oldest_deferred(&self) -> Option<(Position, Instant)> {
+        let (id, parcel, since) = self.parcels.oldest_out()?;
+        let open = self.watermark.open_records(id).next()?;
+        let complete = open.after.map_or(Checkpoint::TrimHorizon, Checkpoint::At);
+        let first = parcel.records.through(&complete);
+        Some((parcel.records.position(first)?, since))
+    }
+
     fn give(&mut self, position: &Position) {
         self.given = self.given.take().max(Some(position.clone()));
     }
@@ -92,6 +114,7 @@ impl LaneCell {
     pub(super) fn new(complete: Option<Position>) -> Self {
         Self {
             state: Mutex::new(LaneState {
+                movement: Movement::new(complete.clone()),
                 watermark: Watermark::new(complete),
                 call: None,
                 calls: 0,
@@ -115,11 +138,24 @@ impl LaneCell {
         state.queued + state.in_work + state.parcels.records()
     }
 
+    pub(super) fn standing(&self) -> Standing {
+        let in_flight = self.in_flight();
+        let state = self.lock();
+        Standing {
+            open_since: state.movement.open_since,
+            completed: state.movement.completed,
+            in_flight,
+            deferred: state.parcels.records(),
+            oldest_deferred: state.oldest_deferred(),
+        }
+    }
+
     pub(super) fn adopt(&self, position: &Position) {
         let mut state = self.lock();
         // Refused only if it was delivered.
         let _delivery = state.watermark.deliver(position.clone());
         state.watermark.complete_through(position);
+        state.look();
     }
 
     pub(super) fn forget_deferred(&self) {
@@ -149,6 +185,7 @@ impl LaneProgress {
         let mut state = self.lock();
         let delivery = state.watermark.deliver(last.clone()).ok()?;
         state.last = Some(last.clone());
+        state.look();
         drop(state);
         Some((delivery, before))
     }
@@ -160,6 +197,7 @@ impl LaneProgress {
         let delivery = state.watermark.deliver(last.clone()).ok()?;
         if records.is_empty() {
             state.watermark.complete(delivery);
+            state.look();
             drop(state);
             self.shard.advance();
             return None;
@@ -169,6 +207,7 @@ impl LaneProgress {
         }
         state.queued += records.len();
         state.last = Some(last.clone());
+        state.look();
         Some(delivery)
     }
 
@@ -199,6 +238,7 @@ impl LaneProgress {
         let mut state = self.lock();
         state.give(position);
         state.settle(delivery, position);
+        state.completed();
         drop(state);
         self.shard.advance();
     }
@@ -211,6 +251,7 @@ impl LaneProgress {
             state.give(&end.through);
         }
         state.watermark.complete(delivery);
+        state.look();
         drop(state);
         self.shard.advance();
     }
@@ -229,7 +270,10 @@ impl LaneProgress {
     /// library's rule, interop §6.4).
     pub(crate) fn complete_through(&self, position: &Position) -> Result<(), CheckpointRuleError> {
         self.check(position)?;
-        self.lock().complete_through(position);
+        let mut state = self.lock();
+        state.complete_through(position);
+        state.completed();
+        drop(state);
         self.shard.advance();
         self.lane.answered.notify_one();
         Ok(())
@@ -262,7 +306,12 @@ impl LaneProgress {
         let mut state = self.lock();
         if let Some(call) = &state.call {
             let (delivery, end) = (call.delivery, call.end.clone());
+            let all_deferred = call.records.len() == call.deferred_records;
             state.settle(delivery, &end);
+            match all_deferred {
+                true => state.look(),
+                false => state.completed(),
+            }
             drop(state);
             self.shard.advance();
         }
@@ -342,6 +391,7 @@ impl LaneProgress {
         let mut state = self.lock();
         let parcel = state.parcels.remove_out(id).ok_or(AckError::Over)?;
         state.watermark.complete(id);
+        state.completed();
         drop(state);
         self.shard.advance();
         self.lane.answered.notify_one();

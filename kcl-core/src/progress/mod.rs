@@ -9,10 +9,12 @@ use tokio::sync::Notify;
 
 mod lane;
 mod open_call;
+mod standing;
 
 use lane::LaneCell;
 pub(crate) use lane::{CallId, LaneProgress};
 pub(crate) use open_call::OpenCall;
+pub(crate) use standing::Standing;
 
 /// The progress of one grant of one shard.
 ///
@@ -140,6 +142,17 @@ impl ShardProgress {
         for lane in &self.lanes {
             lane.forget_deferred();
         }
+    }
+
+    /// How all lanes stand together.
+    pub(crate) fn standing(&self) -> Standing {
+        let lanes = self.lanes.iter().map(|lane| lane.standing());
+        lanes.fold(Standing::default(), Standing::and)
+    }
+
+    /// What is stored.
+    pub(crate) fn last_stored(&self) -> Checkpoint {
+        self.row().rules.last().clone()
     }
 
     /// Everything up to here is complete.

@@ -31,6 +31,7 @@ pub use kinesis::KinesisSource;
 pub(crate) use kinesis::{classify, control_overrides, reading_client};
 pub use memory::MemoryStream;
 pub use observer::{FetchReport, RetrievalObserver, Unobserved};
+pub(crate) use one_line::one_line;
 pub use pace::PaceOptions;
 pub use plan::MAX_RECORDS_PER_CALL;
 pub use polling::{Poller, Polling, ShardRead};

@@ -27,6 +27,15 @@ pub struct FetchReport {
     pub took: Duration,
 }
 
+impl FetchReport {
+    /// Whether the answer says that there is nothing more to read for now.
+    #[must_use]
+    pub fn is_at_tip(&self) -> bool {
+        let behind = self.behind.unwrap_or_default();
+        self.kinesis_records == 0 && !self.at_end && behind.is_zero()
+    }
+}
+
 /// Hears what happens while one shard is read, to count and to tell. Every method does nothing by default and must not
 /// block.
 pub trait RetrievalObserver: Debug + Send + Sync {
@@ -63,6 +72,11 @@ pub trait RetrievalObserver: Debug + Send + Sync {
     /// the two may have been lost to retention.
     fn gap(&self, resumed_at: &SequenceNumber, oldest: &SequenceNumber) {
         _ = (resumed_at, oldest);
+    }
+
+    /// The next call is made after this time.
+    fn paused(&self, time: Duration) {
+        _ = time;
     }
 
     /// A read had to wait for room in the byte budget.

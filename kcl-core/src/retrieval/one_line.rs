@@ -4,7 +4,7 @@
 const MAX_CHARS: usize = 400;
 
 /// `text` on one line: white space and control characters become single blanks, too much of it is cut.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(MAX_CHARS));
     for (count, word) in text
         .split(|c: char| c.is_whitespace() || c.is_control())

@@ -68,6 +68,7 @@ impl Lane {
 
     /// Waits until there may be something to do about deferred records.
     pub(super) async fn wait_answered(&mut self) -> Flow<()> {
+        let _watched = self.monitor.waits();
         tokio::select! {
             biased;
             stopped = self.stopped() => ControlFlow::Break(stopped),

@@ -75,6 +75,7 @@ impl Lane {
         };
         let records = Selection::new(Arc::clone(&delivery.batch), delivery.after(&before));
         let bounds = self.bounds();
+        self.progress.left(records.len());
         self.work_off(Work::new(id, records, delivery.behind, end, bounds))
             .await
     }
@@ -115,6 +116,7 @@ impl Lane {
         let attempt = work.count_call(&call);
         match self.call_with(permit, work, &call, attempt).await {
             Ok(()) => {
+                self.monitor.succeeded();
                 work.plan.succeeded();
                 let deferred = self.progress.end_call();
                 self.count_processed(call.len() - deferred);
@@ -194,6 +196,7 @@ impl Lane {
             behind_latest: work.behind,
             checkpointer: self.checkpointer.clone(),
         };
+        let _watched = self.monitor.calls(PROCESS_RECORDS);
         match self.call(permit, |p| p.process_records(input)).await {
             Err(_) if mutant::is(Mutant::SkipFailedBatch) => Ok(()),
             outcome => outcome,

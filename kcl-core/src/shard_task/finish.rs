@@ -45,6 +45,7 @@ impl ShardTask {
     /// Tells the processor that the shard is complete, then stores that together with the children's leases. Returns the
     /// children that have one.
     pub(super) async fn finish(&mut self, children: Vec<ListedShard>) -> Flow<Vec<ShardId>> {
+        self.monitor.enter(Phase::Ending);
         let mut children = children;
         let ended = ids(&children);
         let tell = |lane| Lane::tell_shard_ended(lane, &ended);
@@ -140,8 +141,12 @@ impl Lane {
                 grant: Grant::new(self.grant.clone()),
                 children: children.to_vec(),
             };
-            match self.call(permit, |p| p.shard_ended(input)).await {
+            let watched = self.monitor.calls("shard_ended");
+            let outcome = self.call(permit, |p| p.shard_ended(input)).await;
+            drop(watched);
+            match outcome {
                 Ok(()) => {
+                    self.monitor.succeeded();
                     self.told_end = true;
                     return ControlFlow::Continue(());
                 }

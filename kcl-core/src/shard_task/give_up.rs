@@ -129,6 +129,7 @@ impl Lane {
                     false => Err(failure),
                 });
             let Err(failure) = accepted else {
+                self.monitor.succeeded();
                 self.context.events.counters().dead_letters.add(1);
                 self.context.events.emit(WorkerEvent::DeadLettered {
                     shard: letter.shard,
@@ -140,6 +141,7 @@ impl Lane {
                 return ControlFlow::Continue(());
             };
             let retry_in = schedule.next_or_cap();
+            self.monitor.failed("dead letter", &failure.to_string());
             self.context.events.counters().dead_letter_failures.add(1);
             self.context.events.emit(WorkerEvent::DeadLetterFailed {
                 shard: letter.shard.clone(),

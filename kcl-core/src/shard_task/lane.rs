@@ -11,6 +11,7 @@ pub(super) struct Lane {
     pub(super) grant: kcl_lease::Grant,
     pub(super) shard: ShardInfo,
     pub(super) progress: LaneProgress,
+    pub(super) monitor: LaneMonitor,
     pub(super) checkpointer: Checkpointer,
     /// None until it is initialized, and after a panic.
     pub(super) processor: Option<Box<dyn RecordProcessor>>,
@@ -30,6 +31,7 @@ impl Lane {
         grant: &kcl_lease::Grant,
         shard: &ShardInfo,
         progress: &Arc<ShardProgress>,
+        monitor: &Arc<Monitor>,
         halt: &CancellationToken,
     ) -> Vec<Self> {
         let lanes = context.config.lanes;
@@ -37,6 +39,7 @@ impl Lane {
         let lane = |(lane, progress): (usize, LaneProgress)| Self {
             context: Arc::clone(context),
             grant: grant.clone(),
+            monitor: monitor.lane(lane),
             shard: shard.in_lane(lane, lanes),
             checkpointer: Checkpointer::new(
                 grant.clone(),
@@ -139,6 +142,7 @@ impl Lane {
         if matches!(failure, CallFailure::Panic(_)) {
             self.processor = None;
         }
+        self.monitor.failed(call, &failure.to_string());
         self.context.events.counters().processor_failures.add(1);
         self.context.events.emit(WorkerEvent::ProcessorFailed {
             shard: self.shard.shard_id().clone(),
@@ -168,7 +172,10 @@ impl Lane {
         while self.processor.is_none() {
             let permit = self.begin_call().await?;
             match self.make_processor(permit).await {
-                Ok(processor) => self.processor = Some(processor),
+                Ok(processor) => {
+                    self.monitor.succeeded();
+                    self.processor = Some(processor);
+                }
                 Err(failure) => {
                     self.after_failure("initialize", &failure, attempt, &mut schedule)
                         .await?;
@@ -192,6 +199,7 @@ impl Lane {
             checkpointer: self.checkpointer.clone(),
         };
         let place = &self.context.place;
+        let _watched = self.monitor.calls("initialize");
         guarded(permit, place, &mut processor, |p| p.initialize(input)).await?;
         processor.ok_or_else(|| CallFailure::Panic("the processor is gone".to_owned()))
     }

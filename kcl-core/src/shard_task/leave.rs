@@ -11,12 +11,14 @@ impl ShardTask {
             position: cause.position.clone(),
             error: cause.error.clone(),
         });
+        self.monitor.enter(Phase::Stopped);
         self.context.board.rests(cause);
         self.halt.cancel();
         stopped(&self.grant).await
     }
 
     pub(super) async fn lose(mut self, reason: LossReason) -> Outcome {
+        self.monitor.enter(Phase::Leaving);
         self.context.events.counters().leases_lost.add(1);
         self.context.events.emit(WorkerEvent::LeaseLost {
             shard: self.shard.shard_id().clone(),
@@ -29,6 +31,7 @@ impl ShardTask {
     /// Lets the processor flush, stores what is complete and gives the lease away. The worker enforces the deadline of its
     /// own stop.
     pub(super) async fn give_away(mut self, recall: Recall) -> Outcome {
+        self.monitor.enter(Phase::Leaving);
         let (reason, deadline) = self.shutdown_reason(recall);
         let leave = |lane| Lane::request_shutdown(lane, reason, deadline);
         if let ControlFlow::Break(Stopped::Lost(reason)) =
@@ -86,6 +89,7 @@ impl Lane {
             reason,
         };
         let permit = permit(&self.context.calls).await;
+        let _watched = self.monitor.calls("lease_lost");
         let outcome = self.call(permit, |p| p.lease_lost(input)).await;
         self.report_unretried("lease_lost", outcome);
     }
@@ -104,7 +108,9 @@ impl Lane {
                 deadline,
                 checkpointer: self.checkpointer.clone(),
             };
+            let watched = self.monitor.calls("shutdown_requested");
             let outcome = self.call(permit, |p| p.shutdown_requested(input)).await;
+            drop(watched);
             self.report_unretried("shutdown_requested", outcome);
         } else {
             // Other lanes and shards do not wait for answers to this one.

@@ -23,6 +23,7 @@ use crate::failure::{
 };
 use crate::grant::Grant;
 use crate::handle::StoppedShard;
+use crate::health::{LaneMonitor, Monitor, Phase};
 use crate::input::{
     InitializationInput, LeaseLostInput, ProcessRecordsInput, ShardEndedInput, ShutdownReason,
     ShutdownRequestedInput,
@@ -89,10 +90,14 @@ pub(crate) async fn run(context: Arc<Context>, grant: kcl_lease::Grant) -> Outco
     });
     let lanes = context.config.lanes;
     let progress = Arc::new(ShardProgress::new(grant.start().clone(), lanes));
+    let monitor = Arc::new(Monitor::new(grant.clone(), Arc::clone(&progress), lanes));
+    let board = Arc::clone(&context.board);
+    board.watch(shard.shard_id(), &monitor);
     let halt = CancellationToken::new();
     let task = ShardTask {
-        lanes: Lane::all(&context, &grant, &shard, &progress, &halt),
+        lanes: Lane::all(&context, &grant, &shard, &progress, &monitor, &halt),
         running: Lanes::default(),
+        monitor: Arc::clone(&monitor),
         context,
         grant,
         shard,
@@ -103,11 +108,13 @@ pub(crate) async fn run(context: Arc<Context>, grant: kcl_lease::Grant) -> Outco
     };
     let outcome = task.run().await;
     progress.forget_deferred();
+    board.unwatch(&monitor);
     outcome
 }
 
 struct ShardTask {
     context: Arc<Context>,
+    monitor: Arc<Monitor>,
     grant: kcl_lease::Grant,
     shard: ShardInfo,
     progress: Arc<ShardProgress>,
@@ -162,7 +169,9 @@ impl ShardTask {
     /// Delivers the whole shard, and finishes it. Returns its children.
     async fn deliver_all(&mut self) -> Flow<Vec<ShardId>> {
         all(self.lanes.iter_mut().map(Lane::ensure_processor)).await?;
-        let deliveries = shard_reader::start(&self.context, &self.grant, &self.progress.complete());
+        self.monitor.enter(Phase::Delivering);
+        let complete = self.progress.complete();
+        let deliveries = shard_reader::start(&self.context, &self.grant, &complete, &self.monitor);
         let children = match self.lanes.pop() {
             Some(mut lane) if self.lanes.is_empty() => {
                 let children = self.deliver_to_one(&mut lane, deliveries).await;

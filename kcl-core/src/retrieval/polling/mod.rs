@@ -152,6 +152,7 @@ impl Poller {
     async fn next(&mut self) -> Result<Delivery, PollEnd> {
         loop {
             let pause = self.pacer.pause(self.polling.runtime.now());
+            self.read.observer.paused(pause);
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }

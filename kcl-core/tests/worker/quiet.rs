@@ -1,0 +1,75 @@
+//! What is logged while nothing is wrong.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::fixture::Fixture;
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    fn take(&self) -> String {
+        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+    }
+}
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Captured {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a25_at_steady_state_info_is_at_most_a_line_a_minute_without_payload_or_key() {
+    let captured = Captured::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::INFO)
+        .with_writer(captured.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let fixture = Fixture::new(4);
+    let worker = fixture.start(|_| Ok(()));
+    worker.handle.caught_up().await;
+    let start = captured.take();
+    assert!(
+        start.contains("ShardStarted"),
+        "what is logged is captured: {start}"
+    );
+    // An hour without records, and one with some every ten seconds.
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let at_rest = captured.take();
+    assert!(at_rest.lines().count() <= 60, "{at_rest}");
+    for _ in 0..360 {
+        for shard in 0..4 {
+            fixture.put_many(shard, &["a payload"]);
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!(fixture.log.delivered().len(), 4 * 360);
+    let steady = captured.take();
+    assert!(steady.lines().count() <= 60, "{steady}");
+    worker.stop().await;
+    let everything = [start, at_rest, steady, captured.take()].concat();
+    assert!(
+        !everything.contains("payload") && !everything.contains("\"key\""),
+        "{everything}"
+    );
+}
