@@ -7,7 +7,7 @@ use aws_types::SdkConfig;
 use kcl_lease::LeaseTable;
 use kcl_lease::runtime::Runtime;
 
-use crate::config::{Config, InitialPosition};
+use crate::config::{Config, GapPolicy, InitialPosition};
 use crate::dead_letter::DeadLetterSink;
 use crate::error::BuildError;
 use crate::failure::FailurePolicy;
@@ -221,6 +221,12 @@ impl WorkerBuilder {
     /// runtime with several threads. Which lane a key goes to may change when the worker starts with another number.
     pub fn lanes(mut self, lanes: usize) -> Self {
         self.config.lanes = lanes;
+        self
+    }
+
+    /// What happens when records have passed out of retention before they were read. Default: [`GapPolicy::Continue`].
+    pub fn on_gap(mut self, policy: GapPolicy) -> Self {
+        self.config.on_gap = policy;
         self
     }
 

@@ -24,6 +24,21 @@ pub enum InitialPosition {
     AtTimestamp(SystemTime),
 }
 
+/// What happens when records have passed out of retention before they were read, so that a shard cannot go on where it was.
+///
+/// Either way [`GapDetected`](crate::WorkerEvent::GapDetected) tells of it, once, and a counter counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum GapPolicy {
+    /// The shard goes on at the oldest record that is left; at its end, with its children.
+    #[default]
+    Continue,
+    /// The shard is stopped: its lease is kept, and nothing that comes after the gap is delivered by this worker.
+    /// [`WorkerHandle::stopped_shards`](crate::WorkerHandle::stopped_shards) and its health show it. A worker with
+    /// [`Continue`](Self::Continue) goes on.
+    StopShard,
+}
+
 /// The options of a worker, validated.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -46,6 +61,7 @@ pub(crate) struct Config {
     pub(crate) failure_policy: FailurePolicy,
     pub(crate) max_in_flight: usize,
     pub(crate) lanes: usize,
+    pub(crate) on_gap: GapPolicy,
     pub(crate) unhealthy_after: Duration,
     pub(crate) startup_timeout: Duration,
     pub(crate) drain_budget: Duration,
@@ -73,6 +89,7 @@ impl Default for Config {
             failure_policy: FailurePolicy::default(),
             max_in_flight: 10_000,
             lanes: 1,
+            on_gap: GapPolicy::Continue,
             unhealthy_after: Duration::from_secs(300),
             startup_timeout: Duration::from_secs(120),
             drain_budget: Duration::from_secs(25),
@@ -362,6 +379,12 @@ mod tests {
             |c| c.lanes.to_string(),
             "-",
             "Processors of one shard that work at the same time, each on its own partition keys. No checkpoints in two phases with more than one. 1 to 256.",
+        ),
+        (
+            "on_gap",
+            |c| format!("{:?}", c.on_gap),
+            "- (goes on)",
+            "What happens when retention took records before they were read. With `StopShard` somebody has to look at it.",
         ),
         (
             "unhealthy_after",

@@ -74,8 +74,12 @@ counters! {
     dead_letter_failures,
     /// Keys that were parked because a record of theirs was given up.
     keys_parked,
-    /// Shards whose delivery was stopped because a record could not be processed.
+    /// Shards whose delivery was stopped because a record could not be processed, or some are gone.
     shards_stopped,
+    /// Gaps: times that records may have passed out of retention before they were read.
+    gaps,
+    /// Shards whose stored checkpoint lay ahead of their last record.
+    checkpoints_ahead,
     /// Checkpoints stored.
     checkpoints,
 }

@@ -110,12 +110,13 @@ pub enum WorkerEvent {
         /// For how long; `None` until the lease ends.
         time: Option<Duration>,
     },
-    /// A shard's records are delivered no more, because one could not be processed. The checkpoint stays before it.
+    /// A shard's records are delivered no more, because one could not be processed, or some are gone. The checkpoint stays
+    /// before that.
     ShardStopped {
         /// The shard.
         shard: ShardId,
-        /// The record that failed.
-        position: Position,
+        /// The record that failed, or at which reading was to go on; `None` if nothing of the shard was complete.
+        position: Option<Position>,
         /// Why.
         error: String,
     },
@@ -145,14 +146,25 @@ pub enum WorkerEvent {
         /// The stored checkpoint.
         checkpoint: Checkpoint,
     },
-    /// Records between two sequence numbers may have passed out of retention before they were read.
+    /// Records may have passed out of retention before they were read. What follows is what
+    /// [`on_gap`](crate::WorkerBuilder::on_gap) says.
     GapDetected {
         /// The shard.
         shard: ShardId,
-        /// The record at which reading was to go on.
-        from: SequenceNumber,
-        /// The oldest record that was left.
-        to: SequenceNumber,
+        /// The record at which reading was to go on, and which is gone; `None`: the first one of the shard.
+        from: Option<SequenceNumber>,
+        /// The oldest record that was left; `None`: nothing was left up to the end of the shard.
+        to: Option<SequenceNumber>,
+    },
+    /// The stored checkpoint lies ahead of the last record of the shard: all records up to it count as complete, and are
+    /// passed over. Somebody wrote it by hand, or the stream is another one than it was.
+    CheckpointAheadOfTip {
+        /// The shard.
+        shard: ShardId,
+        /// The checkpoint from which reading began.
+        checkpoint: Checkpoint,
+        /// The last record of the shard.
+        tip: SequenceNumber,
     },
     /// Aggregated records were damaged and are delivered as they are.
     DamagedAggregates {
@@ -313,6 +325,8 @@ fn log(event: &WorkerEvent) {
             ..
         }
         | E::ShardEndRefused { .. }
+        | E::CheckpointAheadOfTip { .. }
+        | E::GapDetected { .. }
         | E::ShardStopped { .. }
         | E::LeaseRowUnreadable { .. } => {
             tracing::error!(?event, "worker");

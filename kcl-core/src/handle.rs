@@ -43,7 +43,8 @@ impl WorkerHandle {
         self.board.held()
     }
 
-    /// The held shards whose delivery was stopped because a record could not be processed, each with its cause.
+    /// The held shards whose delivery was stopped because a record could not be processed or some are gone, each with its
+    /// cause.
     #[must_use]
     pub fn stopped_shards(&self) -> Vec<StoppedShard> {
         self.board.stopped()
@@ -95,14 +96,16 @@ impl WorkerHandle {
     }
 }
 
-/// A shard whose delivery was stopped, as [`OnFailure::StopShard`](crate::OnFailure::StopShard) says.
+/// A shard whose delivery was stopped, as [`OnFailure::StopShard`](crate::OnFailure::StopShard) or
+/// [`GapPolicy::StopShard`](crate::GapPolicy::StopShard) says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoppedShard {
     /// The shard.
     pub shard: ShardId,
-    /// The record that could not be processed. The checkpoint stays before it.
-    pub position: Position,
+    /// The record that could not be processed, or at which reading was to go on; `None` if nothing of the shard was
+    /// complete. The checkpoint does not pass it.
+    pub position: Option<Position>,
     /// The text of the last error.
     pub error: String,
 }

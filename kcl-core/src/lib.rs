@@ -40,7 +40,7 @@ pub use kcl_lease::{CoordinatorError, HashKeyRange, LossReason, RowRepair, Shard
 pub use ack::{Ack, AckError, BatchAck};
 pub use builder::WorkerBuilder;
 pub use checkpointer::Checkpointer;
-pub use config::InitialPosition;
+pub use config::{GapPolicy, InitialPosition};
 pub use counters::WorkerCounters;
 pub use dead_letter::{DeadLetter, DeadLetterSink, FileSink, StreamSink};
 pub use error::{BuildError, CheckpointError, WorkerError};

@@ -193,11 +193,12 @@ impl RetrievalObserver for Observer {
         });
     }
 
-    fn gap(&self, resumed_at: &SequenceNumber, oldest: &SequenceNumber) {
-        self.events.emit(WorkerEvent::GapDetected {
+    fn ahead_of_tip(&self, last: &SequenceNumber) {
+        self.events.counters().checkpoints_ahead.add(1);
+        self.events.emit(WorkerEvent::CheckpointAheadOfTip {
             shard: self.shard.clone(),
-            from: resumed_at.clone(),
-            to: oldest.clone(),
+            checkpoint: self.checkpoint.clone(),
+            tip: last.clone(),
         });
     }
 }

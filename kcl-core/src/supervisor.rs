@@ -95,15 +95,14 @@ impl Supervisor {
         match context.failure.get().cloned() {
             Some(StoppedShard {
                 shard,
-                position,
+                position: Some(position),
                 error,
-                ..
             }) => Err(WorkerError::Processor {
                 shard,
                 position,
                 error,
             }),
-            None => Ok(report),
+            _ => Ok(report),
         }
     }
 

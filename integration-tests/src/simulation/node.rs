@@ -220,7 +220,11 @@ fn listen(world: &World, process: Process, handle: &WorkerHandle) {
                     shard: shard_number(shard.as_str()),
                     reason: loss_name(reason),
                 }),
-                WorkerEvent::GapDetected { shard, from, to } => world.tell(Event::GapTold {
+                WorkerEvent::GapDetected {
+                    shard,
+                    from: Some(from),
+                    to: Some(to),
+                } => world.tell(Event::GapTold {
                     process,
                     shard: shard_number(shard.as_str()),
                     from: from.as_str().to_owned(),

@@ -197,7 +197,7 @@ pub struct RunningCall {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LastError {
-    /// What failed: a call of the processor, `acknowledgement`, `dead letter` or `read`.
+    /// What failed: a call of the processor, `acknowledgement`, `dead letter`, `read` or `gap`.
     pub what: &'static str,
     /// The error's text.
     pub error: String,

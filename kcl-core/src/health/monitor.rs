@@ -116,6 +116,11 @@ impl Monitor {
         facts.note("read", error);
     }
 
+    /// Notes an error that is told in another place, too.
+    pub(crate) fn note(&self, what: &'static str, error: &str) {
+        self.lock().note(what, error);
+    }
+
     pub(crate) fn health(&self) -> ShardHealth {
         let standing = self.progress.standing();
         let (checkpoint, complete) = (self.progress.last_stored(), self.progress.complete());
@@ -168,7 +173,7 @@ impl LaneMonitor {
     /// Notes that user code failed, and is called again.
     pub(crate) fn failed(&self, what: &'static str, error: &str) {
         self.note(|lane| lane.failing = true);
-        self.shard.lock().note(what, error);
+        self.shard.note(what, error);
     }
 
     /// Notes a call until what this returns is dropped.

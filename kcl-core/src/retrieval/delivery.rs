@@ -1,10 +1,11 @@
 //! What polling hands on.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kcl_checkpoint::{Checkpoint, Position};
+use kcl_checkpoint::{Checkpoint, Position, SequenceNumber};
 use kcl_lease::ListedShard;
 use kcl_lease::runtime::Moment;
 
@@ -23,8 +24,32 @@ pub struct Delivery {
     pub behind: Option<Duration>,
     /// When the answer came.
     pub fetched_at: Moment,
+    /// Records before these that may be lost to retention.
+    pub gap: Option<Gap>,
     /// Present in the last delivery of a closed shard, which has no records.
     pub end: Option<ShardEnd>,
+}
+
+/// Records that may have passed out of retention before they were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The record at which reading was to go on, and which is gone; `None`: the first one of the shard.
+    pub from: Option<SequenceNumber>,
+    /// The oldest record that was left; `None`: nothing was left up to the end of the shard.
+    pub to: Option<SequenceNumber>,
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.from {
+            Some(from) => write!(f, "from {from}")?,
+            None => f.write_str("from the beginning of the shard")?,
+        }
+        match &self.to {
+            Some(to) => write!(f, " to {to}"),
+            None => f.write_str(" to the end of the shard"),
+        }
+    }
 }
 
 /// The end of a closed shard.

@@ -24,7 +24,7 @@ pub use batch::{Batch, Records};
 pub use batch_builder::{BatchBuilder, InvalidBatch, RawRecord};
 pub use budget::{Budget, Member, Reservation};
 pub use deaggregate::{DeaggregationCounts, OutOfRange, deaggregate};
-pub use delivery::{Delivery, PollEnd, ShardEnd};
+pub use delivery::{Delivery, Gap, PollEnd, ShardEnd};
 pub use error::{SourceError, SourceErrorKind};
 pub use idle::IdleShards;
 pub use kinesis::KinesisSource;

@@ -68,10 +68,9 @@ pub trait RetrievalObserver: Debug + Send + Sync {
         _ = (unknown, error);
     }
 
-    /// The record at which reading resumed was no longer in the stream; the oldest one left is `oldest`. Records between
-    /// the two may have been lost to retention.
-    fn gap(&self, resumed_at: &SequenceNumber, oldest: &SequenceNumber) {
-        _ = (resumed_at, oldest);
+    /// The shard was read to its tip, and what is complete lies ahead of that: every record up to there is passed over.
+    fn ahead_of_tip(&self, last: &SequenceNumber) {
+        _ = last;
     }
 
     /// The next call is made after this time.

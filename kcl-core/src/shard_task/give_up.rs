@@ -188,7 +188,7 @@ impl Lane {
 fn cause(letter: DeadLetter) -> StoppedShard {
     StoppedShard {
         shard: letter.shard,
-        position: letter.position,
+        position: Some(letter.position),
         error: letter.error,
     }
 }

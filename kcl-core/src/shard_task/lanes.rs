@@ -118,6 +118,7 @@ impl ShardTask {
                 Next::Delivery(delivery) => {
                     self.read_to_tip = false;
                     self.show_tip();
+                    self.on_gap(delivery.gap.as_ref())?;
                     self.hand_out(&delivery).await?;
                     if let Some(end) = delivery.end {
                         self.lanes_done().await?;
@@ -128,6 +129,7 @@ impl ShardTask {
                 Next::Over(end) => {
                     check_over(&end)?;
                     self.lanes_done().await?;
+                    self.on_gap(Some(&self.rest_is_gone()))?;
                     return self.listed_children().await;
                 }
             }

@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::call::{CallFailure, CallPermit, give_way, guarded, guarded_factory, outcome, permit};
 use crate::checkpointer::Checkpointer;
+use crate::config::GapPolicy;
 use crate::context::Context;
 use crate::dead_letter::DeadLetter;
 use crate::event::WorkerEvent;
@@ -31,7 +32,7 @@ use crate::input::{
 use crate::parcel::Parcel;
 use crate::processor::{ProcessorResult, RecordProcessor};
 use crate::progress::{LaneProgress, OpenCall, ShardProgress};
-use crate::retrieval::{Delivery, PollEnd, RecordRef, ShardFilter};
+use crate::retrieval::{Delivery, Gap, PollEnd, RecordRef, ShardFilter};
 use crate::selection::Selection;
 use crate::shard_info::ShardInfo;
 use crate::shard_reader::{self, Deliveries, Next};
@@ -39,6 +40,7 @@ use crate::shard_reader::{self, Deliveries, Next};
 mod deferred;
 mod deliver;
 mod finish;
+mod gap;
 mod give_up;
 mod lane;
 mod lanes;
@@ -70,7 +72,7 @@ enum Stopped {
     Lost(LossReason),
     Recalled(Recall),
     StreamDeleted,
-    /// A record cannot be processed, and the failure policy says that the shard or the worker stops.
+    /// A record cannot be processed, or some are gone, and the policy says that the shard or the worker stops.
     Unprocessable(StoppedShard),
     /// Another lane stopped the shard.
     Halted,
@@ -205,6 +207,7 @@ impl ShardTask {
                 Next::Delivery(delivery) => {
                     self.read_to_tip = false;
                     self.show_tip();
+                    self.on_gap(delivery.gap.as_ref())?;
                     lane.deliver(&delivery).await?;
                     if let Some(end) = delivery.end {
                         lane.deferred_done().await?;
@@ -215,6 +218,7 @@ impl ShardTask {
                 Next::Over(end) => {
                     check_over(&end)?;
                     lane.deferred_done().await?;
+                    self.on_gap(Some(&self.rest_is_gone()))?;
                     return self.listed_children().await;
                 }
             }

@@ -110,7 +110,7 @@ async fn a01_a_stopped_shard_keeps_its_checkpoint_before_the_record_and_others_g
     );
     let caught_up = tokio::time::timeout(Duration::from_secs(60), worker.handle.caught_up());
     assert!(caught_up.await.is_err());
-    assert!(fixture.lease(&shard).checkpoint < stopped[0].position.clone().into());
+    assert!(fixture.lease(&shard).checkpoint < stopped[0].position.clone().unwrap().into());
     let handle = worker.handle.clone();
     let report = worker.stop().await;
     assert_eq!((report.drained, report.abandoned), (2, 0));

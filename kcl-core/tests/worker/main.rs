@@ -18,6 +18,7 @@ mod desk;
 mod failure_policy;
 mod failures;
 mod fixture;
+mod gaps;
 mod health;
 mod lane_ends;
 mod lanes;

@@ -89,6 +89,8 @@ pub struct Poller {
     learned: Option<Learned>,
     /// Whether the iterator expired before it was ever used with success.
     expired_unused: bool,
+    /// Whether it was told that what is complete lies ahead of the shard's tip.
+    told_ahead: bool,
     /// How often in a row the service knew neither the shard nor its place in the listing.
     missing: u32,
     /// The shard answered without a next iterator; children that it named.
@@ -113,6 +115,7 @@ impl Poller {
             reached: read.skip_through.clone(),
             learned: None,
             expired_unused: false,
+            told_ahead: false,
             missing: 0,
             closed: None,
             polling,

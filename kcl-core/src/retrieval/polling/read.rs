@@ -10,7 +10,7 @@ use super::Poller;
 use crate::retrieval::batch::Batch;
 use crate::retrieval::budget::Reservation;
 use crate::retrieval::deaggregate::deaggregate;
-use crate::retrieval::delivery::Delivery;
+use crate::retrieval::delivery::{Delivery, Gap};
 use crate::retrieval::error::{SourceError, SourceErrorKind};
 use crate::retrieval::observer::FetchReport;
 use crate::retrieval::pace::Answer;
@@ -124,8 +124,11 @@ impl Poller {
         if !counts.is_zero() {
             self.read.observer.deaggregated(&counts);
         }
+        if fetched.behind.is_some_and(|behind| behind.is_zero()) {
+            self.tell_ahead(&batch);
+        }
         let end = batch.end_position()?;
-        self.tell_gap(&batch);
+        let gap = self.gap_before(&batch);
         self.fetched_through = Some(end.sequence_number.clone());
         if self.reached.as_ref().is_some_and(|reached| *reached >= end) {
             return None;
@@ -143,17 +146,30 @@ impl Poller {
             batch: Arc::new(batch),
             behind: fetched.behind,
             fetched_at: now,
+            gap,
             end: None,
         })
     }
 
     /// The service silently goes on with the oldest record when the one asked for is past retention.
-    fn tell_gap(&mut self, batch: &Batch) {
-        if let (Some(expected), Some(first)) =
-            (self.expected_first.take(), batch.first_sequence_number())
-            && first > expected
-        {
-            self.read.observer.gap(&expected, &first);
+    fn gap_before(&mut self, batch: &Batch) -> Option<Gap> {
+        let (expected, first) = (self.expected_first.take()?, batch.first_sequence_number()?);
+        (first > expected).then_some(Gap {
+            from: Some(expected),
+            to: Some(first),
+        })
+    }
+
+    /// At the tip: what is complete should have been seen by now, if anything of the shard was.
+    fn tell_ahead(&mut self, batch: &Batch) {
+        let end = batch.end_position().map(|end| end.sequence_number);
+        let Some(last) = end.or_else(|| self.fetched_through.clone()) else {
+            return;
+        };
+        let reached = self.reached.as_ref();
+        let is_ahead = reached.is_some_and(|reached| reached.sequence_number > last);
+        if is_ahead && !std::mem::replace(&mut self.told_ahead, true) {
+            self.read.observer.ahead_of_tip(&last);
         }
     }
 

@@ -6,7 +6,7 @@ use kcl_lease::{ListedShard, ShardId};
 
 use super::Poller;
 use crate::retrieval::batch::Batch;
-use crate::retrieval::delivery::{Delivery, ShardEnd};
+use crate::retrieval::delivery::{Delivery, Gap, ShardEnd};
 use crate::retrieval::error::{SourceError, SourceErrorKind};
 use crate::retrieval::source::ShardFilter;
 
@@ -60,8 +60,14 @@ impl Poller {
             .with_detail(contradiction))
     }
 
-    fn end(&self, children: Vec<ListedShard>) -> Delivery {
+    fn end(&mut self, children: Vec<ListedShard>) -> Delivery {
+        // The record at which reading was to go on is gone, and so is all that followed.
+        let gap = self.expected_first.take().map(|from| Gap {
+            from: Some(from),
+            to: None,
+        });
         Delivery {
+            gap,
             batch: Arc::new(Batch::empty()),
             rows: 0..0,
             behind: None,

@@ -142,7 +142,7 @@ async fn a07_a_trimmed_checkpoint_resumes_at_the_oldest_record_and_says_so() {
     let restarted = reading.notes.of("restarted");
     assert_eq!(restarted, [format!("restarted {}", numbers[4])]);
     let gap = reading.notes.of("gap");
-    assert_eq!(gap, [format!("gap {} {}", numbers[4], kept[0])]);
+    assert_eq!(gap, [format!("gap from {} to {}", numbers[4], kept[0])]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,5 +174,5 @@ async fn records_that_are_gone_when_an_iterator_expired_are_told() {
     setup.stream.expire_iterators();
     assert_eq!(reading.texts(3).await, numbered("kept", 0..3));
     let gap = reading.notes.of("gap");
-    assert_eq!(gap, [format!("gap {} {}", read[2], kept[0])]);
+    assert_eq!(gap, [format!("gap from {} to {}", read[2], kept[0])]);
 }

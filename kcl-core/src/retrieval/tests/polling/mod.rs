@@ -80,8 +80,8 @@ impl RetrievalObserver for Notes {
         self.add(format!("failed {attempt} {}", error.kind()));
     }
 
-    fn gap(&self, resumed_at: &SequenceNumber, oldest: &SequenceNumber) {
-        self.add(format!("gap {resumed_at} {oldest}"));
+    fn ahead_of_tip(&self, last: &SequenceNumber) {
+        self.add(format!("ahead of {last}"));
     }
 
     fn restarted_at_trim_horizon(&self, unknown: &SequenceNumber, _: &SourceError) {
@@ -172,9 +172,14 @@ impl Setup {
 impl Reading {
     async fn next(&mut self) -> Delivery {
         let next = timeout(Duration::from_secs(3600), self.deliveries.recv());
-        next.await
+        let delivery = next
+            .await
             .expect("a delivery within an hour")
-            .expect("more deliveries")
+            .expect("more deliveries");
+        if let Some(gap) = &delivery.gap {
+            self.notes.add(format!("gap {gap}"));
+        }
+        delivery
     }
 
     /// The payloads of the next deliveries, until there are `count` of them.
