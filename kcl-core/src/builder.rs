@@ -134,8 +134,9 @@ impl WorkerBuilder {
     /// the largest answer of the service fits beside what is being processed.
     ///
     /// What counts is resident: an answer counts until the last slice of it that a processor keeps is dropped.
-    /// When records suddenly grow, each read that is under way may overshoot the budget by its own answer (up to 10 MiB);
-    /// no new one begins until use is back under it.
+    /// When records suddenly grow, the budget is overshot by one answer (up to 10 MiB) and by the table of one whose
+    /// aggregated records hold very many user records; no read begins until use is back under it. All reads that run but one
+    /// are covered for 10 MiB, so the budget also bounds how many run at a time: 26 with the default and nothing held.
     pub fn memory_budget(mut self, bytes: usize) -> Self {
         self.config.memory_budget = bytes;
         self

@@ -1,20 +1,23 @@
 //! One byte budget for a worker: room is reserved before a call and given back when the last slice of the answer is gone.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::plan::{Learned, learned};
+use super::plan::{Learned, MAX_ANSWER_BYTES, learned};
 
 /// The memory that the records of one worker may take, in resident bytes: buffers and tables of offsets.
 ///
 /// Whoever waits for room is served in order of arrival, so that a shard that asks for much is not overtaken for ever by
 /// shards that ask for little. Cheap to clone; clones share the budget.
 ///
-/// Room is reserved before a read from what records took lately. A read that meets larger ones takes more, by at most
-/// its own answer (10 MiB and its table); then no new read starts until use is below the total again.
+/// Room is reserved before a read from what records took lately. A read that meets larger ones takes more, and then no
+/// new read starts until use is below the total again. Reads that run at the same time are covered against that: there is
+/// room for the largest answer of each of them (10 MiB) but one. An answer's table of user records, which can be larger than
+/// the answer, gets its room before it is made, and only one at a time gets more than there is. So use exceeds the total by
+/// at most one answer and one table.
 #[derive(Clone)]
 pub struct Budget {
     shared: Arc<Shared>,
@@ -31,8 +34,15 @@ struct State {
     /// The most that was ever in use.
     peak: u64,
     shards: usize,
+    /// What the reads that run may take beyond their reservations: bytes, and how many reads.
+    open: BTreeMap<u64, usize>,
+    open_bytes: u64,
+    /// Whether a table got more room than there was.
+    beyond: bool,
     next_ticket: u64,
-    queue: VecDeque<Waiting>,
+    /// Those who have an answer in hand.
+    tables: VecDeque<Waiting>,
+    reads: VecDeque<Waiting>,
     /// What Kinesis records take in memory, as seen lately by any shard.
     learned: Option<Learned>,
 }
@@ -40,7 +50,8 @@ struct State {
 struct Waiting {
     ticket: u64,
     bytes: u64,
-    granted: oneshot::Sender<()>,
+    /// Told whether it is more than there was.
+    granted: oneshot::Sender<bool>,
 }
 
 impl Budget {
@@ -76,7 +87,8 @@ impl Budget {
     /// Shards that wait for room now.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.shared.lock().queue.len()
+        let state = self.shared.lock();
+        state.tables.len() + state.reads.len()
     }
 
     /// Counts in one more shard among which the budget is shared, until the result is dropped.
@@ -88,44 +100,31 @@ impl Budget {
         }
     }
 
-    /// Waits until `bytes` fit. More than the total waits until nothing else is in use.
+    /// Waits until a read may start whose answer takes `bytes`, and perhaps more. More than the total waits until nothing
+    /// else is in use.
     ///
     /// Dropping the future gives up the place in the queue, or the room if it was just granted.
     pub async fn reserve(&self, bytes: u64) -> Reservation {
-        let (mut place, granted) = {
-            let mut state = self.shared.lock();
-            if state.queue.is_empty() && self.shared.fits(&state, bytes) {
-                state.take(bytes);
-                return self.reservation(bytes);
-            }
-            let (sender, granted) = oneshot::channel();
-            let ticket = state.next_ticket;
-            state.next_ticket += 1;
-            state.queue.push_back(Waiting {
-                ticket,
-                bytes,
-                granted: sender,
-            });
-            let place = Place {
-                shared: Arc::clone(&self.shared),
-                ticket,
-                bytes,
-                armed: true,
-            };
-            (place, granted)
-        };
-        // The sender lives in the queue until it grants, so this cannot fail.
-        let _ = granted.await;
-        place.armed = false;
-        self.reservation(bytes)
-    }
-
-    fn reservation(&self, bytes: u64) -> Reservation {
+        self.shared.wait(Queue::Reads, bytes).await;
         Reservation {
             shared: Arc::clone(&self.shared),
             bytes,
+            open: Some(may_grow(bytes)),
+            is_beyond: false,
         }
     }
+}
+
+/// What a read may take beyond its reservation.
+fn may_grow(bytes: u64) -> u64 {
+    MAX_ANSWER_BYTES.saturating_sub(bytes)
+}
+
+/// Who waits for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Queue {
+    Tables,
+    Reads,
 }
 
 impl Shared {
@@ -134,59 +133,140 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fits(&self, state: &State, bytes: u64) -> bool {
-        state.used == 0 || state.used.saturating_add(bytes) <= self.total
-    }
-
-    fn release(&self, state: &mut State, bytes: u64) {
-        state.used = state.used.saturating_sub(bytes);
-        self.serve(state);
+    /// Waits until `bytes` are granted. Returns whether that is more than there was.
+    async fn wait(self: &Arc<Self>, queue: Queue, bytes: u64) -> bool {
+        let mut place = {
+            let mut state = self.lock();
+            if state.is_empty(queue) && state.fits(queue, bytes, self.total) {
+                return state.grant(queue, bytes, self.total);
+            }
+            let (sender, granted) = oneshot::channel();
+            let ticket = state.next_ticket;
+            state.next_ticket += 1;
+            state.queue(queue).push_back(Waiting {
+                ticket,
+                bytes,
+                granted: sender,
+            });
+            Place {
+                shared: Arc::clone(self),
+                queue,
+                ticket,
+                bytes,
+                granted,
+            }
+        };
+        // The sender lives in the queue until it grants, so this cannot fail.
+        (&mut place.granted).await.unwrap_or_default()
     }
 
     fn serve(&self, state: &mut State) {
-        while let Some(first) = state.queue.front() {
-            let bytes = first.bytes;
-            if !self.fits(state, bytes) {
-                return;
-            }
-            if let Some(first) = state.queue.pop_front() {
-                state.take(bytes);
-                // If the waiter is gone, its `Place` finds the ticket missing and gives the room back.
-                let _ = first.granted.send(());
+        for queue in [Queue::Tables, Queue::Reads] {
+            while let Some(first) = state.queue(queue).front() {
+                let bytes = first.bytes;
+                if !state.fits(queue, bytes, self.total) {
+                    // Reads wait for those who have their answers.
+                    return;
+                }
+                if let Some(first) = state.queue(queue).pop_front() {
+                    let is_beyond = state.grant(queue, bytes, self.total);
+                    // A waiter that goes away before it has looked gives the room back.
+                    let _ = first.granted.send(is_beyond);
+                }
             }
         }
     }
 }
 
 impl State {
-    fn take(&mut self, bytes: u64) {
+    fn queue(&mut self, queue: Queue) -> &mut VecDeque<Waiting> {
+        match queue {
+            Queue::Tables => &mut self.tables,
+            Queue::Reads => &mut self.reads,
+        }
+    }
+
+    /// Whether nobody comes before a newcomer.
+    fn is_empty(&self, queue: Queue) -> bool {
+        self.tables.is_empty() && (queue == Queue::Tables || self.reads.is_empty())
+    }
+
+    fn fits(&self, queue: Queue, bytes: u64, total: u64) -> bool {
+        match queue {
+            Queue::Tables => !self.beyond || self.used.saturating_add(bytes) <= total,
+            Queue::Reads if self.used == 0 => true,
+            Queue::Reads => {
+                let (mine, others) = (may_grow(bytes), self.open.keys().next_back());
+                let largest = others.map_or(mine, |others| mine.max(*others));
+                let covered = self.open_bytes.saturating_add(mine) - largest;
+                self.used.saturating_add(bytes).saturating_add(covered) <= total
+            }
+        }
+    }
+
+    /// Returns whether that is more room than there was.
+    fn grant(&mut self, queue: Queue, bytes: u64, total: u64) -> bool {
         self.used = self.used.saturating_add(bytes);
-        self.peak = self.peak.max(self.used);
+        match queue {
+            // What is used for good is known, and counts for the peak, once the table is made.
+            Queue::Tables => {
+                let is_beyond = self.used > total;
+                self.beyond |= is_beyond;
+                is_beyond
+            }
+            Queue::Reads => {
+                self.peak = self.peak.max(self.used);
+                let open = may_grow(bytes);
+                *self.open.entry(open).or_default() += 1;
+                self.open_bytes = self.open_bytes.saturating_add(open);
+                false
+            }
+        }
+    }
+
+    fn undo(&mut self, queue: Queue, bytes: u64, is_beyond: bool) {
+        self.used = self.used.saturating_sub(bytes);
+        match queue {
+            Queue::Tables => self.beyond &= !is_beyond,
+            Queue::Reads => self.close(may_grow(bytes)),
+        }
+    }
+
+    fn close(&mut self, open: u64) {
+        if let Some(reads) = self.open.get_mut(&open) {
+            *reads -= 1;
+            if *reads == 0 {
+                self.open.remove(&open);
+            }
+            self.open_bytes = self.open_bytes.saturating_sub(open);
+        }
     }
 }
 
-/// A place in the queue. Dropped while armed, it is given up.
+/// A place in the queue. Dropped before its owner has looked at the grant, it is given up.
 struct Place {
     shared: Arc<Shared>,
+    queue: Queue,
     ticket: u64,
     bytes: u64,
-    armed: bool,
+    granted: oneshot::Receiver<bool>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if !self.armed {
+        if self.granted.is_terminated() {
             return;
         }
         let mut state = self.shared.lock();
-        let before = state.queue.len();
-        state.queue.retain(|waiting| waiting.ticket != self.ticket);
-        if state.queue.len() == before {
-            self.shared.release(&mut state, self.bytes);
-        } else {
-            // The first in the queue may have changed to one that fits.
-            self.shared.serve(&mut state);
+        match self.granted.try_recv() {
+            Ok(is_beyond) => state.undo(self.queue, self.bytes, is_beyond),
+            Err(_) => {
+                let queue = state.queue(self.queue);
+                queue.retain(|waiting| waiting.ticket != self.ticket);
+            }
         }
+        // The first in the queue may have changed to one that fits.
+        self.shared.serve(&mut state);
     }
 }
 
@@ -194,6 +274,10 @@ impl Drop for Place {
 pub struct Reservation {
     shared: Arc<Shared>,
     bytes: u64,
+    /// What the read may take beyond that, while it runs.
+    open: Option<u64>,
+    /// It holds more than there was.
+    is_beyond: bool,
 }
 
 impl Reservation {
@@ -206,19 +290,42 @@ impl Reservation {
     /// Changes the size to what an answer really takes, at once, even beyond the total: the memory is there already.
     pub fn resize(&mut self, bytes: u64) {
         let mut state = self.shared.lock();
-        let before = std::mem::replace(&mut self.bytes, bytes);
-        if bytes > before {
-            state.take(bytes - before);
-        } else {
-            self.shared.release(&mut state, before - bytes);
+        if let Some(open) = self.open.take() {
+            state.close(open);
         }
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        state.used = state.used.saturating_sub(before).saturating_add(bytes);
+        state.peak = state.peak.max(state.used);
+        if self.is_beyond && state.used <= self.shared.total {
+            self.is_beyond = false;
+            state.beyond = false;
+        }
+        self.shared.serve(&mut state);
+    }
+
+    /// Waits until a table of at most `bytes` may be made beside the answer. [`resize`](Self::resize) then says what it takes.
+    ///
+    /// Dropping the future gives up the place in the queue.
+    pub async fn add_table(&mut self, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        self.is_beyond |= self.shared.wait(Queue::Tables, bytes).await;
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        self.shared.release(&mut state, self.bytes);
+        if let Some(open) = self.open.take() {
+            state.close(open);
+        }
+        state.used = state.used.saturating_sub(self.bytes);
+        if self.is_beyond {
+            state.beyond = false;
+        }
+        self.shared.serve(&mut state);
     }
 }
 

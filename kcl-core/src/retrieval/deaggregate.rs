@@ -1,9 +1,12 @@
 //! Taking aggregated records apart, without copying payloads.
 
-use kcl_aggregation::{Decoder, UserRecord, looks_aggregated};
+use std::mem::size_of;
+
+use kcl_aggregation::{Decoder, MAX_USER_RECORDS, UserRecord, looks_aggregated};
 use kcl_lease::HashKeyRange;
 
 use super::batch::{Batch, Row, Span};
+use super::record::RecordRef;
 
 /// What happens to user records of an aggregated record whose hash keys the shard does not own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,6 +43,17 @@ impl DeaggregationCounts {
     pub fn is_zero(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// What a user record takes in an aggregated record at least: a tag and a length, the index of its key, its data.
+const SMALLEST_USER_RECORD: usize = 6;
+
+/// The most bytes that the table of a raw batch can grow by when its aggregated records are taken apart.
+pub(super) fn largest_table(batch: &Batch) -> u64 {
+    let records = batch.iter().map(RecordRef::data);
+    let aggregated = records.filter(|data| looks_aggregated(data));
+    let rows = aggregated.map(|data| (data.len() / SMALLEST_USER_RECORD).min(MAX_USER_RECORDS));
+    (rows.sum::<usize>() * size_of::<Row>()) as u64
 }
 
 /// Replaces each aggregated record of a raw batch by its user records. Payloads and keys stay where they are.

@@ -7,6 +7,10 @@ pub const MAX_RECORDS_PER_CALL: u16 = 10_000;
 /// followed by seconds of throttling.
 const TARGET_ANSWER_BYTES: u64 = 1 << 20;
 
+/// The largest answer of the service: GetRecords returns at most 10 MiB, and so large may a single record be, in a stream that
+/// was set up for it.
+pub(super) const MAX_ANSWER_BYTES: u64 = 10 << 20;
+
 /// The largest record that a stream takes unless it was set up for larger ones. Assumed until a record was seen.
 const LARGEST_USUAL_RECORD: u64 = 1 << 20;
 

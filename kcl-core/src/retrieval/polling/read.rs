@@ -9,7 +9,7 @@ use kcl_lease::runtime::Moment;
 use super::Poller;
 use crate::retrieval::batch::Batch;
 use crate::retrieval::budget::Reservation;
-use crate::retrieval::deaggregate::deaggregate;
+use crate::retrieval::deaggregate::{deaggregate, largest_table};
 use crate::retrieval::delivery::{Delivery, Gap};
 use crate::retrieval::error::{SourceError, SourceErrorKind};
 use crate::retrieval::observer::FetchReport;
@@ -41,7 +41,7 @@ impl Poller {
         self.pacer.called(sent);
         let source = &self.polling.source;
         let fetched = source.get_records(&iterator, asked.limit).await?;
-        Ok(self.accept(fetched, room, asked.limit, sent))
+        Ok(self.accept(fetched, room, asked.limit, sent).await)
     }
 
     async fn new_iterator(&mut self) -> Result<ShardIterator, SourceError> {
@@ -77,7 +77,7 @@ impl Poller {
     }
 
     /// Takes an answer in: counts, takes aggregates apart, moves on.
-    fn accept(
+    async fn accept(
         &mut self,
         fetched: Fetched,
         mut room: Reservation,
@@ -85,6 +85,8 @@ impl Poller {
         sent: Moment,
     ) -> Option<Delivery> {
         let now = self.polling.runtime.now();
+        room.resize(fetched.batch.resident_bytes());
+        room.add_table(largest_table(&fetched.batch)).await;
         let (mut batch, counts) = deaggregate(
             fetched.batch,
             &self.read.hash_range,

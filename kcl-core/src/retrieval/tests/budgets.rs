@@ -9,7 +9,19 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::raw_batch;
-use crate::retrieval::Budget;
+use crate::retrieval::{Budget, Reservation};
+
+const MIB: u64 = 1 << 20;
+
+/// Room for an answer that has come, and is as large as expected.
+async fn answer(budget: &Budget, bytes: u64) -> Reservation {
+    answered(budget.reserve(bytes).await)
+}
+
+fn answered(mut room: Reservation) -> Reservation {
+    room.resize(room.bytes());
+    room
+}
 
 #[tokio::test(start_paused = true)]
 async fn room_is_given_back_with_the_last_slice_and_not_with_the_batch() {
@@ -33,9 +45,9 @@ async fn room_is_given_back_with_the_last_slice_and_not_with_the_batch() {
 #[tokio::test(start_paused = true)]
 async fn small_requests_do_not_overtake_a_large_one() {
     let budget = Budget::new(100);
-    let first = budget.reserve(60).await;
-    let mut large = Box::pin(budget.reserve(80));
-    let mut small = Box::pin(budget.reserve(10));
+    let first = answer(&budget, 60).await;
+    let mut large = Box::pin(answer(&budget, 80));
+    let mut small = Box::pin(answer(&budget, 10));
     assert!((&mut large).now_or_never().is_none());
     assert!(
         (&mut small).now_or_never().is_none(),
@@ -52,15 +64,15 @@ async fn small_requests_do_not_overtake_a_large_one() {
 
 #[tokio::test(start_paused = true)]
 async fn waiters_that_go_away_leave_nothing_behind() {
-    let budget = Budget::new(100);
-    let first = budget.reserve(60).await;
+    let budget = Budget::new(10 * MIB + 100);
+    let first = answer(&budget, 10 * MIB + 60).await;
     let mut large = Box::pin(budget.reserve(80));
-    let mut small = Box::pin(budget.reserve(10));
+    let mut small = Box::pin(answer(&budget, 10));
     assert!((&mut large).now_or_never().is_none());
     assert!((&mut small).now_or_never().is_none());
     drop(large);
     let small = small.now_or_never().expect("the next in the queue fits");
-    assert_eq!(budget.used(), 70);
+    assert_eq!(budget.used(), 10 * MIB + 70);
     drop(small);
 
     // Granted, but dropped before it was looked at.
@@ -98,13 +110,81 @@ async fn an_answer_larger_than_expected_stops_new_reads_until_it_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn reads_at_the_same_time_are_covered_against_larger_answers() {
+    let budget = Budget::new(30 * MIB);
+    let mut reads: Vec<_> = (0..3)
+        .map(|_| budget.reserve(MIB).now_or_never().unwrap())
+        .collect();
+    let mut next = Box::pin(budget.reserve(MIB));
+    assert!((&mut next).now_or_never().is_none(), "27 MiB may come");
+    reads.iter_mut().for_each(|read| read.resize(10 * MIB));
+    assert_eq!(budget.peak(), 30 * MIB);
+    drop(reads);
+    let first = next.now_or_never().unwrap();
+    let kept = answer(&budget, 25 * MIB).await;
+    assert!(
+        budget.reserve(MIB).now_or_never().is_none(),
+        "the second that runs could take too much"
+    );
+    drop(answered(first));
+    let mut alone = budget.reserve(MIB).now_or_never().unwrap();
+    alone.resize(10 * MIB);
+    assert_eq!(budget.peak(), 35 * MIB, "one answer too much");
+    drop(kept);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_table_at_a_time_gets_more_than_there_is() {
+    let budget = Budget::new(100);
+    let (mut first, mut second) = (answer(&budget, 40).await, answer(&budget, 40).await);
+    first.add_table(500).await;
+    let mut waits = Box::pin(second.add_table(30));
+    assert!((&mut waits).now_or_never().is_none());
+    let mut read = Box::pin(budget.reserve(1));
+    assert!((&mut read).now_or_never().is_none());
+    first.resize(300);
+    assert!((&mut waits).now_or_never().is_none(), "still beyond");
+    drop(first);
+    waits.now_or_never().unwrap();
+    assert!(read.now_or_never().is_some());
+    assert_eq!(budget.peak(), 340);
+    drop(second);
+    assert_eq!((budget.used(), budget.waiting()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_is_smaller_than_feared_lets_others_go_on() {
+    let budget = Budget::new(100);
+    let (mut first, mut second) = (answer(&budget, 40).await, answer(&budget, 40).await);
+    first.add_table(500).await;
+    let mut waits = Box::pin(second.add_table(30));
+    assert!((&mut waits).now_or_never().is_none());
+    first.resize(50);
+    (&mut waits).now_or_never().unwrap();
+    assert!(
+        budget.reserve(1).now_or_never().is_none(),
+        "the second is beyond now"
+    );
+    drop(waits);
+    // One that is given up, granted or not, leaves nothing behind.
+    let mut given_up = Box::pin(first.add_table(30));
+    assert!((&mut given_up).now_or_never().is_none());
+    drop(second);
+    drop(given_up);
+    assert_eq!(budget.used(), 50);
+    first.add_table(500).await;
+    drop(first);
+    assert_eq!((budget.used(), budget.waiting()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hundred_shards_take_turns_within_the_budget() {
     let budget = Budget::new(1000);
     let shards = (0..100_u64).map(|shard| {
         let budget = budget.clone();
         async move {
             for round in 0..20 {
-                let room = budget.reserve(100 + (shard * 7 + round) % 200).await;
+                let room = answer(&budget, 100 + (shard * 7 + round) % 200).await;
                 assert!(budget.used() <= 1000);
                 sleep(Duration::from_millis(1 + shard % 5)).await;
                 drop(room);

@@ -1,15 +1,60 @@
 //! Memory stays within the budget, whatever processors do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::future::join_all;
+use kcl_lease::{ListedShard, ShardId};
 use tokio::time::sleep;
 
 use super::{MIB, Reading, Setup};
-use crate::retrieval::tests::numbered_aggregate;
-use crate::retrieval::{RecordRef, StartPosition};
+use crate::retrieval::tests::{aggregate, numbered_aggregate};
+use crate::retrieval::{
+    Fetched, MemoryStream, RecordRef, ShardFilter, ShardIterator, ShardSource, SourceError,
+    StartPosition, StreamDescription,
+};
 
-const SHARDS: usize = 100;
+const SHARDS: usize = 500;
+
+/// Takes a while for each read, so that all shards read at the same time.
+#[derive(Debug)]
+struct Slow(MemoryStream);
+
+#[async_trait]
+impl ShardSource for Slow {
+    async fn describe(&self) -> Result<StreamDescription, SourceError> {
+        self.0.describe().await
+    }
+
+    async fn list_shards(&self, filter: ShardFilter) -> Result<Vec<ListedShard>, SourceError> {
+        self.0.list_shards(filter).await
+    }
+
+    async fn iterator(
+        &self,
+        shard: &ShardId,
+        from: &StartPosition,
+    ) -> Result<ShardIterator, SourceError> {
+        self.0.iterator(shard, from).await
+    }
+
+    async fn get_records(
+        &self,
+        iterator: &ShardIterator,
+        limit: u16,
+    ) -> Result<Fetched, SourceError> {
+        sleep(Duration::from_millis(20)).await;
+        self.0.get_records(iterator, limit).await
+    }
+}
+
+fn slow(shards: u32, bytes: u64) -> Setup {
+    let setup = Setup::with_budget(shards, bytes);
+    let source = Slow(setup.stream.clone());
+    setup.with_source(Arc::new(source))
+}
 
 fn read_all(setup: &Setup) -> Vec<Reading> {
     (0..SHARDS)
@@ -18,8 +63,8 @@ fn read_all(setup: &Setup) -> Vec<Reading> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a24_a_hundred_blocked_shards_stay_within_the_budget_and_share_it() {
-    let setup = Setup::with_budget(100, 2 * MIB);
+async fn a24_five_hundred_blocked_shards_stay_within_the_budget_and_share_it() {
+    let setup = slow(500, 16 * MIB);
     for index in 0..SHARDS {
         let shard = setup.shard(index);
         // Ten user records in a Kinesis record of more than 4 KiB.
@@ -56,7 +101,54 @@ async fn a24_a_hundred_blocked_shards_stay_within_the_budget_and_share_it() {
     assert!(counts.iter().all(|(records, _)| *records == 300));
     assert!(budget.peak() <= budget.total(), "{} bytes", budget.peak());
     drop(readings);
+    // Their tasks are dropped when they are next looked at.
+    sleep(Duration::from_millis(1)).await;
     assert_eq!(budget.used(), 0);
+}
+
+/// All shards have shown small records when those of all shards become as large as an answer can be at the same moment, or
+/// such that their tables are far larger than they are.
+#[tokio::test(start_paused = true)]
+async fn a24_records_that_grow_everywhere_at_once_exceed_the_budget_by_one_answer_at_most() {
+    let large = Bytes::from(vec![1; 10 << 20]);
+    let nothing: Vec<(&str, &[u8])> = (0..20_000).map(|_| ("k", &[][..])).collect();
+    let hostile = aggregate(&nothing);
+    for (grown, most) in [(large, 10 * MIB + 1000), (hostile, 3 * MIB)] {
+        let setup = slow(100, 64 * MIB);
+        let put_all = |data: &Bytes, times: usize| {
+            for index in 0..100 {
+                for _ in 0..times {
+                    setup
+                        .stream
+                        .put_to(&setup.shard(index), "key", data.clone());
+                }
+            }
+        };
+        put_all(&Bytes::from_static(&[1; 100]), 200);
+        let readings: Vec<Reading> = (0..100)
+            .map(|index| setup.read_shard(setup.shard(index), StartPosition::TrimHorizon, None))
+            .collect();
+        let counts = readings.into_iter().map(|mut reading| async move {
+            let mut records = 0;
+            while records < 200 {
+                records += reading.next().await.rows.len();
+            }
+            reading
+        });
+        let readings = join_all(counts).await;
+        put_all(&grown, 3);
+        sleep(Duration::from_secs(600)).await;
+        let budget = &setup.polling.budget;
+        assert!(budget.used() > budget.total() / 2, "{}", budget.used());
+        assert!(
+            budget.peak() <= budget.total() + most,
+            "{} bytes",
+            budget.peak()
+        );
+        drop(readings);
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(budget.used(), 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,7 +210,7 @@ async fn tables_of_offsets_count_too() {
     let shard = setup.shard(0);
     // User records without data: the table is far larger than the payload.
     let texts: Vec<(&str, &[u8])> = (0..20_000).map(|_| ("k", &[][..])).collect();
-    let packed = crate::retrieval::tests::aggregate(&texts);
+    let packed = aggregate(&texts);
     let payload = packed.len() as u64;
     setup.stream.put_to(&shard, "key", packed);
     let mut reading = setup.read(StartPosition::TrimHorizon, None);
