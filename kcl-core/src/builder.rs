@@ -225,6 +225,34 @@ impl WorkerBuilder {
         self
     }
 
+    /// How long one call of a processor may take. Default: no limit; 100 ms to 24 h.
+    ///
+    /// A call that takes longer is dropped at its next `await`, which ends it at any place, and counts as a failure under the
+    /// [failure policy](Self::failure_policy): a new processor gets its records again. Not together with
+    /// [`blocking_processor`](Self::blocking_processor), whose calls cannot be dropped; must be shorter than
+    /// [`stall_timeout`](Self::stall_timeout).
+    pub fn call_time_limit(mut self, limit: Duration) -> Self {
+        self.config.call_time_limit = Some(limit);
+        self
+    }
+
+    /// Gives a shard to another worker when one call has run for so long and no record was completed meanwhile, in its lane
+    /// if there are several. Default: off; 1 s to 24 h.
+    ///
+    /// The call sees its lease as lost ([`Grant::lost`](crate::Grant::lost)), and so do calls in the other lanes;
+    /// [`CallStalled`](crate::WorkerEvent::CallStalled) tells of it. When the calls have ended, and one lease duration later at
+    /// the latest, what still runs is dropped at its next `await`, everything that is complete is stored, and the lease is
+    /// released. It goes to another worker if there is one with room; this one takes it back, with a new processor, only if
+    /// there is none. Checkpoints by hand and acknowledgements are progress.
+    ///
+    /// What this cannot do: undo side effects, which may overlap with those of the next holder; end a call of a
+    /// [`blocking_processor`](Self::blocking_processor), which goes on on its thread; notice a call that blocks a thread of
+    /// the runtime instead of awaiting.
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.config.stall_timeout = Some(timeout);
+        self
+    }
+
     /// What happens when records have passed out of retention before they were read. Default: [`GapPolicy::Continue`].
     pub fn on_gap(mut self, policy: GapPolicy) -> Self {
         self.config.on_gap = policy;

@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -23,6 +24,10 @@ pub(crate) enum CallFailure {
     Error(BoxError),
     /// It panicked: the instance may be in any state.
     Panic(String),
+    /// It was cut off at its time limit; the instance is gone.
+    TooLong(Duration),
+    /// It was cut off because the shard is given up; the instance is gone.
+    GivenUp,
 }
 
 impl CallFailure {
@@ -30,7 +35,7 @@ impl CallFailure {
     pub(crate) fn failed_at(&self) -> Option<&Position> {
         match self {
             Self::Error(error) => BatchFailure::find(error.as_ref()).map(BatchFailure::failed_at),
-            Self::Panic(_) => None,
+            Self::Panic(_) | Self::TooLong(_) | Self::GivenUp => None,
         }
     }
 }
@@ -47,6 +52,10 @@ impl fmt::Display for CallFailure {
         let _full = match self {
             Self::Error(error) => write!(text, "{error}"),
             Self::Panic(message) => write!(text, "panicked: {message}"),
+            Self::TooLong(limit) => {
+                write!(text, "was cut off at the time limit of a call, {limit:?}")
+            }
+            Self::GivenUp => text.write_str("was cut off because the shard is given up"),
         };
         f.write_str(&text.0)
     }

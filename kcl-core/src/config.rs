@@ -61,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) failure_policy: FailurePolicy,
     pub(crate) max_in_flight: usize,
     pub(crate) lanes: usize,
+    pub(crate) call_time_limit: Option<Duration>,
+    pub(crate) stall_timeout: Option<Duration>,
     pub(crate) on_gap: GapPolicy,
     pub(crate) unhealthy_after: Duration,
     pub(crate) startup_timeout: Duration,
@@ -89,6 +91,8 @@ impl Default for Config {
             failure_policy: FailurePolicy::default(),
             max_in_flight: 10_000,
             lanes: 1,
+            call_time_limit: None,
+            stall_timeout: None,
             on_gap: GapPolicy::Continue,
             unhealthy_after: Duration::from_secs(300),
             startup_timeout: Duration::from_secs(120),
@@ -163,7 +167,39 @@ impl Config {
         if let Some(table) = &self.lease_table {
             crate::stream::validate_table_name("lease_table", table)?;
         }
+        self.validate_time_limits()?;
         self.validate_initial_position()
+    }
+
+    fn validate_time_limits(&self) -> Result<(), BuildError> {
+        let conflict = |b, reason: &str| {
+            Err(BuildError::Conflict {
+                a: "call_time_limit",
+                b,
+                reason: reason.to_owned(),
+            })
+        };
+        let second = Duration::from_secs(1);
+        if let Some(timeout) = self.stall_timeout {
+            within("stall_timeout", timeout, second, 24 * HOUR)?;
+        }
+        let Some(limit) = self.call_time_limit else {
+            return Ok(());
+        };
+        within("call_time_limit", limit, second / 10, 24 * HOUR)?;
+        if self.blocking_processor {
+            return conflict(
+                "blocking_processor",
+                "a call on a thread of its own cannot be cut off; use a processor that only waits with await",
+            );
+        }
+        match self.stall_timeout {
+            Some(timeout) if limit >= timeout => conflict(
+                "stall_timeout",
+                "a shard would be given up before the call reaches its limit; use a longer stall_timeout",
+            ),
+            _ => Ok(()),
+        }
     }
 
     fn validate_initial_position(&self) -> Result<(), BuildError> {
@@ -237,6 +273,12 @@ mod tests {
             ("processor_backoff_max", |c| {
                 c.processor_backoff_max = Duration::ZERO;
             }),
+            ("call_time_limit", |c| {
+                c.call_time_limit = Some(Duration::ZERO);
+            }),
+            ("stall_timeout", |c| {
+                c.stall_timeout = Some(Duration::from_millis(999));
+            }),
             ("unhealthy_after", |c| c.unhealthy_after = Duration::ZERO),
             ("startup_timeout", |c| c.startup_timeout = Duration::ZERO),
             ("drain_budget", |c| c.drain_budget = Duration::MAX),
@@ -263,6 +305,25 @@ mod tests {
             let error = config.validate().unwrap_err();
             assert!(error.to_string().contains(option), "{option}: {error}");
         }
+    }
+
+    #[test]
+    fn a12_time_limits_that_contradict_are_refused_by_both_names() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let mut config = Config {
+            call_time_limit: seconds(60),
+            stall_timeout: seconds(61),
+            ..Config::default()
+        };
+        assert_eq!(config.validate(), Ok(()));
+        config.stall_timeout = seconds(60);
+        let text = config.validate().unwrap_err().to_string();
+        assert!(text.contains("call_time_limit and stall_timeout"), "{text}");
+        config.stall_timeout = None;
+        config.blocking_processor = true;
+        let text = config.validate().unwrap_err().to_string();
+        let both = "call_time_limit and blocking_processor";
+        assert!(text.contains(both), "{text}");
     }
 
     type Show = fn(&Config) -> String;
@@ -379,6 +440,18 @@ mod tests {
             |c| c.lanes.to_string(),
             "-",
             "Processors of one shard that work at the same time, each on its own partition keys. No checkpoints in two phases with more than one. 1 to 256.",
+        ),
+        (
+            "call_time_limit",
+            |_| "none".to_owned(),
+            "-",
+            "A call that takes longer is cut off at its next `await` and counts as failed; a new processor gets its records. Shorter than `stall_timeout`, and not with `blocking_processor`; 100 ms to 24 h.",
+        ),
+        (
+            "stall_timeout",
+            |_| "none".to_owned(),
+            "-",
+            "A call during which no record was completed for so long sees its lease as lost; when it has ended, or a lease duration later, the shard goes to another worker. Side effects may overlap. Longer than the longest call that makes no progress of its own; 1 s to 24 h.",
         ),
         (
             "on_gap",

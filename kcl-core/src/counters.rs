@@ -66,6 +66,8 @@ counters! {
     damaged_aggregates,
     /// Calls of processors that failed or panicked.
     processor_failures,
+    /// Calls of processors without progress, because of which their shard was given to another worker.
+    calls_stalled,
     /// Records that were given up and passed over, as the failure policy says.
     records_skipped,
     /// Records that the dead-letter sink accepted, those of parked keys included.

@@ -64,6 +64,24 @@ pub enum WorkerEvent {
         /// Until the next attempt.
         retry_in: Duration,
     },
+    /// A call made no progress for [`stall_timeout`](crate::WorkerBuilder::stall_timeout), and the shard is given up because of
+    /// it: the call sees its lease as lost, and when it has ended, or after `released_in`, the lease goes to another worker.
+    /// Side effects of the call may not be over by then, and overlap with those of the next holder; on a thread of its own
+    /// the call itself goes on.
+    CallStalled {
+        /// The shard.
+        shard: ShardId,
+        /// The lane of the call.
+        lane: usize,
+        /// Which call.
+        call: &'static str,
+        /// For how long no record of the lane was completed.
+        after: Duration,
+        /// What is complete now: the next holder begins there, or later.
+        complete: Checkpoint,
+        /// When the lease is released at the latest.
+        released_in: Duration,
+    },
     /// A record was given up and passed over, as the failure policy says.
     RecordSkipped {
         /// The shard.
@@ -328,6 +346,7 @@ fn log(event: &WorkerEvent) {
         | E::CheckpointAheadOfTip { .. }
         | E::GapDetected { .. }
         | E::ShardStopped { .. }
+        | E::CallStalled { .. }
         | E::LeaseRowUnreadable { .. } => {
             tracing::error!(?event, "worker");
         }

@@ -126,6 +126,8 @@ pub enum ShardState {
     Running,
     /// The processor failed, and is called again.
     Retrying,
+    /// A call made no progress: the lease is about to be given to another worker.
+    Stalled,
     /// So many records are deferred, in a lane at least, that no more are delivered until some are acknowledged; or the
     /// shard's end waits for the last of them.
     WaitingForAcknowledgements,
@@ -150,6 +152,7 @@ impl fmt::Display for ShardState {
             Self::Starting => "starting",
             Self::Running => "running",
             Self::Retrying => "retrying",
+            Self::Stalled => "stalled, and about to be given to another worker",
             Self::WaitingForAcknowledgements => "waiting for acknowledgements",
             Self::WaitingForLease => "waiting for its lease",
             Self::WaitingForRead => {

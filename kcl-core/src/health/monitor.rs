@@ -17,6 +17,7 @@ const READ_TAKES: Duration = Duration::from_secs(10);
 pub(crate) enum Phase {
     Starting,
     Delivering,
+    Stalled,
     Stopped,
     Ending,
     Leaving,
@@ -176,6 +177,12 @@ impl LaneMonitor {
         self.shard.note(what, error);
     }
 
+    /// Notes that a call made no progress, and the shard is given up because of it.
+    pub(crate) fn stalled(&self, what: &'static str, error: &str) {
+        self.shard.enter(Phase::Stalled);
+        self.shard.note(what, error);
+    }
+
     /// Notes a call until what this returns is dropped.
     pub(crate) fn calls(&self, call: &'static str) -> Watched {
         self.note(|lane| lane.call = Some((call, Instant::now())));
@@ -230,6 +237,7 @@ impl Facts {
     fn state(&self, standing: &Standing, is_current: bool, now: Instant) -> ShardState {
         let any = |is: fn(&LaneFacts) -> bool| self.lanes.iter().any(is);
         match self.phase {
+            Phase::Stalled => ShardState::Stalled,
             Phase::Stopped => ShardState::Stopped,
             Phase::Leaving => ShardState::Leaving,
             _ if !is_current => ShardState::WaitingForLease,

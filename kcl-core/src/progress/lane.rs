@@ -178,6 +178,11 @@ impl LaneProgress {
         &self.shard
     }
 
+    /// When a record of the lane was completed last.
+    pub(crate) fn last_completed(&self) -> Option<Instant> {
+        self.lock().movement.completed
+    }
+
     /// Notes that the lane works on all records up to `last` from now on. Returns after which others these come; `None` if
     /// all of them are worked on already.
     pub(crate) fn deliver(&self, last: &Position) -> Option<(DeliveryId, Checkpoint)> {

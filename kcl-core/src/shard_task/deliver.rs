@@ -189,15 +189,15 @@ impl Lane {
         }
         let input = ProcessRecordsInput {
             shard: self.shard.clone(),
-            grant: Grant::new(self.grant.clone()),
+            grant: self.user_grant(),
             records,
             call: id,
             attempt,
             behind_latest: work.behind,
             checkpointer: self.checkpointer.clone(),
         };
-        let _watched = self.monitor.calls(PROCESS_RECORDS);
-        match self.call(permit, |p| p.process_records(input)).await {
+        let call = self.call(PROCESS_RECORDS, permit, |p| p.process_records(input));
+        match call.await {
             Err(_) if mutant::is(Mutant::SkipFailedBatch) => Ok(()),
             outcome => outcome,
         }
@@ -211,6 +211,7 @@ impl Lane {
         failure: &CallFailure,
         named: Option<&Position>,
     ) -> Flow<()> {
+        self.unless_given_up()?;
         let (verdict, retry_in) = self.judge(work, named);
         self.report_failure(PROCESS_RECORDS, failure, attempt, retry_in);
         match verdict {

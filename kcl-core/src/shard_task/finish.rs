@@ -138,13 +138,11 @@ impl Lane {
             let permit = self.begin_call().await?;
             let input = ShardEndedInput {
                 shard: self.shard.clone(),
-                grant: Grant::new(self.grant.clone()),
+                grant: self.user_grant(),
                 children: children.to_vec(),
             };
-            let watched = self.monitor.calls("shard_ended");
-            let outcome = self.call(permit, |p| p.shard_ended(input)).await;
-            drop(watched);
-            match outcome {
+            let call = self.call("shard_ended", permit, |p| p.shard_ended(input));
+            match call.await {
                 Ok(()) => {
                     self.monitor.succeeded();
                     self.told_end = true;

@@ -12,6 +12,7 @@ pub(super) struct Lane {
     pub(super) shard: ShardInfo,
     pub(super) progress: LaneProgress,
     pub(super) monitor: LaneMonitor,
+    pub(super) limits: Limits,
     pub(super) checkpointer: Checkpointer,
     /// None until it is initialized, and after a panic.
     pub(super) processor: Option<Box<dyn RecordProcessor>>,
@@ -36,10 +37,18 @@ impl Lane {
     ) -> Vec<Self> {
         let lanes = context.config.lanes;
         let parked = context.config.failure_policy.parked_keys_max();
+        let given_up = CancellationToken::new();
         let lane = |(lane, progress): (usize, LaneProgress)| Self {
             context: Arc::clone(context),
             grant: grant.clone(),
             monitor: monitor.lane(lane),
+            limits: Limits::new(
+                context,
+                &progress,
+                monitor.lane(lane),
+                shard.in_lane(lane, lanes),
+                &given_up,
+            ),
             shard: shard.in_lane(lane, lanes),
             checkpointer: Checkpointer::new(
                 grant.clone(),
@@ -63,12 +72,13 @@ impl Lane {
     /// Waits until the lane is to stop.
     pub(super) fn stopped(&self) -> impl Future<Output = Stopped> + Send {
         // The lane itself cannot be shared with another thread.
-        let (grant, halt) = (&self.grant, &self.halt);
+        let (grant, halt, given_up) = (&self.grant, &self.halt, self.limits.given_up());
         async move {
             tokio::select! {
                 biased;
                 stopped = stopped(grant) => stopped,
                 () = halt.cancelled() => Stopped::Halted,
+                () = given_up.cancelled() => Stopped::GivenUp,
             }
         }
     }
@@ -109,16 +119,6 @@ impl Lane {
         }
     }
 
-    /// Calls the processor.
-    pub(super) async fn call<F>(&mut self, permit: CallPermit, call: F) -> Result<(), CallFailure>
-    where
-        F: for<'p> FnOnce(&'p mut dyn RecordProcessor) -> BoxFuture<'p, ProcessorResult>
-            + Send
-            + 'static,
-    {
-        guarded(permit, &self.context.place, &mut self.processor, call).await
-    }
-
     /// Reports a failed call and waits before the next attempt. After a panic the instance is not used again.
     pub(super) async fn after_failure(
         &mut self,
@@ -127,6 +127,7 @@ impl Lane {
         attempt: u32,
         schedule: &mut RetrySchedule,
     ) -> Flow<()> {
+        self.unless_given_up()?;
         let retry_in = schedule.next_or_cap();
         self.report_failure(call, failure, attempt, retry_in);
         self.pause(retry_in).await
@@ -193,14 +194,17 @@ impl Lane {
         let mut processor = Some(guarded_factory(|| (self.context.factory)(&self.shard))?);
         let input = InitializationInput {
             shard: self.shard.clone(),
-            grant: Grant::new(self.grant.clone()),
+            grant: self.user_grant(),
             checkpoint: self.progress.shard().complete(),
             pending: self.pending_checkpoint(),
             checkpointer: self.checkpointer.clone(),
         };
-        let place = &self.context.place;
-        let _watched = self.monitor.calls("initialize");
-        guarded(permit, place, &mut processor, |p| p.initialize(input)).await?;
+        let (limits, timeout) = (self.limits.clone(), self.context.config.stall_timeout);
+        limits
+            .call("initialize", timeout, permit, &mut processor, |p| {
+                p.initialize(input)
+            })
+            .await?;
         processor.ok_or_else(|| CallFailure::Panic("the processor is gone".to_owned()))
     }
 

@@ -39,6 +39,15 @@ impl ShardTask {
         {
             return self.lose(reason).await;
         }
+        match (self.release().await, recall) {
+            (Err(reason), _) => self.lose(reason).await,
+            (Ok(()), Recall::Rebalance) => Outcome::Moved,
+            (Ok(()), _) => Outcome::Drained,
+        }
+    }
+
+    /// Stores what is complete and gives the lease away.
+    pub(super) async fn release(&mut self) -> Result<(), LossReason> {
         let mut schedule = self.schedule();
         loop {
             let checkpoint = self.progress.complete();
@@ -47,12 +56,9 @@ impl ShardTask {
             match self.grant.release(stored).await {
                 Ok(()) => {
                     self.report_released(checkpoint);
-                    return match recall {
-                        Recall::Rebalance => Outcome::Moved,
-                        _ => Outcome::Drained,
-                    };
+                    return Ok(());
                 }
-                Err(GrantError::Lost { reason, .. }) => return self.lose(reason).await,
+                Err(GrantError::Lost { reason, .. }) => return Err(reason),
                 Err(_) => Self::wait_before_retry(&mut schedule).await,
             }
         }
@@ -80,7 +86,7 @@ impl ShardTask {
 
 impl Lane {
     /// Tells the processor that the lease is lost.
-    async fn lost(&mut self, reason: LossReason) {
+    pub(super) async fn lost(&mut self, reason: LossReason) {
         if self.processor.is_none() {
             return;
         }
@@ -89,8 +95,12 @@ impl Lane {
             reason,
         };
         let permit = permit(&self.context.calls).await;
-        let _watched = self.monitor.calls("lease_lost");
-        let outcome = self.call(permit, |p| p.lease_lost(input)).await;
+        let (limits, processor) = (self.limits.clone(), &mut self.processor);
+        let outcome = limits
+            .call("lease_lost", None, permit, processor, |p| {
+                p.lease_lost(input)
+            })
+            .await;
         self.report_unretried("lease_lost", outcome);
     }
 
@@ -103,14 +113,15 @@ impl Lane {
         if self.processor.is_some() && !self.told_end {
             let input = ShutdownRequestedInput {
                 shard: self.shard.clone(),
-                grant: Grant::new(self.grant.clone()),
+                grant: self.user_grant(),
                 reason,
                 deadline,
                 checkpointer: self.checkpointer.clone(),
             };
-            let watched = self.monitor.calls("shutdown_requested");
-            let outcome = self.call(permit, |p| p.shutdown_requested(input)).await;
-            drop(watched);
+            let call = self.call("shutdown_requested", permit, |p| {
+                p.shutdown_requested(input)
+            });
+            let outcome = call.await;
             self.report_unretried("shutdown_requested", outcome);
         } else {
             // Other lanes and shards do not wait for answers to this one.

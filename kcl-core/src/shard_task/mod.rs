@@ -45,9 +45,11 @@ mod give_up;
 mod lane;
 mod lanes;
 mod leave;
+mod limits;
 
 use lane::Lane;
 use lanes::Lanes;
+use limits::Limits;
 
 /// How the work on a shard ended.
 #[derive(Debug)]
@@ -76,6 +78,8 @@ enum Stopped {
     Unprocessable(StoppedShard),
     /// Another lane stopped the shard.
     Halted,
+    /// A call made no progress, in this lane or another one.
+    GivenUp,
     Failed(&'static str),
 }
 
@@ -153,6 +157,7 @@ impl ShardTask {
             Stopped::Lost(reason) => self.lose(reason).await,
             Stopped::Recalled(recall) => self.give_away(recall).await,
             Stopped::StreamDeleted => Outcome::StreamDeleted,
+            Stopped::GivenUp => self.leave_given_up().await,
             Stopped::Unprocessable(_) | Stopped::Halted => Outcome::Failed("a shard that rests"),
             Stopped::Failed(what) => Outcome::Failed(what),
         }
@@ -199,7 +204,7 @@ impl ShardTask {
             self.show_tip();
             let next = tokio::select! {
                 biased;
-                stopped = stopped(&self.grant) => return ControlFlow::Break(stopped),
+                stopped = lane.stopped() => return ControlFlow::Break(stopped),
                 next = deliveries.next() => next,
                 () = lane.progress.deferred_changed() => continue,
             };

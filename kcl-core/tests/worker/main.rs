@@ -27,4 +27,5 @@ mod poison;
 mod quiet;
 mod shard_ends;
 mod shutdown;
+mod stuck;
 mod two_phase;
