@@ -67,6 +67,24 @@ async fn a18_a_killed_worker_is_followed_within_its_lease_duration() {
 }
 
 #[tokio::test]
+async fn a02_a_kill_at_any_moment_leaves_nothing_incomplete_below_the_checkpoint() {
+    let (kills, take_overs) = (["--kills", "6"], ["--take-overs", "2"]);
+    let options = [
+        &["kills", "--lease-duration", "2s"][..],
+        &kills,
+        &take_overs,
+    ];
+    let (code, json) = fleet(&options.concat()).await;
+    assert_eq!(code, Some(0), "{json}");
+    let figures = &json["scenarios"]["kills"];
+    assert_eq!(figures["kills"]["value"], 8.0, "{json}");
+    assert!(
+        figures["records completed"]["value"].as_f64().unwrap() > 100.0,
+        "{json}"
+    );
+}
+
+#[tokio::test]
 async fn workers_do_not_outlive_a_harness_that_is_killed() {
     let mut harness = harness(&["deploy", "--shards", "2", "--workers", "2"]);
     let id = harness.id().unwrap();

@@ -387,6 +387,15 @@ impl Cluster {
         .collect()
     }
 
+    /// How to start a worker of another application that acknowledges records.
+    pub(super) fn launch_acknowledging(&self, application: &str) -> Launch {
+        Launch {
+            application: application.to_owned(),
+            acknowledges: true,
+            ..self.launch.clone()
+        }
+    }
+
     /// Where journals and logs are.
     pub(super) fn directory(&self) -> PathBuf {
         self.launch.directory.clone()
@@ -422,5 +431,7 @@ fn launch(name: &str, endpoint: String, lease_duration: Duration) -> Result<Laun
         endpoint,
         directory,
         lease_duration,
+        application: APPLICATION.to_owned(),
+        acknowledges: false,
     })
 }

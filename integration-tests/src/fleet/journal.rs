@@ -34,6 +34,12 @@ pub(super) enum What {
     },
     /// A record was delivered.
     Record(RecordLine),
+    /// A record is complete, which the worker is told after this.
+    Completed {
+        shard: String,
+        sequence: String,
+        sub: u64,
+    },
     /// A checkpoint was stored under the grant that was the latest of this worker.
     Checkpointed {
         shard: String,

@@ -69,6 +69,7 @@ impl Tale {
 
     fn row(mut self, at: u64, shard: &str, owner: &str, checkpoint: &str) -> Self {
         let row = Row {
+            sub_sequence_number: 0,
             owner: (!owner.is_empty()).then(|| owner.to_owned()),
             checkpoint: checkpoint.to_owned(),
             counter: at,

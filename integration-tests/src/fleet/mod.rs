@@ -4,6 +4,7 @@
 //! again). Workers write what they do into journals; at the end `History::gather` puts these beside the emulator's log,
 //! `judge` turns that into figures, and a [`Report`] holds the figures against their bounds.
 
+mod acknowledger;
 mod clock;
 mod cluster;
 mod deeds;

@@ -36,6 +36,15 @@ pub struct FleetOptions {
     /// Only this part of the failover scenario.
     #[arg(long, value_enum)]
     pub part: Option<Part>,
+    /// How many workers the kills scenario kills.
+    #[arg(long, default_value_t = 1_000)]
+    pub kills: usize,
+    /// How many of them another worker follows.
+    #[arg(long, default_value_t = 50)]
+    pub take_overs: usize,
+    /// How many of them run at the same time.
+    #[arg(long, default_value_t = 4)]
+    pub parallel: usize,
     /// Keep journals and logs even if every bound holds.
     #[arg(long)]
     pub keep: bool,
@@ -60,7 +69,10 @@ pub enum Scenario {
     Scale,
     /// What one worker costs on one idle shard.
     Idle,
-    /// All of these, one after the other.
+    /// SIGKILL a worker with records in flight at any moment, a thousand times, and hold its table against its own log of what
+    /// it completed.
+    Kills,
+    /// All but kills, one after the other.
     All,
 }
 
@@ -91,4 +103,10 @@ pub struct WorkerOptions {
     /// How long the shards of a dead worker rest.
     #[arg(long, value_parser = humantime::parse_duration)]
     pub lease_duration: Duration,
+    /// The application.
+    #[arg(long)]
+    pub application: String,
+    /// Whether it acknowledges records one by one, late and out of order, and writes down which are complete.
+    #[arg(long)]
+    pub acknowledges: bool,
 }

@@ -28,6 +28,9 @@ pub(super) struct Launch {
     pub(super) endpoint: String,
     pub(super) directory: PathBuf,
     pub(super) lease_duration: Duration,
+    pub(super) application: String,
+    /// Whether the worker acknowledges records one by one, and writes down which are complete.
+    pub(super) acknowledges: bool,
 }
 
 impl Launch {
@@ -46,6 +49,8 @@ impl Launch {
             .arg(&journal)
             .arg("--lease-duration")
             .arg(format!("{}ms", self.lease_duration.as_millis()))
+            .args(["--application", &self.application])
+            .args(self.acknowledges.then_some("--acknowledges"))
             .env_clear()
             .envs(std::env::var_os("RUST_LOG").map(|filter| ("RUST_LOG", filter)))
             .stdin(Stdio::piped())

@@ -23,6 +23,7 @@ pub(super) struct Row {
     /// The name of the worker that owns it.
     pub(super) owner: Option<String>,
     pub(super) checkpoint: String,
+    pub(super) sub_sequence_number: u64,
     pub(super) counter: u64,
 }
 
@@ -74,7 +75,7 @@ impl TableWatch {
             loop {
                 interval.tick().await;
                 // Taken before the look: what was seen was so at the latest then.
-                let (snapshot, at) = (look(&emulator), now());
+                let (snapshot, at) = (look(&emulator, APPLICATION), now());
                 lock(&noted).note(snapshot, at);
             }
         });
@@ -117,12 +118,12 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads the whole table. Empty while there is none.
-pub(super) fn look(emulator: &Emulator) -> Snapshot {
+/// Reads the whole table of an application. Empty while there is none.
+pub(super) fn look(emulator: &Emulator, application: &str) -> Snapshot {
     let mut snapshot = Snapshot::default();
     let mut start: Option<Value> = None;
     loop {
-        let mut request = serde_json::json!({ "TableName": APPLICATION, "ConsistentRead": true });
+        let mut request = serde_json::json!({ "TableName": application, "ConsistentRead": true });
         if let (Some(start), Some(request)) = (start, request.as_object_mut()) {
             request.insert("ExclusiveStartKey".to_owned(), start);
         }
@@ -161,12 +162,12 @@ impl Snapshot {
                 self.leader = text("leader").map(|id| name_of(id).to_owned());
             }
             (Some(shard), None | Some(entity::LEASE)) => {
-                let counter = item.get("leaseCounter").and_then(|n| n.get("N"));
-                let counter = counter.and_then(Value::as_str).and_then(|n| n.parse().ok());
+                let number = |name: &str| item.get(name)?.get("N")?.as_str()?.parse().ok();
                 let row = Row {
                     owner: text("leaseOwner").map(|id| name_of(id).to_owned()),
                     checkpoint: text("checkpoint").unwrap_or_default().to_owned(),
-                    counter: counter.unwrap_or(0),
+                    sub_sequence_number: number("checkpointSubSequenceNumber").unwrap_or(0),
+                    counter: number("leaseCounter").unwrap_or(0),
                 };
                 self.leases.insert(shard.to_owned(), row);
             }
@@ -235,6 +236,7 @@ mod tests {
                 Row {
                     owner: Some("w1".to_owned()),
                     checkpoint: "TRIM_HORIZON".to_owned(),
+                    sub_sequence_number: 0,
                     counter: 12
                 }
             )]
@@ -246,6 +248,7 @@ mod tests {
         let row = |owner: &str| Row {
             owner: Some(owner.to_owned()),
             checkpoint: "1".to_owned(),
+            sub_sequence_number: 0,
             counter: 1,
         };
         let snapshot = |owner: &str| Snapshot {

@@ -12,11 +12,12 @@ use kcl_core::{
 };
 use tokio::io::AsyncReadExt;
 
+use super::acknowledger;
 use super::clock::now;
 use super::error::FleetError;
 use super::journal::{Journal, Line, RecordLine, What};
 use super::options::WorkerOptions;
-use crate::{APPLICATION, STREAM};
+use crate::STREAM;
 
 /// The exit code of a worker whose harness is gone.
 const ORPHANED: i32 = 9;
@@ -30,8 +31,16 @@ pub async fn work(options: WorkerOptions) -> Result<std::convert::Infallible, Fl
     die_with_the_harness(&runtime);
     let journal = Journal::open(&options.journal)
         .map_err(|error| FleetError::system("cannot open the journal", error))?;
-    let processor = Scribe(journal.clone());
-    let worker = Worker::builder(APPLICATION, STREAM, move |_shard| processor.clone())
+    let builder = match options.acknowledges {
+        true => acknowledger::builder(&options.application, &journal, &runtime),
+        false => {
+            let processor = Scribe(journal.clone());
+            Worker::builder(options.application.as_str(), STREAM, move |_shard| {
+                processor.clone()
+            })
+        }
+    };
+    let worker = builder
         .worker_name(&options.name)
         .lease_duration(options.lease_duration)
         .build(&aws(&options.endpoint, &options.name))?

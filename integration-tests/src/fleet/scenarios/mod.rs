@@ -4,6 +4,7 @@ mod deploy;
 mod failover;
 mod idle;
 mod join;
+mod kills;
 mod outage;
 mod reshard;
 mod scale;
@@ -30,6 +31,8 @@ const TAKEOVER_MARGIN: Duration = Duration::from_secs(3);
 const PLANNED_PAUSE: Duration = Duration::from_secs(1);
 /// No part of a scenario takes longer.
 const PART_LIMIT: Duration = Duration::from_secs(600);
+/// No worker is killed, and followed, in a longer time.
+const ROUND_LIMIT: Duration = Duration::from_secs(30);
 
 /// Plays a scenario, or all of them; returns the figures of each part.
 ///
@@ -63,6 +66,7 @@ pub async fn run(options: &FleetOptions) -> Result<Vec<Report>, FleetError> {
             S::Zombie => reports.push(part("zombie", options, zombie::play).await?),
             S::Outage => reports.push(part("outage", options, outage::play).await?),
             S::Scale => reports.push(part("scale", options, scale::play).await?),
+            S::Kills => reports.push(part("kills", options, kills::play).await?),
             S::Idle | S::All => reports.push(part("idle", options, idle::play).await?),
         }
     }
@@ -90,6 +94,7 @@ where
     let shards = options.shards.unwrap_or(match options.scenario {
         _ if name == "scale" => scale::SHARDS,
         _ if name == "idle" => 1,
+        _ if name == "kills" => kills::SHARDS,
         _ => SHARDS,
     });
     tracing::info!(name, shards, "a part begins");
@@ -100,7 +105,11 @@ where
         shards,
         report: Report::new(name),
     };
-    let limit = PART_LIMIT + options.measure;
+    let rounds = u32::try_from(options.kills + options.take_overs).unwrap_or(u32::MAX);
+    let limit = match name {
+        "kills" => ROUND_LIMIT.saturating_mul(rounds),
+        _ => PART_LIMIT + options.measure,
+    };
     let played = tokio::time::timeout(limit, play(&mut stage)).await;
     let what = || format!("{name} is played to its end");
     played.map_err(|_| FleetError::TooLate {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kcl_emulator::{Calls, Service};
 
 use super::Stage;
+use crate::APPLICATION;
 use crate::fleet::cluster::Cluster;
 use crate::fleet::error::FleetError;
 use crate::fleet::report::count_of;
@@ -72,7 +73,7 @@ pub(super) async fn measure(stage: &mut Stage<'_>, workers: usize) -> Result<Cos
     let time = stage.options.measure;
     stage.cluster.calm(time).await?;
     let rates = rates(&calls, &stage.cluster.emulator.calls(), time);
-    let table = look(&stage.cluster.emulator);
+    let table = look(&stage.cluster.emulator, APPLICATION);
     for ((service, operation), rate) in &rates {
         stage
             .report
@@ -102,7 +103,7 @@ async fn all_owned(stage: &mut Stage<'_>) -> Result<(), FleetError> {
     let end = tokio::time::Instant::now() + START_LIMIT;
     let expected = stage.shards as usize;
     loop {
-        let table = look(&stage.cluster.emulator);
+        let table = look(&stage.cluster.emulator, APPLICATION);
         let open = table.leases.values().filter(|row| !row.is_finished());
         let owned = open.clone().filter(|row| row.owner.is_some()).count();
         if owned >= expected && owned == open.count() {
