@@ -11,6 +11,7 @@ use crate::item::Item;
 use crate::key::WorkerId;
 use crate::lease::{Lease, PendingCheckpoint};
 use crate::mutant::{self, Mutant};
+use crate::orders::Obeyed;
 
 /// What a holder learns from the row that made its write fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,7 @@ pub(crate) struct Mine {
     pub(crate) counter: u64,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) pending: Option<PendingCheckpoint>,
+    pub(crate) obeyed: Obeyed,
 }
 
 /// What the holder sent under the counter whose outcome it does not know.
@@ -65,6 +67,7 @@ pub(crate) fn judge(
             counter: row.counter,
             checkpoint: row.checkpoint,
             pending: row.pending,
+            obeyed: row.obeyed,
         })),
         None if one_bump && given == Given::Up => Verdict::Released,
         _ => Verdict::Lost(LossReason::Taken),

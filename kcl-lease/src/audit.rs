@@ -50,7 +50,7 @@ fn survey<'a, 'b>(
             // Rows of older Java releases have no range.
             read.extend(lease.hash_range.or_else(known));
         }
-        if lease.checkpoint == Checkpoint::TrimHorizon {
+        if lease.checkpoint == Checkpoint::TrimHorizon && !lease.has_begun() {
             waited_for.extend(&lease.parents);
         }
         rows.insert(shard, Leased::of(lease));

@@ -13,6 +13,7 @@ use crate::key::{HashKeyRange, LeaseKey, ShardId};
 use crate::lease::{Lease, PendingCheckpoint};
 use crate::listed_shard::ListedShard;
 use crate::mutant::{self, Mutant};
+use crate::orders::{self, Obey, Orders, StartPoint};
 use crate::runtime::{Moment, Runtime};
 use crate::session::Validity;
 
@@ -30,7 +31,13 @@ pub struct ShardEndOutcome {
 ///
 /// Dropping it does not release the lease.
 #[derive(Clone)]
-pub struct Grant(Arc<GrantShared>);
+pub struct Grant {
+    pub(crate) shared: Arc<GrantShared>,
+    pub(crate) era: u64,
+    /// Where reading begins, and what was prepared there.
+    pub(crate) start: StartPoint,
+    pub(crate) pending: Option<PendingCheckpoint>,
+}
 
 /// What the holder and coordination share about one grant.
 pub(crate) struct GrantShared {
@@ -42,6 +49,7 @@ pub(crate) struct GrantShared {
     validity: watch::Receiver<Validity>,
     state: watch::Sender<GrantState>,
     commands: mpsc::UnboundedSender<Command>,
+    orders: watch::Sender<Option<Orders>>,
 }
 
 /// Whether the grant may be used, and under which token.
@@ -116,55 +124,67 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, GrantError>>;
 pub(crate) enum GrantRequest {
     Checkpoint(Checkpoint, Reply<()>),
     Prepare(PendingCheckpoint, Reply<()>),
+    Obey(Obey, Reply<u64>),
     Release(Option<Checkpoint>, Reply<()>),
     EndShard(Vec<ListedShard>, Reply<ShardEndOutcome>),
 }
 
 impl Grant {
     pub(crate) fn new(shared: Arc<GrantShared>) -> Self {
-        Self(shared)
+        Self {
+            era: 0,
+            start: shared.lease.start(),
+            pending: shared.lease.pending.clone(),
+            shared,
+        }
     }
 
     /// The key of the lease's row.
     #[must_use]
     pub fn lease_key(&self) -> &LeaseKey {
-        &self.0.key
+        &self.shared.key
     }
 
     /// The shard.
     #[must_use]
     pub fn shard_id(&self) -> &ShardId {
-        &self.0.shard
+        &self.shared.shard
     }
 
     /// The shards from which this one came.
     #[must_use]
     pub fn parents(&self) -> &BTreeSet<ShardId> {
-        &self.0.lease.parents
+        &self.shared.lease.parents
     }
 
     /// The hash keys of the shard, if the row says them.
     #[must_use]
     pub fn hash_range(&self) -> Option<HashKeyRange> {
-        self.0.lease.hash_range
+        self.shared.lease.hash_range
     }
 
-    /// The progress that was stored when the lease was granted.
+    /// The progress that was stored when the lease was granted, or the place to which reading was moved since then.
     #[must_use]
     pub fn start(&self) -> &Checkpoint {
-        &self.0.lease.checkpoint
+        &self.start.checkpoint
+    }
+
+    /// As [`start`](Self::start), with the moment that a seek to a time speaks of.
+    #[must_use]
+    pub fn start_point(&self) -> &StartPoint {
+        &self.start
     }
 
     /// The first phase of a two-phase checkpoint that an earlier holder left behind.
     #[must_use]
     pub fn pending(&self) -> Option<&PendingCheckpoint> {
-        self.0.lease.pending.as_ref()
+        self.pending.as_ref()
     }
 
     /// The fencing token: larger for every later grant of this lease, and after every lapse that this one survived.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.0.state.borrow().epoch()
+        self.shared.state.borrow().epoch()
     }
 
     /// Whether records may be given to the processor at this moment.
@@ -173,14 +193,14 @@ impl Grant {
     /// once the lease is being released.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        self.0.is_current()
+        self.shared.is_current()
     }
 
     /// Why the grant is over, if it is.
     #[must_use]
     pub fn loss(&self) -> Option<LossReason> {
-        let loss = self.0.state.borrow().loss;
-        loss.or_else(|| self.0.is_orphaned().then_some(LossReason::Stopped))
+        let loss = self.shared.state.borrow().loss;
+        loss.or_else(|| self.shared.is_orphaned().then_some(LossReason::Stopped))
     }
 
     /// Waits until the grant is over, for whatever reason, its own release included.
@@ -188,8 +208,8 @@ impl Grant {
     /// # Cancellation
     /// Safe to drop at any time.
     pub async fn lost(&self) -> LossReason {
-        let mut state = self.0.state.subscribe();
-        let mut validity = self.0.validity.clone();
+        let mut state = self.shared.state.subscribe();
+        let mut validity = self.shared.validity.clone();
         tokio::select! {
             biased;
             lost = state.wait_for(|state| state.loss.is_some()) => {
@@ -205,7 +225,7 @@ impl Grant {
     /// # Cancellation
     /// Safe to drop at any time.
     pub async fn recalled(&self) -> Recall {
-        let mut state = self.0.state.subscribe();
+        let mut state = self.shared.state.subscribe();
         let recalled = state.wait_for(|state| state.recall.is_some()).await;
         match recalled.ok().and_then(|state| state.recall) {
             Some(recall) => recall,
@@ -217,7 +237,7 @@ impl Grant {
     /// Why the holder was asked to give the lease away, if it was.
     #[must_use]
     pub fn recall(&self) -> Option<Recall> {
-        self.0.state.borrow().recall
+        self.shared.state.borrow().recall
     }
 
     /// Waits until records may be given to the processor: at once while the grant is current, else until it was granted
@@ -229,8 +249,8 @@ impl Grant {
     /// # Cancellation
     /// Safe to drop at any time.
     pub async fn deliverable(&self) -> Result<(), LossReason> {
-        let mut state = self.0.state.subscribe();
-        let mut validity = self.0.validity.clone();
+        let mut state = self.shared.state.subscribe();
+        let mut validity = self.shared.validity.clone();
         loop {
             if let Some(reason) = state.borrow_and_update().loss {
                 return Err(reason);
@@ -309,21 +329,22 @@ impl Grant {
             .await
     }
 
-    async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         request: impl FnOnce(Reply<T>) -> GrantRequest,
     ) -> Result<T, GrantError> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Grant {
-            key: self.0.key.clone(),
-            number: self.0.number,
+            key: self.shared.key.clone(),
+            number: self.shared.number,
+            era: self.era,
             request: request(reply),
         };
         // A closed channel shows in the answer's: both mean that coordination is gone.
-        let _ = self.0.commands.send(command);
+        let _ = self.shared.commands.send(command);
         answer.await.unwrap_or_else(|_| {
             Err(GrantError::Lost {
-                key: self.0.key.clone(),
+                key: self.shared.key.clone(),
                 reason: self.loss().unwrap_or(LossReason::Stopped),
             })
         })
@@ -333,7 +354,7 @@ impl Grant {
 impl fmt::Debug for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Grant")
-            .field("lease_key", &self.0.key)
+            .field("lease_key", &self.shared.key)
             .field("epoch", &self.epoch())
             .field("loss", &self.loss())
             .finish_non_exhaustive()
@@ -370,7 +391,12 @@ impl GrantShared {
             validity,
             state: watch::Sender::new(state),
             commands,
+            orders: watch::Sender::new(orders::before_the_first_look()),
         }
+    }
+
+    pub(crate) fn orders(&self) -> &watch::Sender<Option<Orders>> {
+        &self.orders
     }
 
     pub(crate) fn number(&self) -> u64 {

@@ -68,6 +68,18 @@ pub enum GrantError {
         /// Why.
         reason: String,
     },
+    /// Reading was moved to another place: what was delivered before is no progress any more.
+    #[error("reading of {key} was moved to another place meanwhile; this progress is not stored")]
+    Repositioned {
+        /// The lease.
+        key: LeaseKey,
+    },
+    /// A seek to LATEST, to SHARD_END, or to AT_TIMESTAMP without a moment.
+    #[error("reading of {key} cannot be moved there: name a position, a moment or TRIM_HORIZON")]
+    NoFixedPlace {
+        /// The lease.
+        key: LeaseKey,
+    },
     /// The children named at the end of a shard are not its children.
     #[error("{child} cannot be stored as a child of {key}: {reason}")]
     InvalidChild {

@@ -301,7 +301,7 @@ pub(crate) fn readiness(
     parent_row: impl Fn(&LeaseKey) -> ParentRow,
     listed: impl Fn(&ShardId) -> Option<bool>,
 ) -> Readiness {
-    if !lease.checkpoint.is_start() || mutant::is(Mutant::ChildBeforeParents) {
+    if lease.has_begun() || mutant::is(Mutant::ChildBeforeParents) {
         return Readiness::Ready;
     }
     // Children made at a shard's end start at TRIM_HORIZON, so these two are the first of their line: a parent without
@@ -365,7 +365,7 @@ pub(crate) fn is_deletable<'a, I: Iterator<Item = &'a Lease>>(
 }
 
 fn has_moved_on(child: &Lease) -> bool {
-    !child.checkpoint.is_start()
+    child.has_begun()
 }
 
 /// Whether rows that name this one as a parent went on with all of its hash keys: of a merge the parent that ends first

@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use kcl_checkpoint::Checkpoint;
 
+use crate::command_item::CommandItem;
 use crate::grant::{GrantError, GrantShared, LossReason, Reply, ShardEndOutcome};
 pub(crate) use crate::held_core::{Call, Request, Response};
 use crate::held_core::{HeldCore, Turn};
 use crate::key::WorkerId;
-use crate::lease::PendingCheckpoint;
+use crate::lease::{Lease, PendingCheckpoint};
+use crate::orders::{Obey, Orders};
 use crate::runtime::Moment;
 use crate::session::Validity;
 use crate::shard_end::ShardEnd;
-use crate::write::Held;
 
 /// A lease that this worker holds.
 #[derive(Debug)]
@@ -22,6 +23,11 @@ pub(crate) struct HeldLease {
     pub(crate) shared: Arc<GrantShared>,
     core: HeldCore,
     waiting: Waiting,
+    /// How many seeks were asked for. What was delivered before the last of them is no progress any more.
+    era: u64,
+    sought: Option<Obey>,
+    /// The command as it was read last, once it was.
+    command: Option<Option<CommandItem>>,
 }
 
 /// Who waits for what.
@@ -29,6 +35,7 @@ pub(crate) struct HeldLease {
 struct Waiting {
     checkpoint: Vec<(Checkpoint, Reply<()>)>,
     prepare: Vec<(PendingCheckpoint, Reply<()>)>,
+    obey: Vec<(u64, Reply<u64>)>,
     release: Vec<Reply<()>>,
     end: Vec<Reply<ShardEndOutcome>>,
 }
@@ -49,17 +56,13 @@ pub(crate) enum Fate {
 impl HeldLease {
     /// A lease that was just granted by a write that was sent at `confirmed`.
     pub(crate) fn new(shared: Arc<GrantShared>, me: WorkerId, confirmed: Moment) -> Self {
-        let lease = shared.lease();
-        let held = Held {
-            key: lease.key.clone(),
-            counter: lease.counter,
-            owner: me,
-        };
-        let (committed, pending) = (lease.checkpoint.clone(), lease.pending.clone());
         Self {
-            core: HeldCore::new(held, committed, pending, confirmed),
+            core: HeldCore::new(shared.lease(), me, confirmed),
             shared,
             waiting: Waiting::default(),
+            era: 0,
+            sought: None,
+            command: None,
         }
     }
 
@@ -67,8 +70,33 @@ impl HeldLease {
         self.core.held().counter
     }
 
-    pub(crate) fn committed(&self) -> &Checkpoint {
-        self.core.committed()
+    /// The row as the holder knows it.
+    pub(crate) fn lease(&self) -> Lease {
+        Lease {
+            counter: self.counter(),
+            checkpoint: self.core.committed().clone(),
+            obeyed: self.core.obeyed().clone(),
+            ..self.shared.lease().clone()
+        }
+    }
+
+    /// The command for the lease was read; `None` if there is none.
+    pub(crate) fn saw_command(&mut self, command: Option<CommandItem>) {
+        self.command = Some(command);
+        self.show_orders();
+    }
+
+    /// While it is not clear whether a seek was applied nothing new is shown: the command may be gone because it was.
+    fn show_orders(&self) {
+        let (Some(command), true) = (&self.command, self.core.is_obeyed()) else {
+            return;
+        };
+        let orders = Orders::of(command.as_ref(), self.core.obeyed());
+        self.shared.orders().send_if_modified(|known| {
+            let changed = known.as_ref() != Some(&orders);
+            *known = Some(orders);
+            changed
+        });
     }
 
     /// The worker to which the lease is being handed over.
@@ -83,33 +111,66 @@ impl HeldLease {
 
     // --- requests of the holder ---------------------------------------------------------------------------------
 
-    pub(crate) fn want_checkpoint(&mut self, checkpoint: Checkpoint, reply: Reply<()>) {
+    pub(crate) fn want_checkpoint(&mut self, era: u64, checkpoint: Checkpoint, reply: Reply<()>) {
+        if era < self.era {
+            let _ = reply.send(Err(self.repositioned()));
+            return;
+        }
         match self.core.want_checkpoint(checkpoint) {
             Some(wanted) => self.waiting.checkpoint.push((wanted, reply)),
             None => drop(reply.send(Ok(()))),
         }
     }
 
-    pub(crate) fn want_prepare(&mut self, pending: PendingCheckpoint, reply: Reply<()>) {
+    pub(crate) fn want_prepare(&mut self, era: u64, pending: PendingCheckpoint, reply: Reply<()>) {
+        if era < self.era {
+            let _ = reply.send(Err(self.repositioned()));
+            return;
+        }
         self.core.want_prepare(pending.clone());
         self.waiting.prepare.push((pending, reply));
+    }
+
+    /// The holder obeys a command, or seeks. The answer is the era that begins with the seek.
+    pub(crate) fn want_obey(&mut self, obey: Obey, reply: Reply<u64>) {
+        if obey.to.is_some() && self.sought.as_ref() != Some(&obey) {
+            self.era += 1;
+            self.sought = Some(obey.clone());
+            let error = self.repositioned();
+            self.waiting.refuse_progress(&error);
+        }
+        match self.core.want_obey(obey) {
+            true => self.waiting.obey.push((self.era, reply)),
+            false => drop(reply.send(Ok(self.era))),
+        }
+    }
+
+    fn repositioned(&self) -> GrantError {
+        let key = self.core.held().key.clone();
+        GrantError::Repositioned { key }
     }
 
     /// The holder gives the lease away: to `to`, or to whoever takes it.
     pub(crate) fn want_release(
         &mut self,
+        era: u64,
         asked: Option<Checkpoint>,
         to: Option<WorkerId>,
         reply: Option<Reply<()>>,
     ) {
         self.shared.begin_release();
+        let asked = asked.filter(|_| era == self.era);
         // Whoever is not told of a release learns that the grant is over.
         if self.core.want_release(asked, to) {
             self.waiting.release.extend(reply);
         }
     }
 
-    pub(crate) fn want_end(&mut self, plan: ShardEnd, reply: Reply<ShardEndOutcome>) {
+    pub(crate) fn want_end(&mut self, era: u64, plan: ShardEnd, reply: Reply<ShardEndOutcome>) {
+        if era < self.era {
+            let _ = reply.send(Err(self.repositioned()));
+            return;
+        }
         if self.core.want_end(plan) {
             self.waiting.end.push(reply);
         }
@@ -141,6 +202,7 @@ impl HeldLease {
             Turn::Confirmed { confirmed } => {
                 self.shared
                     .confirm(confirmed, self.counter(), validity.chain_start);
+                self.show_orders();
                 self.waiting.settle(&self.core);
                 Fate::Held
             }
@@ -176,12 +238,27 @@ impl Waiting {
     fn settle(&mut self, core: &HeldCore) {
         settle(&mut self.checkpoint, |wanted| core.is_stored(wanted));
         settle(&mut self.prepare, |wanted| core.is_prepared(wanted));
+        if core.is_obeyed() {
+            for (era, waiter) in self.obey.drain(..) {
+                let _ = waiter.send(Ok(era));
+            }
+        }
+    }
+
+    fn refuse_progress(&mut self, error: &GrantError) {
+        let (checkpoint, prepare) = (self.checkpoint.drain(..), self.prepare.drain(..));
+        let writes = checkpoint.map(|(_, w)| w).chain(prepare.map(|(_, w)| w));
+        for waiter in writes {
+            let _ = waiter.send(Err(error.clone()));
+        }
     }
 
     fn answer_all(&mut self, error: &GrantError) {
-        let (checkpoint, prepare) = (self.checkpoint.drain(..), self.prepare.drain(..));
-        let writes = checkpoint.map(|(_, w)| w).chain(prepare.map(|(_, w)| w));
-        for waiter in writes.chain(self.release.drain(..)) {
+        self.refuse_progress(error);
+        for waiter in self.release.drain(..) {
+            let _ = waiter.send(Err(error.clone()));
+        }
+        for (_, waiter) in self.obey.drain(..) {
             let _ = waiter.send(Err(error.clone()));
         }
         for waiter in self.end.drain(..) {

@@ -14,14 +14,16 @@ use crate::answer::{Given, Mine, Verdict, judge};
 use crate::grant::{GrantError, LossReason};
 use crate::item::Item;
 use crate::key::WorkerId;
-use crate::lease::PendingCheckpoint;
+use crate::lease::{Lease, PendingCheckpoint};
 use crate::mutant::{self, Mutant};
+use crate::orders::{Obey, Obeyed};
 use crate::retry::doubled;
 use crate::runtime::Moment;
 use crate::session::Validity;
 use crate::shard_end::{Part, Reaction, ShardEnd};
 use crate::table::Refusal;
 use crate::write::{self, Held, RowWrite};
+use crate::write_orders;
 
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
@@ -32,11 +34,13 @@ pub(crate) struct HeldCore {
     held: Held,
     committed: Checkpoint,
     pending: Option<PendingCheckpoint>,
+    obeyed: Obeyed,
     confirmed: Moment,
     flight: Option<Flight>,
     unresolved: Option<Unresolved>,
     checkpoint: Option<Checkpoint>,
     prepare: Option<PendingCheckpoint>,
+    obey: Option<Obey>,
     ending: Option<Ending>,
     failures: u32,
     retry_at: Option<Moment>,
@@ -77,6 +81,7 @@ enum Intent {
     Regrant,
     Checkpoint(Checkpoint),
     Prepare(PendingCheckpoint),
+    Obey(Obey),
     Release(Option<Checkpoint>),
     EndShard,
 }
@@ -124,22 +129,23 @@ pub(crate) enum Turn {
 }
 
 impl HeldCore {
-    /// A lease that was granted as `held` by a write that was sent at `confirmed`.
-    pub(crate) fn new(
-        held: Held,
-        committed: Checkpoint,
-        pending: Option<PendingCheckpoint>,
-        confirmed: Moment,
-    ) -> Self {
+    /// A lease that was granted by a write of `owner` that was sent at `confirmed`, after which its row was `lease`.
+    pub(crate) fn new(lease: &Lease, owner: WorkerId, confirmed: Moment) -> Self {
         Self {
-            held,
-            committed,
-            pending,
+            held: Held {
+                key: lease.key.clone(),
+                counter: lease.counter,
+                owner,
+            },
+            committed: lease.checkpoint.clone(),
+            pending: lease.pending.clone(),
+            obeyed: lease.obeyed.clone(),
             confirmed,
             flight: None,
             unresolved: None,
             checkpoint: None,
             prepare: None,
+            obey: None,
             ending: None,
             failures: 0,
             retry_at: None,
@@ -152,6 +158,11 @@ impl HeldCore {
 
     pub(crate) fn committed(&self) -> &Checkpoint {
         &self.committed
+    }
+
+    /// What the row says of commands.
+    pub(crate) fn obeyed(&self) -> &Obeyed {
+        &self.obeyed
     }
 
     /// When the next write should be tried after a failure.
@@ -187,6 +198,33 @@ impl HeldCore {
 
     pub(crate) fn want_prepare(&mut self, pending: PendingCheckpoint) {
         self.prepare = Some(pending);
+    }
+
+    /// Asks for a note in the row that a command is obeyed, or for a seek. Returns false if the row says it already.
+    ///
+    /// Progress of the time before a seek is not stored any more: it is that of another place.
+    pub(crate) fn want_obey(&mut self, obey: Obey) -> bool {
+        if self.obeyed.covers(&obey, &self.committed) {
+            return false;
+        }
+        if obey.to.is_some() && !mutant::is(Mutant::SeekKeepsCheckpoint) {
+            self.checkpoint = None;
+            self.prepare = None;
+        }
+        // A command says all that an earlier one said. A seek of the holder's own leaves the command to obey.
+        self.obey = Some(match (self.obey.take(), obey.command.is_some()) {
+            (Some(open), false) => Obey {
+                to: obey.to,
+                ..open
+            },
+            _ => obey,
+        });
+        true
+    }
+
+    /// Whether a note of this, or of something later, is in the row.
+    pub(crate) fn is_obeyed(&self) -> bool {
+        self.obey.is_none()
     }
 
     /// Asks for a release, or for a hand-over to `to`. Returns whether that is how the grant will end: the end of the shard
@@ -249,6 +287,7 @@ impl HeldCore {
             (Intent::Regrant, _) => Request::Write(write::regrant(&self.held)),
             (Intent::Checkpoint(to), _) => Request::Write(write::checkpoint(&self.held, to)),
             (Intent::Prepare(pending), _) => Request::Write(write::prepare(&self.held, pending)),
+            (Intent::Obey(what), _) => Request::Write(write_orders::obey(&self.held, what)),
             (Intent::Release(at), _) => Request::Write(match self.next_owner() {
                 Some(to) => write::hand_over(&self.held, to, at.as_ref()),
                 None => write::release(&self.held, at.as_ref()),
@@ -283,8 +322,10 @@ impl HeldCore {
             Some(Ending::Shard(_)) => return Some(Intent::EndShard),
             None => {}
         }
-        // A checkpoint needs no time to be safe, and serves as the re-grant.
-        if let Some(checkpoint) = &self.checkpoint {
+        // A checkpoint needs no time to be safe, and serves as the re-grant; so does what obeys a command.
+        if let Some(obey) = &self.obey {
+            Some(Intent::Obey(obey.clone()))
+        } else if let Some(checkpoint) = &self.checkpoint {
             Some(Intent::Checkpoint(checkpoint.clone()))
         } else if let Some(pending) = &self.prepare {
             Some(Intent::Prepare(pending.clone()))
@@ -344,8 +385,17 @@ impl HeldCore {
                 self.pending = None;
             }
             Intent::Prepare(pending) => self.pending = Some(pending),
+            Intent::Obey(obey) => self.note_obeyed(obey),
         }
         self.goes_on(counter, flight.sent)
+    }
+
+    fn note_obeyed(&mut self, obey: Obey) {
+        self.obeyed.note(&obey);
+        if let Some(to) = obey.to {
+            self.committed = to.checkpoint;
+            self.pending = None;
+        }
     }
 
     fn refused(&mut self, flight: &Flight, found: Option<&Item>) -> Turn {
@@ -375,6 +425,7 @@ impl HeldCore {
         };
         self.committed = mine.checkpoint;
         self.pending = mine.pending;
+        self.obeyed = mine.obeyed;
         let ends = matches!(self.ending, Some(Ending::Shard(_)));
         if ends && self.committed == Checkpoint::ShardEnd {
             self.held.counter = mine.counter;
@@ -422,6 +473,8 @@ impl HeldCore {
         if self.prepare.as_ref().is_some_and(|p| self.is_prepared(p)) {
             self.prepare = None;
         }
+        let (obeyed, committed) = (&self.obeyed, &self.committed);
+        self.obey.take_if(|obey| obeyed.covers(obey, committed));
     }
 
     fn note_unresolved(&mut self, flight: &Flight) {

@@ -3,11 +3,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::*;
-use crate::item::Item;
+use crate::command_item::CommandItem;
+use crate::item::{Item, Value};
 use crate::lease::Lease;
+use crate::orders::{Seek, StartPoint};
 use crate::runtime::Runtime;
 use crate::test_support::{at, lease, lease_item};
-use crate::write::{self, Change, Edit, RowWrite};
+use crate::write::{self, Change, Edit, Held, RowWrite};
 
 const ME: &str = "w/1";
 const COUNTER: u64 = 7;
@@ -85,7 +87,7 @@ impl Scene {
 
     fn want(&mut self, checkpoint: u64) -> oneshot::Receiver<Result<(), GrantError>> {
         let (reply, answer) = oneshot::channel();
-        self.held.want_checkpoint(at(checkpoint), reply);
+        self.held.want_checkpoint(0, at(checkpoint), reply);
         answer
     }
 }
@@ -151,7 +153,7 @@ async fn an_answer_to_an_abandoned_call_says_nothing() {
         scene.answer(second, Response::Applied, 2_010),
         Fate::Held
     ));
-    assert_eq!(*scene.held.committed(), at(5));
+    assert_eq!(scene.held.lease().checkpoint, at(5));
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,7 +209,7 @@ async fn a_recovered_re_grant_counts_from_the_earliest_unresolved_write() {
 #[tokio::test(start_paused = true)]
 async fn a_release_after_a_lapse_waits_for_the_re_grant() {
     let mut scene = Scene::new();
-    scene.held.want_release(Some(at(8)), None, None);
+    scene.held.want_release(0, Some(at(8)), None, None);
     assert!(scene.send(10_000).is_none(), "the session is not valid");
     scene.lapse(12_000);
     let (attempt, write) = scene.send(12_001).unwrap();
@@ -228,7 +230,7 @@ async fn a_release_after_a_lapse_waits_for_the_re_grant() {
 async fn an_unanswered_release_is_sent_again_and_found_applied() {
     let mut scene = Scene::new();
     let _asked = scene.want(8);
-    scene.held.want_release(None, None, None);
+    scene.held.want_release(0, None, None, None);
     let (attempt, write) = scene.send(0).unwrap();
     // The release carries the checkpoint that was wanted.
     assert_eq!(write, write::release(&held_under(COUNTER), Some(&at(8))));
@@ -251,9 +253,9 @@ async fn an_unanswered_hand_over_is_sent_again_to_the_same_worker_and_found_appl
     let mut scene = Scene::new();
     scene
         .held
-        .want_release(Some(at(8)), Some(next.clone()), None);
+        .want_release(0, Some(at(8)), Some(next.clone()), None);
     // Who asks later waits for the same hand-over.
-    scene.held.want_release(Some(at(9)), None, None);
+    scene.held.want_release(0, Some(at(9)), None, None);
     let (attempt, write) = scene.send(0).unwrap();
     assert_eq!(
         write,
@@ -317,4 +319,92 @@ async fn a_smaller_checkpoint_is_covered_by_a_larger_one_that_is_not_resolved() 
     // What is stored already is answered at once.
     assert!(scene.want(7).try_recv().unwrap().is_ok());
     assert!(scene.send(2_020).is_none());
+}
+
+// --- commands -------------------------------------------------------------------------------------------------------
+
+fn order(paused: bool, to: Option<StartPoint>) -> CommandItem {
+    CommandItem {
+        lease: "s".into(),
+        command: "c1".into(),
+        paused,
+        seek: to.map(|to| Seek {
+            id: "s1".into(),
+            to,
+        }),
+    }
+}
+
+impl Scene {
+    fn obey(&mut self) -> oneshot::Receiver<Result<u64, GrantError>> {
+        let (reply, answer) = oneshot::channel();
+        let orders = self.held.shared.orders().borrow().clone();
+        self.held.want_obey(orders.unwrap().obey(), reply);
+        answer
+    }
+
+    fn delivers(&self) -> bool {
+        let orders = self.held.shared.orders().borrow();
+        orders.as_ref().is_some_and(Orders::allow_delivery)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seek_goes_before_progress_that_waits_and_ends_it() {
+    let mut scene = Scene::new();
+    let mut progress = scene.want(5);
+    let (attempt, _) = scene.send(0).unwrap();
+    scene.unknown(attempt, 100);
+    assert!(progress.try_recv().unwrap().unwrap_err().is_retryable());
+    let mut progress = scene.want(6);
+    scene
+        .held
+        .saw_command(Some(order(false, Some(StartPoint::at_time(9)))));
+    let mut obeyed = scene.obey();
+    let refused = progress.try_recv().unwrap().unwrap_err();
+    assert!(
+        matches!(refused, GrantError::Repositioned { .. }),
+        "{refused}"
+    );
+    let (attempt, write) = scene.send(2_000).unwrap();
+    let Change::Update(edits) = &write.change else {
+        panic!("{write:?}");
+    };
+    assert!(edits.contains(&Edit::Set("checkpoint", Value::text("AT_TIMESTAMP"))));
+    assert!(edits.contains(&Edit::Set("soughtMoment", Value::number(9))));
+    // The checkpoint of before was applied: the seek is sent again.
+    let response = Response::Refused(row(Some(ME), COUNTER + 1, at(5)));
+    scene.answer(attempt, response, 2_000);
+    assert!(obeyed.try_recv().is_err() && !scene.delivers());
+    let (attempt, _) = scene.send(2_000).unwrap();
+    scene.answer(attempt, Response::Applied, 2_000);
+    assert_eq!(obeyed.try_recv().unwrap(), Ok(1));
+    assert!(scene.delivers());
+    assert_eq!(scene.held.lease().start(), StartPoint::at_time(9));
+    assert!(scene.send(2_000).is_none(), "no progress of before is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_delivered_while_a_seek_may_be_applied_although_its_command_is_gone() {
+    let mut scene = Scene::new();
+    scene
+        .held
+        .saw_command(Some(order(false, Some(StartPoint::oldest()))));
+    let mut obeyed = scene.obey();
+    let (attempt, _) = scene.send(0).unwrap();
+    scene.unknown(attempt, 100);
+    // It was applied, and the leader has tidied up.
+    scene.held.saw_command(None);
+    assert!(!scene.delivers());
+    assert!(obeyed.try_recv().unwrap().unwrap_err().is_retryable());
+    let mut obeyed = scene.obey();
+    let (attempt, _) = scene.send(1_000).unwrap();
+    let mut found = scene.held.lease();
+    found.owner = Some(ME.into());
+    found.counter += 1;
+    found.obeyed.command = Some("c1".into());
+    found.obeyed.seek = Some("s1".into());
+    scene.answer(attempt, Response::Refused(Some(lease_item(&found))), 1_000);
+    assert_eq!(obeyed.try_recv().unwrap(), Ok(1));
+    assert!(scene.delivers() && scene.send(1_000).is_none());
 }

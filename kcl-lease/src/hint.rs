@@ -42,6 +42,9 @@ pub(crate) enum Hint {
     },
     /// A worker has registered, and looks into its inbox all the time for a while.
     Joined { worker: WorkerId },
+    /// There is a command for the lease that the reader may not know of. The number is random: the same text would be
+    /// lost if it were added while an earlier one is taken out.
+    Ordered { key: LeaseKey, nonce: u64 },
 }
 
 /// An owner that shows no sign of life, as somebody saw it.
@@ -102,7 +105,14 @@ impl Hint {
                 join("expect", key, *counter, &[escape(from.as_str())])
             }
             Self::Joined { worker } => format!("joined|{}", escape(worker.as_str())),
+            Self::Ordered { key, nonce } => join("ordered", key, *nonce, &[]),
         }
+    }
+
+    /// A hint of a command for the lease.
+    pub(crate) fn ordered(key: LeaseKey, rng: &mut fastrand::Rng) -> Self {
+        let nonce = rng.u64(..=MAX_NUMBER);
+        Self::Ordered { key, nonce }
     }
 
     /// Whether this is the text of a [`Self::Yours`]: a lease that nobody works on until its reader knows.
@@ -148,6 +158,10 @@ impl Hint {
             },
             ["joined", id] => Self::Joined {
                 worker: worker(id)?,
+            },
+            ["ordered", key, nonce] => Self::Ordered {
+                key: lease_key(key)?,
+                nonce: number(nonce)?,
             },
             _ => return None,
         };
@@ -210,7 +224,7 @@ mod tests {
                 age: Duration::from_millis(age),
             });
         let dead = proptest::option::of(dead);
-        (0..5, name(), count, name(), any::<bool>(), dead).prop_map(
+        (0..6, name(), count, name(), any::<bool>(), dead).prop_map(
             |(kind, key, counter, worker, newcomer, dead)| {
                 let (key, worker) = (LeaseKey::from(key), WorkerId::from(worker));
                 match kind {
@@ -227,7 +241,11 @@ mod tests {
                         counter,
                         from: worker,
                     },
-                    _ => Hint::Joined { worker },
+                    4 => Hint::Joined { worker },
+                    _ => Hint::Ordered {
+                        key,
+                        nonce: counter,
+                    },
                 }
             },
         )
@@ -247,7 +265,7 @@ mod tests {
         /// Whatever is taken for a hint is exactly what would have been written for it.
         #[test]
         fn any_text_is_survived(text in prop_oneof![
-            "(yours|take|give|expect|joined)(\\|[|%7C25+0-9a-z/-]{0,8}){0,6}",
+            "(yours|take|give|expect|joined|ordered)(\\|[|%7C25+0-9a-z/-]{0,8}){0,6}",
             "\\PC{0,60}",
         ]) {
             if let Some(hint) = Hint::parse(&text) {

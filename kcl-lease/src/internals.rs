@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use kcl_checkpoint::Checkpoint;
 
+use crate::command_item::{CommandId, CommandItem};
 use crate::grant::{GrantError, GrantState};
 use crate::graph::{self, ParentRow, Readiness};
 use crate::held_core::{self, HeldCore, Request, Response};
@@ -20,6 +21,7 @@ use crate::key::{LeaseKey, ShardId, WorkerId};
 use crate::lease::Lease;
 use crate::listed_shard::ListedShard;
 use crate::liveness::Liveness;
+use crate::orders::{self, Orders, StartPoint};
 use crate::runtime::Moment;
 use crate::session::{self, Beat};
 use crate::shard_end;
@@ -27,7 +29,7 @@ use crate::table::{Consistency, Refusal};
 use crate::take::{self, Judgement, Situation, Step};
 use crate::view::{OwnerCheck, OwnerFound, View};
 use crate::worker_item::WorkerItem;
-use crate::write::{Held, RowWrite};
+use crate::write::RowWrite;
 
 /// Something that remembers moments.
 pub trait Moments {
@@ -90,6 +92,8 @@ pub fn take_write(lease: &Lease, me: &WorkerId) -> RowWrite {
 pub struct Holding {
     core: HeldCore,
     state: GrantState,
+    orders: Option<Orders>,
+    command: Option<Option<CommandItem>>,
 }
 
 /// The answer to a call.
@@ -114,14 +118,40 @@ pub enum Turn {
 
 impl Holding {
     pub fn new(lease: &Lease, me: &WorkerId, sent: Moment) -> Self {
-        let held = Held {
-            key: lease.key.clone(),
-            counter: lease.counter,
-            owner: me.clone(),
-        };
         Self {
             state: GrantState::new(lease.counter, sent),
-            core: HeldCore::new(held, lease.checkpoint.clone(), lease.pending.clone(), sent),
+            core: HeldCore::new(lease, me.clone(), sent),
+            orders: orders::before_the_first_look(),
+            command: None,
+        }
+    }
+
+    /// The command for the lease was read.
+    pub fn saw_command(&mut self, item: Option<&Item>) {
+        self.command = Some(item.and_then(|item| CommandItem::from_item(item).ok().flatten()));
+        self.show_orders();
+    }
+
+    fn show_orders(&mut self) {
+        if let (Some(command), true) = (&self.command, self.core.is_obeyed()) {
+            self.orders = Some(Orders::of(command.as_ref(), self.core.obeyed()));
+        }
+    }
+
+    /// What is ordered, as far as it is known.
+    pub fn orders(&self) -> Option<&Orders> {
+        self.orders.as_ref()
+    }
+
+    /// Whether what it obeys is not stored yet.
+    pub fn is_obeying(&self) -> bool {
+        !self.core.is_obeyed()
+    }
+
+    /// Notes that it obeys, or seeks as it was ordered.
+    pub fn obey(&mut self) {
+        if let Some(orders) = &self.orders {
+            self.core.want_obey(orders.obey());
         }
     }
 
@@ -199,6 +229,7 @@ impl Holding {
                 let counter = self.core.held().counter;
                 self.state
                     .confirm(confirmed, counter, validity.0.chain_start);
+                self.show_orders();
                 Turn::Confirmed
             }
             held_core::Turn::Delayed(_) => Turn::Delayed,
@@ -221,6 +252,49 @@ impl Moments for Holding {
 pub enum Call {
     Write(RowWrite),
     Transact(Vec<RowWrite>),
+}
+
+// --- commands of operators ------------------------------------------------------------------------------------------
+
+/// What an operator changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    Pause,
+    Resume,
+    Seek(StartPoint),
+}
+
+/// The write of an operator who read this item and this row of the lease.
+pub fn command_write(seen: Option<&Item>, row: &Lease, wish: Wish, id: CommandId) -> RowWrite {
+    let seen = seen.and_then(|item| CommandItem::from_item(item).ok().flatten());
+    let change = match wish {
+        Wish::Pause => orders::Change::Paused(true),
+        Wish::Resume => orders::Change::Paused(false),
+        Wish::Seek(to) => orders::Change::Seek(to),
+    };
+    let item = orders::commanded(&row.key, seen.as_ref(), &row.obeyed, &change, id);
+    crate::write::command(&item, seen.as_ref().map(|seen| &seen.command))
+}
+
+/// What the leader does about a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Care {
+    Nothing,
+    Remind,
+    Write(RowWrite),
+}
+
+/// What the leader does about a command that it read together with this row of the lease.
+pub fn care(item: &Item, row: &Lease) -> Care {
+    let Ok(Some(item)) = CommandItem::from_item(item) else {
+        return Care::Nothing;
+    };
+    match orders::care(&item, row.is_finished(), &row.obeyed) {
+        orders::Care::Nothing => Care::Nothing,
+        orders::Care::Remind => Care::Remind,
+        orders::Care::ForgetSeek => Care::Write(crate::write::forget_seek(&item)),
+        orders::Care::Delete => Care::Write(crate::write::delete_command(&item)),
+    }
 }
 
 // --- a session ------------------------------------------------------------------------------------------------------

@@ -106,6 +106,12 @@ pub mod attribute {
     pub const STREAM_NAME: &str = "streamName";
     /// The shard of a lease of a multi-stream application.
     pub const SHARD_ID: &str = "shardId";
+    /// The command that the holder obeyed last. Of ours only.
+    pub const OBEYED_COMMAND: &str = "obeyedCommand";
+    /// The seek that was applied last. Of ours only.
+    pub const OBEYED_SEEK: &str = "obeyedSeek";
+    /// The moment that a checkpoint AT_TIMESTAMP of a seek speaks of, epoch milliseconds. Of ours only.
+    pub const SOUGHT_MOMENT: &str = "soughtMoment";
 
     /// The counter that shows that a worker is alive.
     pub const HEARTBEAT: &str = "heartbeat";
@@ -143,6 +149,19 @@ pub mod attribute {
     pub const INITIAL_POSITION: &str = "initialPosition";
     /// The moment that the initial position speaks of, epoch milliseconds.
     pub const INITIAL_MOMENT: &str = "initialMoment";
+
+    /// The last command for a lease, by its id.
+    pub const COMMAND: &str = "command";
+    /// True while nothing of the lease's shard may be delivered.
+    pub const PAUSED: &str = "paused";
+    /// A seek that is to be applied once, by its id.
+    pub const SEEK: &str = "seek";
+    /// Where the seek goes: a sequence number or a sentinel.
+    pub const SEEK_TO: &str = "seekTo";
+    /// The index inside an aggregated record of that place.
+    pub const SEEK_TO_SUB: &str = "seekToSubSequenceNumber";
+    /// The moment that a seek to a time speaks of, epoch milliseconds.
+    pub const SEEK_TO_MOMENT: &str = "seekToMoment";
 }
 
 /// The values of the `entityType` attribute that this library reads.
@@ -155,4 +174,6 @@ pub mod entity {
     pub const LEADER: &str = "SESSION_LEADER";
     /// The identity and starting point of a stream.
     pub const STREAM: &str = "SESSION_STREAM";
+    /// What an operator wants of the holder of a lease.
+    pub const COMMAND: &str = "SESSION_COMMAND";
 }

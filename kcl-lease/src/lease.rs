@@ -6,6 +6,7 @@ use kcl_checkpoint::Checkpoint;
 
 use crate::item::{Item, Value, attribute, entity};
 use crate::key::{HashKeyRange, LeaseKey, ShardId, WorkerId};
+use crate::orders::{Obeyed, StartPoint};
 use crate::row_reader::{RowError, RowReader};
 
 /// A lease row as it was read.
@@ -33,6 +34,8 @@ pub struct Lease {
     pub pending: Option<PendingCheckpoint>,
     /// The worker that still processes the lease while a Java worker hands it over.
     pub checkpoint_owner: Option<WorkerId>,
+    /// What holders did about commands of operators.
+    pub obeyed: Obeyed,
 }
 
 /// The first phase of a two-phase checkpoint: what the application is about to commit.
@@ -49,6 +52,19 @@ impl Lease {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.checkpoint == Checkpoint::ShardEnd
+    }
+
+    /// True if somebody has worked on the lease: its parents were done then. A seek moves the checkpoint back to where a
+    /// lease may start, but not to the time before its parents ended.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        !self.checkpoint.is_start() || self.obeyed.seek.is_some() || self.obeyed.moment_ms.is_some()
+    }
+
+    /// Where reading goes on.
+    #[must_use]
+    pub fn start(&self) -> StartPoint {
+        self.obeyed.start_at(&self.checkpoint)
     }
 
     /// Reads a row; `None` if the item is no lease.
@@ -85,11 +101,12 @@ impl Lease {
             checkpoint_owner: row
                 .optional_text(attribute::CHECKPOINT_OWNER)?
                 .map(WorkerId::from),
+            obeyed: Obeyed::read(row)?,
         }))
     }
 }
 
-fn read_checkpoint(
+pub(crate) fn read_checkpoint(
     row: RowReader<'_>,
     attribute: &'static str,
     text: &str,

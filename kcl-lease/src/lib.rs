@@ -4,6 +4,7 @@ mod advice;
 mod answer;
 mod apply;
 mod audit;
+mod command_item;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod coordinator;
@@ -15,6 +16,7 @@ mod gate;
 mod giving;
 mod grant;
 mod grant_error;
+mod grant_orders;
 mod graph;
 mod hash_cover;
 mod held;
@@ -35,6 +37,8 @@ mod liveness;
 mod memory;
 #[doc(hidden)]
 pub mod mutant;
+pub mod operator;
+mod orders;
 mod planner;
 mod reset;
 pub mod retry;
@@ -53,7 +57,9 @@ mod test_support;
 mod view;
 mod worker_item;
 pub mod write;
+mod write_orders;
 
+pub use command_item::{CommandId, CommandItem};
 pub use coordinator::{
     Coordinator, CoordinatorError, CoordinatorEvent, CoordinatorHandle, CoordinatorOptions,
     OpenedStream, RowRepair, StreamIdentity, SyncOutcome,
@@ -68,6 +74,7 @@ pub use leader_item::{HeartbeatAge, LEADER_KEY, LeaderItem};
 pub use lease::{Lease, NewLease, PendingCheckpoint, new_lease_item};
 pub use listed_shard::ListedShard;
 pub use memory::{Fault, MemoryLeaseTable};
+pub use orders::{Obeyed, Orders, Seek, StartPoint};
 pub use row::Row;
 pub use row_reader::RowError;
 pub use stream_item::{StreamItem, StreamStart};

@@ -1,5 +1,6 @@
 //! Telling the items of one table apart.
 
+use crate::command_item::CommandItem;
 use crate::item::{Item, attribute};
 use crate::leader_item::LeaderItem;
 use crate::lease::Lease;
@@ -18,6 +19,8 @@ pub enum Row {
     Leader(LeaderItem),
     /// A stream's identity and starting point.
     Stream(StreamItem),
+    /// What an operator wants of the holder of a lease.
+    Command(CommandItem),
     /// An item of another kind, such as those of Java 3.5 workers.
     Foreign {
         /// The kind.
@@ -42,6 +45,9 @@ impl Row {
         }
         if let Some(stream) = StreamItem::from_item(item)? {
             return Ok(Self::Stream(stream));
+        }
+        if let Some(command) = CommandItem::from_item(item)? {
+            return Ok(Self::Command(command));
         }
         let entity_type = RowReader(item).text(attribute::ENTITY_TYPE)?.to_owned();
         Ok(Self::Foreign { entity_type })

@@ -7,6 +7,7 @@ use kcl_checkpoint::{Checkpoint, Position, SequenceNumber};
 use crate::item::{Item, Value, attribute};
 use crate::key::LeaseKey;
 use crate::lease::{Lease, NewLease, new_lease_item};
+use crate::orders::Obeyed;
 
 /// An unowned lease at TRIM_HORIZON.
 pub(crate) fn lease(shard: &str) -> Lease {
@@ -21,6 +22,7 @@ pub(crate) fn lease(shard: &str) -> Lease {
         hash_range: None,
         pending: None,
         checkpoint_owner: None,
+        obeyed: Obeyed::default(),
     }
 }
 
@@ -37,6 +39,7 @@ pub(crate) fn lease_item(lease: &Lease) -> Item {
         let owner = Value::text(owner.as_str());
         item.insert(attribute::OWNER.to_owned(), owner);
     }
+    lease.obeyed.store(&mut item);
     if !lease.children.is_empty() {
         let children = Value::texts(&lease.children);
         item.insert(attribute::CHILDREN.to_owned(), children);

@@ -15,6 +15,7 @@ use crate::mutant::{self, Mutant};
 pub use crate::row_write::{Attribute, Change, Edit, RowWrite, Term, validate_transaction};
 use crate::stream_item::StreamItem;
 use crate::worker_item::WorkerItem;
+pub use crate::write_orders::{command, delete_command, forget_seek};
 
 /// What a holder knows of its lease row: the condition of all its writes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -203,6 +204,7 @@ pub fn restore_lease(last: &Lease, counter: u64) -> RowWrite {
         let owner = Value::text(owner.as_str());
         item.insert(attribute::OWNER.to_owned(), owner);
     }
+    last.obeyed.store(&mut item);
     put_if_absent(last.key.as_str(), item)
 }
 
@@ -373,7 +375,7 @@ fn put_if_absent(key: &str, item: Item) -> RowWrite {
     }
 }
 
-fn update(key: &str, condition: Vec<Term>, edits: Vec<Edit>) -> RowWrite {
+pub(crate) fn update(key: &str, condition: Vec<Term>, edits: Vec<Edit>) -> RowWrite {
     RowWrite {
         key: key.to_owned(),
         condition,
@@ -404,7 +406,7 @@ fn is_stream(stream: &StreamItem) -> Vec<Term> {
     ]
 }
 
-fn held_by(held: &Held) -> Vec<Term> {
+pub(crate) fn held_by(held: &Held) -> Vec<Term> {
     let owner = Value::text(held.owner.as_str());
     vec![
         counter_is(held.counter),
@@ -430,7 +432,7 @@ fn without(mut condition: Vec<Term>, rule: Mutant, attribute: Attribute) -> Vec<
     condition
 }
 
-fn next_counter(counter: u64) -> Edit {
+pub(crate) fn next_counter(counter: u64) -> Edit {
     Edit::Set(attribute::COUNTER, Value::number(counter.saturating_add(1)))
 }
 
@@ -443,7 +445,7 @@ fn taken_by(owner: &WorkerId, counter: u64) -> Vec<Edit> {
     ]
 }
 
-fn progress(checkpoint: &Checkpoint) -> [Edit; 5] {
+pub(crate) fn progress(checkpoint: &Checkpoint) -> [Edit; 5] {
     let sub = checkpoint.sub_sequence_number();
     [
         Edit::Set(attribute::CHECKPOINT, Value::text(checkpoint.text())),

@@ -9,7 +9,7 @@ use kcl_checkpoint::{Checkpoint, Position, SequenceNumber};
 use kcl_lease::item::{Item, Value};
 use kcl_lease::write::{self, Change};
 use kcl_lease::{
-    HashKeyRange, LeaderItem, Lease, LeaseKey, NewLease, PendingCheckpoint, Row, ShardId,
+    HashKeyRange, LeaderItem, Lease, LeaseKey, NewLease, Obeyed, PendingCheckpoint, Row, ShardId,
     StreamItem, StreamStart, WorkerId, WorkerItem, new_lease_item,
 };
 use proptest::prelude::*;
@@ -85,6 +85,7 @@ fn a_lease_of_the_java_library_is_read() {
         }),
         pending: None,
         checkpoint_owner: None,
+        obeyed: Obeyed::default(),
     };
     assert_eq!(read, expected);
     assert!(!read.owner.unwrap().is_session());

@@ -8,7 +8,6 @@ use super::event::{CoordinatorEvent, RowRepair};
 use crate::audit::{self, Evidence, Repair};
 use crate::grant::LossReason;
 use crate::graph::ListingError;
-use crate::held::HeldLease;
 use crate::key::{HashKeyRange, LeaseKey};
 use crate::last_seen::LastSeen;
 use crate::lease::Lease;
@@ -90,7 +89,7 @@ impl Driver {
         let audits = &mut self.streams.audits;
         // What holders know is newer than any reading.
         for held in self.held.values() {
-            audits.last_seen.remember(last_known(held));
+            audits.last_seen.remember(held.lease());
         }
         let with_key = |lease| (Lease::clone(lease).key, lease);
         let rows: BTreeMap<LeaseKey, &Lease> = self.view.leases().map(with_key).collect();
@@ -146,15 +145,6 @@ impl Driver {
                 tell(&last.key, last.hash_range, repair);
             }
         }
-    }
-}
-
-/// The lease as its holder knows it.
-pub(super) fn last_known(held: &HeldLease) -> Lease {
-    Lease {
-        counter: held.counter(),
-        checkpoint: held.committed().clone(),
-        ..held.shared.lease().clone()
     }
 }
 

@@ -97,6 +97,12 @@ pub(super) enum Answer {
         attempt: u64,
         result: Result<Outcome, CallError>,
     },
+    /// A look at the command for a lease that is held.
+    Orders {
+        key: LeaseKey,
+        number: u64,
+        result: Result<Option<Item>, CallError>,
+    },
     /// A take or an accept.
     Take {
         key: LeaseKey,
@@ -148,7 +154,7 @@ pub(super) enum Answer {
     /// The stream item, read because there is a new session.
     StreamRead(Result<Option<Item>, CallError>),
     /// A row of a stream that was left, deleted.
-    ResetRow(Lease, Result<Written, CallError>),
+    ResetRow(Box<Lease>, Result<Written, CallError>),
     /// The stream item, replaced.
     ResetStream(Result<Written, CallError>),
     /// A look at the item that the leader stores about the stream.

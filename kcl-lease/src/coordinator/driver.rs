@@ -13,6 +13,7 @@ use super::event::{CoordinatorError, CoordinatorEvent};
 use super::handle::Command;
 use super::joining::Joining;
 use super::lookout::Lookout;
+use super::orders::Looks;
 use super::outbox::Outbox;
 use super::sessions::Phase;
 use super::setback::Setback;
@@ -109,6 +110,7 @@ pub(super) struct Driver {
     pub(super) dirty: BTreeSet<LeaseKey>,
     pub(super) retries: BTreeSet<(Moment, LeaseKey)>,
     pub(super) row_writes: usize,
+    pub(super) looks: Looks,
     pub(super) attempts: u64,
     pub(super) grants: u64,
     /// Set when something changed that what to take depends on.
@@ -188,6 +190,7 @@ impl Driver {
             dirty: BTreeSet::new(),
             retries: BTreeSet::new(),
             row_writes: 0,
+            looks: Looks::default(),
             attempts: 0,
             grants: 0,
             replan: false,
@@ -250,8 +253,9 @@ impl Driver {
             Some(Command::Grant {
                 key,
                 number,
+                era,
                 request,
-            }) => self.on_request(&key, number, request),
+            }) => self.on_request(&key, number, era, request),
             Some(Command::StoredStream(answer)) => self.joining.ask(self.runtime.now(), answer),
             Some(Command::JoinStream) => self.join_stream(self.runtime.now()),
             Some(Command::OpenStream(proposed, answer)) => self.streams.open(proposed, answer),
@@ -293,6 +297,11 @@ impl Driver {
                 self.row_writes -= 1;
                 self.on_row(&key, number, attempt, result, now);
             }
+            Answer::Orders {
+                key,
+                number,
+                result,
+            } => self.on_orders(key, number, result, now),
             Answer::Farewell(result) => self.on_farewell(result, now),
             Answer::Inbox(result) => self.on_inbox(result, now),
             Answer::Leader {
@@ -342,7 +351,7 @@ impl Driver {
             Answer::RowRead { key, result } => self.on_row_read(&key, result, now),
             Answer::Stream(result) => self.on_stream(result, now),
             Answer::StreamRead(result) => self.on_stream_read(result, now),
-            Answer::ResetRow(lease, result) => self.on_reset_row(lease, result, now),
+            Answer::ResetRow(lease, result) => self.on_reset_row(*lease, result, now),
             Answer::ResetStream(result) => self.on_reset_stream(result, now),
             Answer::Created { key, result } => self.on_created(&key, result, now),
             Answer::Litter { key, result } => self.on_litter(&key, result, now),
@@ -359,6 +368,7 @@ impl Driver {
         self.drive_start(now);
         self.send_heartbeat(now);
         self.send_row_writes(now);
+        self.read_orders(now);
         self.begin_scan(now);
         self.drive_streams(now);
         self.audit(now);
@@ -406,9 +416,10 @@ impl Driver {
         let streams = self.running().and_then(|_| self.streams.retry_at(now));
         let joining = self.running().and_then(|_| self.joining.next());
         let room = self.next_room(now);
+        let orders = self.running().and_then(|_| self.looks.next());
         [
             heartbeat, scan, retry, plan, look, hints, recall, children, drain, settled, streams,
-            joining, room,
+            joining, room, orders,
         ]
         .into_iter()
         .flatten()

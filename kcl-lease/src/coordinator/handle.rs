@@ -57,6 +57,7 @@ pub(crate) enum Command {
     Grant {
         key: LeaseKey,
         number: u64,
+        era: u64,
         request: GrantRequest,
     },
     StoredStream(Answer<Option<StreamIdentity>>),

@@ -30,6 +30,9 @@ impl Driver {
                 self.expectations.expect(key, from, counter, now);
             }
             Hint::Joined { worker } => self.on_joined(worker, now),
+            Hint::Ordered { key, .. } if self.held.contains_key(&key) => self.looks.want(key),
+            // Whoever takes the lease looks.
+            Hint::Ordered { .. } => {}
         }
     }
 

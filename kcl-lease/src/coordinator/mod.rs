@@ -16,6 +16,7 @@ mod hints;
 mod joining;
 mod leading;
 mod lookout;
+mod orders;
 mod outbox;
 mod resets;
 mod room;

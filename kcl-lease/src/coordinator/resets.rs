@@ -11,6 +11,7 @@ use super::calls::{Answer as Call, CallError};
 use super::driver::{BACKGROUND_MAX, Driver};
 use super::event::{CoordinatorError, CoordinatorEvent};
 use super::handle::{Answer, OpenedStream, StreamIdentity};
+use crate::command_item::CommandItem;
 use crate::key::WorkerId;
 use crate::lease::Lease;
 use crate::reset::{self, Situation, Verdict};
@@ -68,6 +69,8 @@ pub(super) struct Resets {
     pub(super) counter_floor: u64,
     /// The workers that had an item when the table was read last, and whether they count as working.
     workers: Vec<(WorkerId, bool)>,
+    /// The commands that the table held when it was read last.
+    commands: Vec<CommandItem>,
 }
 
 impl Resets {
@@ -127,6 +130,11 @@ impl Driver {
         self.streams.resets.workers = workers.iter().map(runs).collect();
     }
 
+    /// Notes the commands that end with a reset: a shard of the next stream may have the same name.
+    pub(super) fn note_commands(&mut self, commands: &[CommandItem]) {
+        self.streams.resets.commands = commands.to_vec();
+    }
+
     pub(super) fn drive_reset(&mut self, now: Moment) {
         self.judge_reset(now);
         self.delete_rows();
@@ -174,6 +182,11 @@ impl Driver {
                 on_their_way: 0,
                 upset: false,
             });
+            for command in std::mem::take(&mut self.streams.resets.commands) {
+                self.background += 1;
+                let delete = write::delete_command(&command);
+                self.calls.write(delete, Call::Housekeeping);
+            }
         }
     }
 
@@ -189,7 +202,7 @@ impl Driver {
             self.background += 1;
             self.calls
                 .write(write::delete_lease(&lease), move |result| {
-                    Call::ResetRow(lease, result)
+                    Call::ResetRow(Box::new(lease), result)
                 });
         }
         if deleting.on_their_way > 0 {

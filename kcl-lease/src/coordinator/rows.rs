@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::audits::last_known;
 use super::calls::{Answer, CallError, Outcome};
 use super::driver::Driver;
 use super::event::CoordinatorEvent;
@@ -51,11 +50,18 @@ impl Driver {
         self.wanted.remove(&key);
         self.own_children.remove(&key);
         self.held.insert(key.clone(), held);
+        self.looks.want(key.clone());
         self.dirty.insert(key);
         Some(Grant::new(shared))
     }
 
-    pub(super) fn on_request(&mut self, key: &LeaseKey, number: u64, request: GrantRequest) {
+    pub(super) fn on_request(
+        &mut self,
+        key: &LeaseKey,
+        number: u64,
+        era: u64,
+        request: GrantRequest,
+    ) {
         let view = &self.view;
         let Some(held) = self
             .held
@@ -66,15 +72,18 @@ impl Driver {
             return;
         };
         match request {
-            GrantRequest::Checkpoint(checkpoint, reply) => held.want_checkpoint(checkpoint, reply),
-            GrantRequest::Prepare(pending, reply) => held.want_prepare(pending, reply),
+            GrantRequest::Checkpoint(checkpoint, reply) => {
+                held.want_checkpoint(era, checkpoint, reply);
+            }
+            GrantRequest::Prepare(pending, reply) => held.want_prepare(era, pending, reply),
+            GrantRequest::Obey(obey, reply) => held.want_obey(obey, reply),
             GrantRequest::Release(checkpoint, reply) => {
                 let to = self.giving.target(key).cloned();
-                held.want_release(checkpoint, to, Some(reply));
+                held.want_release(era, checkpoint, to, Some(reply));
             }
             GrantRequest::EndShard(children, reply) => {
                 match ShardEnd::new(key, children, |other| view.has_row(other)) {
-                    Ok(plan) => held.want_end(plan, reply),
+                    Ok(plan) => held.want_end(era, plan, reply),
                     Err((child, reason)) => {
                         let key = key.clone();
                         let error = GrantError::InvalidChild { key, child, reason };
@@ -154,6 +163,7 @@ impl Driver {
     fn drop_lease(&mut self, key: &LeaseKey) -> Option<HeldLease> {
         self.busy.remove(key);
         self.dirty.remove(key);
+        self.looks.forget(key);
         self.replan = true;
         self.giving.done(key);
         self.held.remove(key)
@@ -174,9 +184,7 @@ impl Driver {
         }
         let row = Lease {
             owner: to,
-            counter: held.counter(),
-            checkpoint: held.committed().clone(),
-            ..held.shared.lease().clone()
+            ..held.lease()
         };
         self.saw_row(row, Consistency::Strong, now);
     }
@@ -187,10 +195,8 @@ impl Driver {
             return;
         };
         let row = Lease {
-            counter: held.counter(),
-            checkpoint: held.committed().clone(),
             children: plan.children(),
-            ..held.shared.lease().clone()
+            ..held.lease()
         };
         self.saw_row(row, Consistency::Strong, now);
         for child in plan
@@ -242,7 +248,7 @@ impl Driver {
         tracing::warn!(%key, %reason, "a lease was lost");
         if let Some(mut held) = self.drop_lease(key) {
             held.end(reason);
-            self.streams.audits.last_seen.remember(last_known(&held));
+            self.streams.audits.last_seen.remember(held.lease());
         }
         self.look_at_row(key.clone());
     }

@@ -83,12 +83,14 @@ impl Driver {
         self.scan_setback.succeeded();
         let mut leases = Vec::new();
         let mut workers = Vec::new();
+        let mut commands = Vec::new();
         let mut unreadable = BTreeSet::new();
         for item in &items {
             match Row::from_item(item) {
                 Ok(Row::Lease(lease)) => leases.push(lease),
                 Ok(Row::Worker(worker)) => workers.push(worker),
                 Ok(Row::Stream(stream)) => self.saw_stream(stream, begun),
+                Ok(Row::Command(command)) => commands.push(command),
                 Ok(_) => {}
                 Err(error) => {
                     let key = key_of(item);
@@ -111,7 +113,9 @@ impl Driver {
         if let Some(drain) = &mut self.drain {
             drain.saw_scan(begun, self.roster.items());
         }
+        self.note_commands(&commands);
         if self.leads() {
+            self.care_for_commands(&commands, now);
             self.point_out_lost_leases(now);
             self.clean_up_workers(now);
             self.look_at_litter();

@@ -16,6 +16,7 @@
 //! | search | what happens |
 //! |---|---|
 //! | `untimed`, U1 to U12 | one row, two workers with two ids each, requests late, lost, repeated, answers lost; takes at any moment after a read up to two versions old; lapses, hand-overs, releases, crashes, exits, items cleaned up, a row made again, a Java leader. S1 to S9, and L1: from every state the lease can be held again without further faults |
+//! | `untimed`, U13 to U16 | commands of operators: pauses and seeks, a hint that may be lost, a holder that looks and obeys, the leader that reminds and tidies up, holders that change or die in between. Beside the above C1 to C3, and L1: every command is obeyed in the end |
 //! | `timed`, T1a to T1k, T2a, T2b | heartbeats, deadlines, lapses, re-grants, accepts, takes in three steps, ages told by others, one clock per worker that may lose or gain a tick (lease duration: 3 ticks). T1 and T2 |
 //! | `timed`, A6, A6s | the whole table goes away once for any number of ticks: nothing moves from a holder whose first heartbeat afterwards is applied in time, 3 ticks after an outage of 3 or more, 1 tick after any (lease duration and margin: 4 ticks) |
 //! | `shards`, C-T | a split and a merge: transactions late or with lost answers, wrong beliefs about other rows, deletion of finished rows. C1, C2, and L1: the last shard can always be finished |
@@ -29,6 +30,8 @@
 //! * Several rows: batches of hints, scans instead of reads. The election of leaders and the crash of one.
 //! * Takers that are badly connected themselves: with clocks they are steady, or only accept what is offered to them.
 //! * Told ages and drifting clocks through an outage; reads that work while writes fail.
+//! * Commands: reads of a command happen at one moment (they are consistent, and one follows the other); one operator at a
+//!   time; lapses beside them.
 //! * Two-phase checkpoints, mixed lease durations, clean-up of worker items by age.
 //! * Rules that cover for each other: a merge's child made early and an absent parent that counts as done are each harmless
 //!   alone, and a single rule is switched off at a time.

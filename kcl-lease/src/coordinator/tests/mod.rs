@@ -14,6 +14,7 @@ mod hostile_counters;
 mod leaving;
 mod liveness;
 mod lost_answers;
+mod orders;
 mod own_thread;
 mod resets;
 mod strike;

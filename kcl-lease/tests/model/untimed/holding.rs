@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kcl_lease::Orders;
 use kcl_lease::internals::{Answer, Call, Holding, Moments, Turn, Validity, moment};
 use kcl_lease::runtime::Moment;
 
@@ -19,6 +20,8 @@ pub(super) enum Event {
     Refused(u8, Id),
     Lost(u8),
     Lapse,
+    Look(Id),
+    Obey(u8),
 }
 
 /// What became of it.
@@ -68,6 +71,14 @@ impl Untimed {
                 holding.want_release(Some(checkpoint(at)), to);
                 return self.next_call(holding, attempt);
             }
+            Event::Look(item) => {
+                holding.saw_command(self.table.items.find(item));
+                return Outcome::Silent;
+            }
+            Event::Obey(attempt) => {
+                holding.obey();
+                return self.next_call(holding, attempt);
+            }
             Event::Lapse => {
                 holding.each_moment(&mut |moment| *moment = before_lapse());
                 return Outcome::Silent;
@@ -98,11 +109,17 @@ impl Untimed {
         }
     }
 
-    /// Whether the holder may process records now.
+    /// Whether the lease is surely held now.
     pub(super) fn is_current(&self, held: Held) -> bool {
         self.holdings
             .get(held.holding)
             .is_current(validity(), now())
+    }
+
+    /// Whether the holder's orders let it process records.
+    pub(super) fn may_deliver(&self, held: Held) -> bool {
+        let orders = self.holdings.get(held.holding).orders();
+        orders.is_some_and(Orders::allow_delivery)
     }
 
     pub(super) fn row(&mut self, state: &State) -> Row {

@@ -6,6 +6,7 @@
 //!
 //! Ghosts are what nobody in the protocol knows: they judge it.
 
+mod commands;
 mod holding;
 mod network;
 mod runs;
@@ -18,6 +19,7 @@ use crate::explore::Unordered;
 use crate::intern::{Id, Interner};
 use crate::table::Table;
 
+use commands::{Command, Commands};
 use holding::{Event, Outcome};
 
 const WORKERS: usize = 2;
@@ -37,6 +39,9 @@ const S6: u32 = 1 << 5;
 const S7: u32 = 1 << 6;
 const S8: u32 = 1 << 7;
 const S9: u32 = 1 << 8;
+const C1: u32 = 1 << 9;
+const C2: u32 = 1 << 10;
+const C3: u32 = 1 << 11;
 
 const TWO_DELIVER: u32 = 1;
 const DUPLICATE: u32 = 1 << 1;
@@ -44,6 +49,9 @@ const DONE: u32 = 1 << 2;
 const CLEAN: u32 = 1 << 3;
 const RECOVERED: u32 = 1 << 4;
 const REGRANTED: u32 = 1 << 5;
+const SOUGHT: u32 = 1 << 6;
+const PAUSED: u32 = 1 << 7;
+const TIDIED: u32 = 1 << 8;
 
 /// What may happen, and how often.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +74,9 @@ pub(crate) struct Bounds {
     pub(crate) made_again: bool,
     /// A Java leader may once change the owner, which it does without moving the counter.
     pub(crate) java: bool,
+    /// Commands of operators, and which.
+    pub(crate) commands: u8,
+    pub(crate) wishes: &'static [Command],
 }
 
 impl Bounds {
@@ -82,6 +93,8 @@ impl Bounds {
         clean_ups: 0,
         made_again: false,
         java: false,
+        commands: 0,
+        wishes: &[],
     };
 }
 
@@ -103,6 +116,7 @@ pub(crate) struct State {
     clean_ups: u8,
     made_again: bool,
     java: bool,
+    commands: Commands,
 }
 
 /// What the row's history was.
@@ -127,6 +141,8 @@ struct Worker {
     draining: bool,
     held: Option<Held>,
     wait: Option<Wait>,
+    /// It may not know of a command.
+    hinted: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -136,6 +152,8 @@ struct Held {
     change: u8,
     /// How many records this grant's holder processed, counted from the first one.
     position: u8,
+    /// Ghost: how many seeks were applied when it began to read where it reads.
+    era: u8,
 }
 
 /// A call whose answer a worker waits for.
@@ -184,6 +202,16 @@ pub(crate) enum Action {
     LateRegistration(u8),
     MakeAgain,
     JavaMoves,
+    /// An operator commands; the hint for the holder arrives or is lost.
+    Command(Command, bool),
+    /// The holder reads the command.
+    Look(u8),
+    /// The holder does as it is told.
+    Obey(u8),
+    /// The leader cares for the command, with the row as it was so many versions ago.
+    Care(u8),
+    /// What the leader tidies up with arrives.
+    Tidy,
     Deliver(u8),
     LoseAnswer(u8),
     Lose(u8),

@@ -107,6 +107,7 @@ impl Untimed {
         let who = &mut state.workers[worker];
         who.held = None;
         who.wait = None;
+        who.hinted = false;
         who.draining = false;
         who.up = usize::from(who.id) + WORKERS < IDS;
         if who.up {
@@ -155,12 +156,13 @@ impl Untimed {
                 (false, _) => position,
             };
         }
-        if new.checkpoint < old.checkpoint {
+        let seeks = self.note_obeyed(state, request.write, new.checkpoint);
+        if new.checkpoint < old.checkpoint && !seeks {
             state.broken |= S1;
         }
         let covered = (1_u8 << new.checkpoint) - 1;
         if state.delivered & covered != covered {
-            state.broken |= S6;
+            state.broken |= if state.commands.era > 0 { C2 } else { S6 };
         }
         if self.bounds.stale_reads {
             state.old = [found, state.old[0]];
@@ -198,25 +200,30 @@ impl Untimed {
         let (after, outcome) = self.ask(held.holding, event);
         held.holding = after;
         let change = held.change;
-        match (outcome, applied) {
-            (Outcome::Confirmed, true) => REGRANTED,
-            (Outcome::Confirmed, false) => {
-                // It believes that the lease is still its own.
-                if change != state.ghost.changes {
-                    state.broken |= S3;
-                }
-                RECOVERED
-            }
-            (Outcome::Ended, _) => {
-                state.workers[worker].held = None;
-                CLEAN
-            }
-            (Outcome::Lost, _) => {
-                self.lose(state, worker);
-                0
-            }
+        let sought = match outcome {
+            Outcome::Confirmed => self.begin_anew(state, worker),
             _ => 0,
-        }
+        };
+        sought
+            | match (outcome, applied) {
+                (Outcome::Confirmed, true) => REGRANTED,
+                (Outcome::Confirmed, false) => {
+                    // It believes that the lease is still its own.
+                    if change != state.ghost.changes {
+                        state.broken |= S3;
+                    }
+                    RECOVERED
+                }
+                (Outcome::Ended, _) => {
+                    state.workers[worker].held = None;
+                    CLEAN
+                }
+                (Outcome::Lost, _) => {
+                    self.lose(state, worker);
+                    0
+                }
+                _ => 0,
+            }
     }
 
     /// A take or accept was applied.
@@ -227,11 +234,15 @@ impl Untimed {
             false => now(),
         };
         let who = &mut state.workers[worker];
-        let holding = Holding::new(&lease, self.table.worker(who.id), sent);
+        let mut holding = Holding::new(&lease, self.table.worker(who.id), sent);
+        if self.bounds.commands == 0 {
+            holding.saw_command(None);
+        }
         who.held = Some(Held {
             holding: self.holdings.id(holding),
             change: state.ghost.changes,
             position: self.table.row(row).checkpoint,
+            era: state.commands.era,
         });
     }
 
@@ -270,11 +281,14 @@ impl Untimed {
             if record < state.ghost.clean {
                 state.broken |= S5;
             }
+            if state.commands.reported {
+                state.broken |= C3;
+            }
         }
         if state.delivered >> record & 1 == 1 {
             sights |= DUPLICATE;
         }
-        if held.change >= state.ghost.born {
+        if held.change >= state.ghost.born && held.era == state.commands.era {
             state.delivered |= 1 << record;
         }
         sights

@@ -2,10 +2,20 @@
 
 use kcl_lease::mutant::Mutant;
 
-use super::{Bounds, Untimed};
+use super::{Bounds, Command, Untimed};
 use crate::runs::{Effort, catches, holds};
 
-const NO_CLEAN_END: &[&str] = &["a clean end"];
+const NO_COMMANDS: &[&str] = &[
+    "a seek is applied",
+    "a pause is reported",
+    "a command is tidied away",
+];
+const NO_CLEAN_END: &[&str] = &[
+    "a clean end",
+    "a seek is applied",
+    "a pause is reported",
+    "a command is tidied away",
+];
 
 fn effort() -> Effort {
     Effort::of_this_run()
@@ -48,7 +58,7 @@ fn hand_overs_and_releases_also_to_ids_without_an_item() {
         counter: effort().pick(1, 3, 4),
         ..Bounds::BASE
     };
-    holds("U11", Untimed::new(bounds), &[]);
+    holds("U11", Untimed::new(bounds), NO_COMMANDS);
 }
 
 #[test]
@@ -58,7 +68,7 @@ fn two_hand_overs_and_lapses() {
         counter: effort().pick(1, 3, 5),
         ..CALM
     };
-    holds("U4", Untimed::new(bounds), &[]);
+    holds("U4", Untimed::new(bounds), NO_COMMANDS);
 }
 
 #[test]
@@ -70,7 +80,7 @@ fn hand_overs_with_crashes_and_graceful_exits() {
         counter: effort().pick(1, 2, 3),
         ..CALM
     };
-    holds("U12", Untimed::new(bounds), &[]);
+    holds("U12", Untimed::new(bounds), NO_COMMANDS);
 }
 
 #[test]
@@ -82,7 +92,7 @@ fn hand_overs_of_a_row_that_is_made_again() {
         counter: effort().pick(1, 2, 3),
         ..CALM
     };
-    holds("U5", Untimed::new(bounds), &[]);
+    holds("U5", Untimed::new(bounds), NO_COMMANDS);
 }
 
 #[test]
@@ -93,7 +103,75 @@ fn a_java_leader_that_moves_the_lease_once() {
         counter: effort().pick(1, 2, 4),
         ..CALM
     };
-    holds("U10", Untimed::new(bounds), &[]);
+    holds("U10", Untimed::new(bounds), NO_COMMANDS);
+}
+
+/// Pausing and resuming, while others take the lease.
+const PAUSES: Bounds = Bounds {
+    records: 1,
+    commands: 2,
+    wishes: &[Command::Pause, Command::Resume],
+    stale_reads: false,
+    lapses: false,
+    counter: 3,
+    ..CALM
+};
+
+/// Seeks beside a pause.
+const SEEKS: Bounds = Bounds {
+    records: 2,
+    wishes: &[Command::Seek(0), Command::Seek(1), Command::Pause],
+    ..PAUSES
+};
+
+#[test]
+fn pauses_while_the_lease_changes_hands() {
+    let bounds = Bounds {
+        counter: effort().pick(1, 3, 4),
+        ..PAUSES
+    };
+    let unseen = &["a clean end", "a seek is applied"];
+    holds("U13", Untimed::new(bounds), unseen);
+}
+
+#[test]
+fn a_pause_and_a_hand_over() {
+    let bounds = Bounds {
+        commands: 1,
+        wishes: &[Command::Pause],
+        hand_overs: 1,
+        counter: effort().pick(1, 3, 4),
+        ..PAUSES
+    };
+    let unseen = &["a seek is applied", "a command is tidied away"];
+    holds("U14", Untimed::new(bounds), unseen);
+}
+
+#[test]
+fn two_seeks_or_a_seek_and_a_pause() {
+    let bounds = Bounds {
+        counter: effort().pick(1, 3, 4),
+        ..SEEKS
+    };
+    holds("U15", Untimed::new(bounds), &["a clean end"]);
+}
+
+#[test]
+fn a_seek_with_a_crash_and_reads_of_the_row_that_are_old() {
+    let bounds = Bounds {
+        commands: 1,
+        wishes: &[Command::Seek(0), Command::Seek(1)],
+        faults: 1,
+        in_flight: effort().pick(1, 1, 2),
+        stale_reads: true,
+        counter: effort().pick(1, 2, 3),
+        ..SEEKS
+    };
+    holds(
+        "U16",
+        Untimed::new(bounds),
+        &["a clean end", "a pause is reported"],
+    );
 }
 
 // --- mutants --------------------------------------------------------------------------------------------------------
@@ -182,4 +260,38 @@ fn a_row_made_again_under_counter_zero_is_caught() {
         ..HANDS
     };
     caught(Mutant::NewRowCounterZero, bounds, &["S2", "S8"]);
+}
+
+#[test]
+fn a_seek_that_is_applied_again_is_caught() {
+    caught(Mutant::SeekAgain, SEEKS, &["C1"]);
+}
+
+#[test]
+fn progress_that_survives_a_seek_is_caught() {
+    caught(Mutant::SeekKeepsCheckpoint, SEEKS, &["C2"]);
+}
+
+#[test]
+fn obeying_without_holding_the_lease_is_caught() {
+    caught(Mutant::ObeyUnfenced, SEEKS, &["S2", "C2", "C3"]);
+}
+
+#[test]
+fn delivering_before_the_orders_are_known_is_caught() {
+    caught(Mutant::DeliverBeforeOrders, PAUSES, &["C3"]);
+}
+
+#[test]
+fn tidying_away_whatever_a_command_says_by_now_is_caught() {
+    caught(Mutant::TidyUnconditional, PAUSES, &["C3"]);
+}
+
+#[test]
+fn never_reminding_is_caught() {
+    let bounds = Bounds {
+        counter: 1,
+        ..PAUSES
+    };
+    caught(Mutant::NeverRemind, bounds, &["L1"]);
 }

@@ -20,6 +20,9 @@ impl Model for Untimed {
         "S7 the owner changes only on a current view",
         "S8 the fencing token grows",
         "S9 nobody drops a lease that is its own",
+        "C1 a seek is applied once",
+        "C2 progress of the time before a seek is not stored after it",
+        "C3 nothing is delivered after a pause was reported",
     ];
     const SIGHTS: &'static [&'static str] = &[
         "two deliver at once",
@@ -28,6 +31,9 @@ impl Model for Untimed {
         "a clean end",
         "a recovered answer",
         "a write confirms the grant",
+        "a seek is applied",
+        "a pause is reported",
+        "a command is tidied away",
     ];
 
     fn start(&mut self) -> State {
@@ -37,6 +43,7 @@ impl Model for Untimed {
             draining: false,
             held: None,
             wait: None,
+            hinted: false,
         };
         let mut items = [NONE; IDS];
         for (id, item) in items.iter_mut().enumerate().take(WORKERS) {
@@ -62,6 +69,7 @@ impl Model for Untimed {
             clean_ups: 0,
             made_again: false,
             java: false,
+            commands: Commands::default(),
         }
     }
 
@@ -92,6 +100,7 @@ impl Model for Untimed {
                 ]);
             }
         }
+        self.command_actions(state, actions);
         let owned = self.row(state).owner.is_some();
         if self.bounds.made_again && !state.made_again && owned {
             actions.push(Action::MakeAgain);
@@ -134,9 +143,9 @@ impl Model for Untimed {
             worker.up && current && row.owner == Some(worker.id)
         };
         let nobody_left = |worker: &Worker| !worker.up && usize::from(worker.id) + WORKERS >= IDS;
-        self.bounds.records > 0 && row.checkpoint >= self.bounds.records
-            || state.workers.iter().any(held)
-            || state.workers.iter().all(nobody_left)
+        let well = self.bounds.records > 0 && row.checkpoint >= self.bounds.records
+            || state.workers.iter().any(held);
+        well && self.is_obeyed(state) || state.workers.iter().all(nobody_left)
     }
 
     fn is_fair(&mut self, state: &State, action: Action) -> bool {
@@ -163,7 +172,10 @@ impl Model for Untimed {
             | Action::CleanUp(_)
             | Action::LateRegistration(_)
             | Action::MakeAgain
-            | Action::JavaMoves => false,
+            | Action::JavaMoves
+            | Action::Command(..) => false,
+            // Only what a current look at the row shows.
+            Action::Care(age) => age == 0,
             _ => true,
         }
     }
@@ -220,7 +232,13 @@ impl Untimed {
     ) {
         let worker = &state.workers[usize::from(number)];
         let current = self.is_current(held);
-        if current && held.position < self.bounds.records {
+        if self.bounds.commands > 0 {
+            let knows = self.holdings.get(held.holding).orders().is_some();
+            if !knows || worker.hinted {
+                actions.push(Action::Look(number));
+            }
+        }
+        if current && self.may_deliver(held) && held.position < self.bounds.records {
             actions.push(Action::Process(number));
         }
         if !free {
@@ -231,10 +249,14 @@ impl Untimed {
         if matches!(sends, Outcome::Calls(_)) {
             actions.push(Action::Send(number));
         }
+        if self.obeys(held, attempt) {
+            actions.push(Action::Obey(number));
+        }
         if !self.is_current(held) {
             return;
         }
-        if checkpoint(held.position) > *self.holdings.get(held.holding).committed() {
+        let holding = self.holdings.get(held.holding);
+        if checkpoint(held.position) > *holding.committed() && !holding.is_obeying() {
             actions.push(Action::Checkpoint(number));
         }
         if state.hand_overs < self.bounds.hand_overs || worker.draining {

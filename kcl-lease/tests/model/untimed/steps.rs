@@ -54,6 +54,14 @@ impl Untimed {
                 state.net[usize::from(slot)] = None;
                 state.net.sort_unstable();
             }
+            Action::Command(command, hint) => self.command(state, command, hint),
+            Action::Look(number) => self.look(state, number.into()),
+            Action::Obey(number) => {
+                let attempt = Self::attempt(state, number);
+                self.call(state, number, Event::Obey(attempt), attempt);
+            }
+            Action::Care(age) => self.care(state, age),
+            Action::Tidy => return self.tidy(state),
             fault => self.befall(state, fault),
         }
         0

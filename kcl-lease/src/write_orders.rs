@@ -1,0 +1,90 @@
+//! The writes that belong to commands of operators, as data.
+
+use crate::command_item::{CommandId, CommandItem};
+use crate::item::{Value, attribute};
+use crate::mutant::{self, Mutant};
+use crate::orders::{Obey, StartPoint};
+use crate::row_write::{Change, Edit, RowWrite, Term};
+use crate::write::{Held, held_by, next_counter, progress, update};
+
+/// An operator's command: stores `item`, unless another command came between. `seen` is the command that was read, `None`
+/// if there was no item.
+#[must_use]
+pub fn command(item: &CommandItem, seen: Option<&CommandId>) -> RowWrite {
+    RowWrite {
+        key: CommandItem::key_of(&item.lease),
+        condition: vec![match seen {
+            Some(seen) => command_is(seen),
+            None => Term::Absent(attribute::KEY),
+        }],
+        change: Change::Put(item.to_item()),
+    }
+}
+
+/// The leader takes a seek out of a command, because it was applied.
+#[must_use]
+pub fn forget_seek(seen: &CommandItem) -> RowWrite {
+    let gone = [
+        attribute::SEEK,
+        attribute::SEEK_TO,
+        attribute::SEEK_TO_SUB,
+        attribute::SEEK_TO_MOMENT,
+    ];
+    let edits = gone.map(Edit::Remove).to_vec();
+    update(&CommandItem::key_of(&seen.lease), unchanged(seen), edits)
+}
+
+/// The leader deletes a command, because it says nothing more.
+#[must_use]
+pub fn delete_command(seen: &CommandItem) -> RowWrite {
+    RowWrite {
+        key: CommandItem::key_of(&seen.lease),
+        condition: unchanged(seen),
+        change: Change::Delete,
+    }
+}
+
+/// A holder notes in its row that it obeys a command, and where a seek goes. A pending checkpoint is over with a seek.
+#[must_use]
+pub(crate) fn obey(held: &Held, obey: &Obey) -> RowWrite {
+    let mut edits = vec![next_counter(held.counter)];
+    if let Some(command) = &obey.command {
+        let command = Value::text(command.as_str());
+        edits.push(Edit::Set(attribute::OBEYED_COMMAND, command));
+    }
+    if let Some(seek) = &obey.seek {
+        let seek = Value::text(seek.as_str());
+        edits.push(Edit::Set(attribute::OBEYED_SEEK, seek));
+    }
+    if let Some(to) = &obey.to {
+        edits.extend(sought(to));
+    }
+    let condition = match mutant::is(Mutant::ObeyUnfenced) {
+        true => vec![Term::Present(attribute::KEY)],
+        false => held_by(held),
+    };
+    update(held.key.as_str(), condition, edits)
+}
+
+fn sought(to: &StartPoint) -> Vec<Edit> {
+    let mut edits = vec![
+        Edit::Set(attribute::OWNER_SWITCHES, Value::number(0)),
+        match to.moment_ms {
+            Some(moment) => Edit::Set(attribute::SOUGHT_MOMENT, Value::number(moment)),
+            None => Edit::Remove(attribute::SOUGHT_MOMENT),
+        },
+    ];
+    edits.extend(progress(&to.checkpoint));
+    edits
+}
+
+fn unchanged(seen: &CommandItem) -> Vec<Term> {
+    match mutant::is(Mutant::TidyUnconditional) {
+        true => vec![Term::Present(attribute::KEY)],
+        false => vec![command_is(&seen.command)],
+    }
+}
+
+fn command_is(command: &CommandId) -> Term {
+    Term::Equals(attribute::COMMAND, Value::text(command.as_str()))
+}
