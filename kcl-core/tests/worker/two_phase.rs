@@ -107,6 +107,28 @@ async fn a_prepared_checkpoint_is_stored_when_it_is_committed_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_later_first_phase_takes_the_place_of_an_earlier_one_which_then_means_nothing() {
+    let fixture = Fixture::new(1);
+    let shard = fixture.shard(0);
+    let processor = Transactional::new(&fixture);
+    fixture.put_many(0, &["a"]);
+    let worker = fixture.start_builder(processor.builder());
+    processor.first_phase().await;
+    let earlier = processor.prepared.lock().unwrap().remove(0);
+    fixture.put_many(0, &["b"]);
+    processor.first_phase().await;
+    let later = processor.prepared.lock().unwrap().remove(0);
+    drop(earlier);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let lease = fixture.lease(&shard);
+    assert_eq!(lease.pending.unwrap().state.as_deref(), Some(&b"b"[..]));
+    assert!(lease.checkpoint.is_start());
+    later.commit().await.unwrap();
+    assert_eq!(fixture.lease(&shard).pending, None);
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_next_holder_learns_what_was_prepared_and_decides() {
     for commits in [false, true] {
         let fixture = Fixture::new(1);
