@@ -43,6 +43,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) roster: &'a Roster,
     /// Advice that was given and may still be followed.
     pub(crate) pending: &'a BTreeMap<LeaseKey, Pending>,
+    /// Leases that a worker could not work on.
+    pub(crate) refused: &'a BTreeMap<LeaseKey, Refusal>,
     /// This worker's own heartbeat.
     pub(crate) heartbeat: u64,
     /// Leases that this worker holds or is about to.
@@ -60,6 +62,14 @@ pub(crate) struct Pending {
     /// The owner itself has to follow first.
     pub(crate) gives: bool,
     /// Whoever should follow has done so by then.
+    pub(crate) until: Moment,
+}
+
+/// A worker that gave a lease away because it could not work on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) worker: WorkerId,
+    /// Until then others come first.
     pub(crate) until: Moment,
 }
 
@@ -145,7 +155,11 @@ pub(crate) fn advise(situation: &Situation<'_>) -> Advice {
     let expired = free.values().any(is_expired);
     add_rooms(situation, expired, &mut snapshot);
     let settled = is_settled(situation, &snapshot, &mut advice);
-    for step in planner::balance(&snapshot) {
+    let is_refused = |key: &LeaseKey, to: &WorkerId| {
+        let refusal = situation.refused.get(key);
+        refusal.is_some_and(|refusal| refusal.worker == *to && situation.now < refusal.until)
+    };
+    for step in planner::avoid(planner::balance(&snapshot), &snapshot, is_refused) {
         let Some(known) = situation.view.row(&step.key) else {
             continue;
         };

@@ -24,6 +24,7 @@ struct Scene {
     liveness: Liveness,
     roster: Roster,
     pending: BTreeMap<LeaseKey, Pending>,
+    refused: BTreeMap<LeaseKey, Refusal>,
     busy: BTreeSet<LeaseKey>,
 }
 
@@ -37,6 +38,7 @@ impl Scene {
             liveness: Liveness::new(L, M),
             roster: Roster::default(),
             pending: BTreeMap::new(),
+            refused: BTreeMap::new(),
             busy: BTreeSet::new(),
         }
     }
@@ -89,6 +91,7 @@ impl Scene {
             liveness: &self.liveness,
             roster: &self.roster,
             pending: &self.pending,
+            refused: &self.refused,
             heartbeat: self.my_heartbeat,
             busy: &self.busy,
             max_leases: 100,
@@ -324,4 +327,46 @@ async fn children_are_left_to_the_worker_that_finished_the_parent_for_a_while() 
     }
     assert_eq!(scene.orders(1), (vec![], vec![]));
     assert_eq!(scene.orders(2).0.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_a_worker_could_not_work_on_goes_to_another_one_and_does_not_come_straight_back()
+ {
+    let mut scene = Scene::new();
+    scene.lives("other");
+    for name in ["a", "b", "c"] {
+        scene.row(name, Some("other"), 0);
+    }
+    for name in ["d", "e"] {
+        scene.row(name, Some("me"), 0);
+    }
+    scene.row("stuck", None, 0);
+    let take = |to: &str| vec![(to.to_owned(), "stuck".to_owned())];
+    assert_eq!(scene.orders(1).0, take("me"), "it has fewer");
+    let refusal = Refusal {
+        worker: id("me"),
+        until: scene.at(300),
+    };
+    scene.refused.insert("stuck".into(), refusal);
+    assert_eq!(scene.orders(1), (take("other"), vec![]));
+    // Two more than the other one: a lease moves, but not this one.
+    scene.row("stuck", Some("other"), 2);
+    for now in [2, 4] {
+        scene.heartbeat("other", 2 + now, now);
+        let (takes, gives) = scene.orders(now);
+        assert_eq!((takes.len(), gives.len()), (0, 1));
+        assert_ne!(gives[0].2, "stuck");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_alone_gets_back_what_it_could_not_work_on() {
+    let mut scene = Scene::new();
+    scene.row("stuck", None, 0);
+    let refusal = Refusal {
+        worker: id("me"),
+        until: scene.at(300),
+    };
+    scene.refused.insert("stuck".into(), refusal);
+    assert_eq!(scene.orders(1).0, [("me".to_owned(), "stuck".to_owned())]);
 }

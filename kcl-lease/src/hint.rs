@@ -40,6 +40,12 @@ pub(crate) enum Hint {
         counter: u64,
         from: WorkerId,
     },
+    /// `worker` gave the lease away because it could not work on it: others come first.
+    Refused {
+        key: LeaseKey,
+        counter: u64,
+        worker: WorkerId,
+    },
     /// A worker has registered, and looks into its inbox all the time for a while.
     Joined { worker: WorkerId },
     /// There is a command for the lease that the reader may not know of. The number is random: the same text would be
@@ -104,6 +110,11 @@ impl Hint {
             Self::Expect { key, counter, from } => {
                 join("expect", key, *counter, &[escape(from.as_str())])
             }
+            Self::Refused {
+                key,
+                counter,
+                worker,
+            } => join("refused", key, *counter, &[escape(worker.as_str())]),
             Self::Joined { worker } => format!("joined|{}", escape(worker.as_str())),
             Self::Ordered { key, nonce } => join("ordered", key, *nonce, &[]),
         }
@@ -155,6 +166,11 @@ impl Hint {
                 key: lease_key(key)?,
                 counter: number(counter)?,
                 from: worker(from)?,
+            },
+            ["refused", key, counter, id] => Self::Refused {
+                key: lease_key(key)?,
+                counter: number(counter)?,
+                worker: worker(id)?,
             },
             ["joined", id] => Self::Joined {
                 worker: worker(id)?,
@@ -224,7 +240,7 @@ mod tests {
                 age: Duration::from_millis(age),
             });
         let dead = proptest::option::of(dead);
-        (0..6, name(), count, name(), any::<bool>(), dead).prop_map(
+        (0..7, name(), count, name(), any::<bool>(), dead).prop_map(
             |(kind, key, counter, worker, newcomer, dead)| {
                 let (key, worker) = (LeaseKey::from(key), WorkerId::from(worker));
                 match kind {
@@ -241,7 +257,12 @@ mod tests {
                         counter,
                         from: worker,
                     },
-                    4 => Hint::Joined { worker },
+                    4 => Hint::Refused {
+                        key,
+                        counter,
+                        worker,
+                    },
+                    5 => Hint::Joined { worker },
                     _ => Hint::Ordered {
                         key,
                         nonce: counter,
@@ -265,7 +286,7 @@ mod tests {
         /// Whatever is taken for a hint is exactly what would have been written for it.
         #[test]
         fn any_text_is_survived(text in prop_oneof![
-            "(yours|take|give|expect|joined|ordered)(\\|[|%7C25+0-9a-z/-]{0,8}){0,6}",
+            "(yours|take|give|expect|refused|joined|ordered)(\\|[|%7C25+0-9a-z/-]{0,8}){0,6}",
             "\\PC{0,60}",
         ]) {
             if let Some(hint) = Hint::parse(&text) {
@@ -310,6 +331,7 @@ mod tests {
             "take|k|1|o",
             "take|k|1|o|2|x",
             "give|k|1|w|maybe",
+            "refused|k|1",
             "joined|",
             "YOURS|k|1",
             &long,

@@ -4,7 +4,7 @@
 //! are alike are told apart by hashes, so that two workers that plan from about the same snapshot agree about most leases.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::digest;
 use crate::key::{LeaseKey, WorkerId};
@@ -59,6 +59,77 @@ pub(crate) fn balance(snapshot: &Snapshot) -> Vec<Move> {
         });
     }
     moves
+}
+
+/// Changes moves that would bring a lease to a worker that `is_refused` says should not have it: a lease that is taken goes to
+/// somebody else, if anybody has room; in place of one that is handed over another of the same owner goes.
+pub(crate) fn avoid(
+    mut moves: Vec<Move>,
+    snapshot: &Snapshot,
+    is_refused: impl Fn(&LeaseKey, &WorkerId) -> bool,
+) -> Vec<Move> {
+    for index in 0..moves.len() {
+        let Some(step) = moves
+            .get(index)
+            .filter(|step| is_refused(&step.key, &step.to))
+        else {
+            continue;
+        };
+        let better = match &step.from {
+            Some(from) => other_lease(&moves, snapshot, from, |key| !is_refused(key, &step.to))
+                .map(|key| Move {
+                    key,
+                    ..step.clone()
+                }),
+            None => other_taker(&moves, snapshot, |to| !is_refused(&step.key, to))
+                .map(|to| Move { to, ..step.clone() }),
+        };
+        if let (Some(better), Some(step)) = (better, moves.get_mut(index)) {
+            *step = better;
+        }
+    }
+    // What a living owner has stays there instead.
+    moves.retain(|step| step.from.is_none() || !is_refused(&step.key, &step.to));
+    moves
+}
+
+/// A lease of `owner` that is not to move.
+fn other_lease(
+    moves: &[Move],
+    snapshot: &Snapshot,
+    owner: &WorkerId,
+    is_fit: impl Fn(&LeaseKey) -> bool,
+) -> Option<LeaseKey> {
+    let moving: BTreeSet<&LeaseKey> = moves.iter().map(|step| &step.key).collect();
+    let owned = snapshot
+        .leases
+        .iter()
+        .filter(|(_, of)| of.as_ref() == Some(owner));
+    let mut keys = owned.map(|(key, _)| key);
+    keys.find(|key| !moving.contains(key) && is_fit(key))
+        .cloned()
+}
+
+/// The worker with the fewest leases after the moves that has room for one more.
+fn other_taker(
+    moves: &[Move],
+    snapshot: &Snapshot,
+    is_fit: impl Fn(&WorkerId) -> bool,
+) -> Option<WorkerId> {
+    let mut held: BTreeMap<&WorkerId, usize> = BTreeMap::new();
+    let moved: BTreeMap<&LeaseKey, &WorkerId> =
+        moves.iter().map(|step| (&step.key, &step.to)).collect();
+    for (key, owner) in &snapshot.leases {
+        if let Some(owner) = moved.get(key).copied().or(owner.as_ref()) {
+            *held.entry(owner).or_default() += 1;
+        }
+    }
+    let count = |id: &WorkerId| held.get(id).copied().unwrap_or(0);
+    let takers = snapshot
+        .workers
+        .iter()
+        .filter(|(id, room)| room.takes && count(id) < room.max_leases && is_fit(id));
+    takers.map(|(id, _)| id).min_by_key(|id| count(id)).cloned()
 }
 
 /// Where the leases of a worker that stops should go. Leases for which nobody has room are left out.

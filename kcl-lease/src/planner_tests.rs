@@ -297,3 +297,32 @@ fn ten_thousand_leases_of_two_hundred_workers_are_planned_quickly() {
         assert!(took.as_secs() < 5, "{name} took {took:?}");
     }
 }
+
+proptest! {
+    /// Whatever is refused: the fleet gets as balanced as it would, up to the moves that nothing can take the place of, and
+    /// nothing comes to a worker that should not have it while there is another.
+    #[test]
+    fn no_lease_moves_to_a_worker_that_could_not_work_on_it(
+        workers in proptest::collection::vec((0usize..8).prop_map(|held| (ANY, held)), 2..5),
+        unowned in 0usize..6,
+        refused in proptest::collection::btree_map(0usize..40, 0usize..5, 0..8),
+    ) {
+        let snapshot = fleet(&workers, unowned);
+        let refused: BTreeMap<LeaseKey, WorkerId> =
+            refused.into_iter().map(|(k, w)| (key(k), worker(w))).collect();
+        let is_refused = |key: &LeaseKey, to: &WorkerId| refused.get(key) == Some(to);
+        let planned = balance(&snapshot);
+        let moves = avoid(planned.clone(), &snapshot, is_refused);
+        for step in &moves {
+            prop_assert!(!is_refused(&step.key, &step.to), "{step:?}");
+            prop_assert_eq!(step.from.as_ref(), snapshot.leases[&step.key].as_ref());
+        }
+        let keys: BTreeSet<&LeaseKey> = moves.iter().map(|step| &step.key).collect();
+        prop_assert_eq!(keys.len(), moves.len(), "none twice");
+        let taken = |moves: &[Move]| moves.iter().filter(|step| step.from.is_none()).count();
+        prop_assert_eq!(taken(&moves), taken(&planned), "every free lease is taken");
+        if refused.is_empty() {
+            prop_assert_eq!(moves, planned);
+        }
+    }
+}

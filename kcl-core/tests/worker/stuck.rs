@@ -116,7 +116,7 @@ async fn two(fixture: &Fixture, slow: [&Slow; 2]) -> [Running; 2] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a12_a_call_without_progress_is_given_up_and_its_shard_released_at_the_watermark() {
+async fn a12_a_call_without_progress_is_given_up_and_its_shard_goes_to_another_worker() {
     let fixture = Fixture::new(2);
     let slow = [Slow::new(&fixture, "a"), Slow::new(&fixture, "b")];
     let [stuck, other] = two(&fixture, [&slow[0], &slow[1]]).await;
@@ -139,6 +139,20 @@ async fn a12_a_call_without_progress_is_given_up_and_its_shard_released_at_the_w
         .for_each(|slow| slow.hangs.store(false, Ordering::SeqCst));
     eventually("the end of the call", || dropped() == 1).await;
     assert!(begun.elapsed() >= TIMEOUT + LEASE - seconds(1));
+    let all = || fixture.log.delivered().len() >= 3;
+    eventually("the other worker", all).await;
+    let took = begun.elapsed();
+    assert!(
+        took >= TIMEOUT + LEASE && took < TIMEOUT + LEASE + seconds(5),
+        "{took:?}"
+    );
+    assert!(other.handle.shards().contains(&fixture.shard(0)) && !held());
+    let delivered = fixture.log.delivered();
+    assert!(
+        delivered.iter().any(|text| text.ends_with("after")),
+        "{delivered:?}"
+    );
+
     let mut told = Vec::new();
     while told.len() < 2 {
         match events.next().await.unwrap() {
@@ -164,6 +178,9 @@ async fn a12_a_call_without_progress_is_given_up_and_its_shard_released_at_the_w
         ]
     );
     assert_eq!(stuck.handle.counters().calls_stalled, 1);
+    // It does not come straight back: another shard does, for balance.
+    sleep(seconds(120)).await;
+    assert!(other.handle.shards().contains(&fixture.shard(0)));
     stuck.stop().await;
     other.stop().await;
 }

@@ -19,7 +19,7 @@ use super::sessions::Phase;
 use super::setback::Setback;
 use super::streams::Streams;
 use super::trouble::Trouble;
-use crate::advice::Pending;
+use crate::advice::{Pending, Refusal};
 use crate::expectation::Expectations;
 use crate::giving::Giving;
 use crate::grant::LossReason;
@@ -120,6 +120,8 @@ pub(super) struct Driver {
     pub(super) rows_wanted: BTreeSet<LeaseKey>,
     pub(super) reading: BTreeSet<Step>,
     pub(super) not_before: BTreeMap<LeaseKey, Moment>,
+    /// Leases that a worker could not work on, as far as this one was told when it led.
+    pub(super) refused: BTreeMap<LeaseKey, Refusal>,
     /// Reads that failed.
     pub(super) failed_reads: BTreeMap<Step, Setback>,
     /// Takes that failed.
@@ -198,6 +200,7 @@ impl Driver {
             rows_wanted: BTreeSet::new(),
             reading: BTreeSet::new(),
             not_before: BTreeMap::new(),
+            refused: BTreeMap::new(),
             failed_reads: BTreeMap::new(),
             failed_takes: BTreeMap::new(),
             plan_wake: None,

@@ -94,6 +94,20 @@ impl Driver {
         self.tell_leader(&hint, now);
     }
 
+    /// A lease was left without an owner because this worker could not work on it.
+    pub(super) fn refuse(&mut self, key: &LeaseKey, counter: u64, now: Moment) {
+        let until = now.plus(self.options.lease_duration);
+        self.not_before.insert(key.clone(), until);
+        let worker = self.worker.borrow().clone();
+        self.on_refused(key.clone(), worker.clone(), now);
+        let hint = Hint::Refused {
+            key: key.clone(),
+            counter,
+            worker,
+        };
+        self.tell_leader(&hint, now);
+    }
+
     /// Has a hint sent to whoever leads, if that is somebody else.
     pub(super) fn tell_leader(&mut self, hint: &Hint, now: Moment) {
         if self.leads() {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::calls::{Answer, CallError};
 use super::driver::Driver;
+use crate::advice::Refusal;
 use crate::grant::LossReason;
 use crate::hint::{Dead, Hint};
 use crate::key::{LeaseKey, WorkerId};
@@ -13,13 +14,18 @@ use crate::table::Written;
 use crate::worker_item::WorkerItem;
 use crate::write::{self, Held};
 
+/// A worker does not get a lease back that it could not work on for so many lease durations, if there is anybody else.
+const REFUSED_FOR: u32 = 30;
+
 impl Driver {
     /// Does what a hint suggests, if it still makes sense.
     pub(super) fn on_hint(&mut self, hint: Hint, now: Moment) {
         match hint {
             Hint::Yours { key, counter } => self.on_yours(key, counter, now),
             // It takes nothing, and leads no more: whoever leads now looks after the lease.
-            Hint::Take { .. } if self.draining => self.tell_leader(&hint, now),
+            Hint::Take { .. } | Hint::Refused { .. } if self.draining => {
+                self.tell_leader(&hint, now);
+            }
             Hint::Take { key, dead, .. } => self.on_take_hint(key, dead, now),
             Hint::Give {
                 key, to, newcomer, ..
@@ -29,6 +35,7 @@ impl Driver {
             Hint::Expect { key, counter, from } => {
                 self.expectations.expect(key, from, counter, now);
             }
+            Hint::Refused { key, worker, .. } => self.on_refused(key, worker, now),
             Hint::Joined { worker } => self.on_joined(worker, now),
             Hint::Ordered { key, .. } if self.held.contains_key(&key) => self.looks.want(key),
             // Whoever takes the lease looks.
@@ -81,6 +88,17 @@ impl Driver {
             let until = now.plus(self.options.lease_duration * 2);
             self.wanted.insert(key.clone(), until);
         }
+        self.look_at_row(key);
+    }
+
+    /// A worker could not work on a lease: whoever leads gives it to somebody else, if there is anybody.
+    pub(super) fn on_refused(&mut self, key: LeaseKey, worker: WorkerId, now: Moment) {
+        if !self.leads() {
+            return;
+        }
+        let until = now.plus(self.options.lease_duration * REFUSED_FOR);
+        self.refused.retain(|_, refusal| now < refusal.until);
+        self.refused.insert(key.clone(), Refusal { worker, until });
         self.look_at_row(key);
     }
 
@@ -145,7 +163,9 @@ impl Driver {
                             self.on_left_alone(&key, counter, Some(worker), now);
                         }
                         // What was meant for a leader that is gone.
-                        Hint::Take { .. } if !self.leads() => self.ask_who_leads(hint, worker),
+                        Hint::Take { .. } | Hint::Refused { .. } if !self.leads() => {
+                            self.ask_who_leads(hint, worker);
+                        }
                         _ => {}
                     }
                 }

@@ -45,6 +45,7 @@ impl Driver {
             liveness: &self.liveness,
             roster: &self.roster,
             pending: &self.pending,
+            refused: &self.refused,
             heartbeat,
             busy: &claimed,
             max_leases: self.options.max_leases,

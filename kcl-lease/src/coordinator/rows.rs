@@ -173,14 +173,13 @@ impl Driver {
         let Some(held) = self.drop_lease(key) else {
             return;
         };
-        if to.is_none() && !held.shared.is_recalled() {
-            // The holder gave it away for a reason of its own: others come first.
-            let until = now.plus(self.options.lease_duration);
-            self.not_before.insert(key.clone(), until);
-        }
         match &to {
             Some(to) => self.on_handed_over(key, held.counter(), to, now),
-            None => self.on_left_alone(key, held.counter(), None, now),
+            None if held.shared.is_recalled() => {
+                self.on_left_alone(key, held.counter(), None, now);
+            }
+            // The holder gave it away for a reason of its own: others come first.
+            None => self.refuse(key, held.counter(), now),
         }
         let row = Lease {
             owner: to,

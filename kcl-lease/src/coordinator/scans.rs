@@ -171,6 +171,7 @@ impl Driver {
         self.liveness
             .retain(|id| present.contains(id), |key| view.has_row(key));
         self.not_before.retain(|key, _| view.has_row(key));
+        self.refused.retain(|key, _| view.has_row(key));
         let long_ago = now.minus(self.options.lease_duration);
         self.failed_reads
             .retain(|_, setback| setback.counts(long_ago));

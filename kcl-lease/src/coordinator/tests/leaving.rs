@@ -158,8 +158,7 @@ async fn a_worker_that_is_named_as_the_next_leader_and_stops_gives_the_lead_up()
 }
 
 /// A holder that has not heard yet who leads now leaves a lease without owner, and tells the leader that stops.
-#[tokio::test(start_paused = true)]
-async fn a_leader_that_stops_passes_on_what_only_a_leader_can_do() {
+async fn a_leader_that_stops_passes_on(left: impl Fn(LeaseKey) -> Hint) {
     let table = table();
     // It goes on with what it has for as long as it may.
     let mut first = Worker::running("a", &table, 2).await;
@@ -172,12 +171,8 @@ async fn a_leader_that_stops_passes_on_what_only_a_leader_can_do() {
     let (key, item) = item_of(&table, "a");
     assert!(item.unwrap().draining);
     put_lease(&table, &lease_of(7));
-    let left = Hint::Take {
-        key: LeaseKey::from(id(7).as_str()),
-        counter: 0,
-        dead: None,
-    };
-    let inbox = Value::Ss(BTreeSet::from([left.encode()]));
+    let left = left(LeaseKey::from(id(7).as_str())).encode();
+    let inbox = Value::Ss(BTreeSet::from([left]));
     change(&table, &key, &[(attribute::INBOX, inbox)]);
     first.listen(Duration::ZERO).await;
     second.listen(2 * SECOND + SECOND / 2).await;
@@ -213,4 +208,22 @@ async fn the_item_of_a_worker_that_left_is_not_read_again_and_again() {
         let each_second = (reads(worker) - before) / 100;
         assert!(each_second <= 4, "{each_second}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_stops_passes_on_what_only_a_leader_can_do() {
+    let (counter, dead) = (0, None);
+    a_leader_that_stops_passes_on(|key| Hint::Take {
+        key,
+        counter,
+        dead: dead.clone(),
+    })
+    .await;
+    let worker = WorkerId::from("w/11112222");
+    let refused = |key| Hint::Refused {
+        key,
+        counter,
+        worker: worker.clone(),
+    };
+    a_leader_that_stops_passes_on(refused).await;
 }

@@ -1,5 +1,6 @@
 //! The coordinator over the table in memory, in virtual time.
 
+mod a12_refused;
 mod a14_shard_end;
 mod a15_hand_over;
 mod a20_balance;
