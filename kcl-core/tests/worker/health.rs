@@ -10,7 +10,7 @@ use kcl_core::retrieval::{
 };
 use kcl_core::{
     FailurePolicy, Health, OnFailure, ShardHealth, ShardId, ShardState, SourceError,
-    SourceErrorKind, Worker, WorkerBuilder, WorkerState, async_trait,
+    SourceErrorKind, Worker, WorkerBuilder, WorkerEvent, WorkerState, async_trait,
 };
 use kcl_lease::ListedShard;
 
@@ -186,6 +186,22 @@ async fn ready_is_caught_up_and_healthy_is_moving() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_listener_from_before_the_start_misses_nothing() {
+    let fixture = Fixture::new(1);
+    let builder = failing_on(&fixture, "-", &Arc::default()).runtime(fixture.runtime.clone());
+    let table = Arc::clone(&fixture.table) as Arc<dyn kcl_lease::LeaseTable>;
+    let worker = builder.build_with(Arc::new(fixture.stream.clone()), table);
+    let worker = worker.unwrap();
+    let mut events = worker.events();
+    let _task = fixture.runtime.spawn(worker.run());
+    let first = events.next().await.unwrap();
+    assert!(
+        matches!(first, WorkerEvent::LeasesCreated { count: 1 }),
+        "{first:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stopped_shard_is_red_and_says_which_error_stopped_it() {
     let fixture = Fixture::new(1);
     let failing = Arc::new(AtomicBool::new(true));
@@ -212,7 +228,12 @@ async fn a25_a_call_that_never_returns_is_named_as_the_cause_and_other_lanes_do_
         false => (Duration::ZERO, Ok(())),
     });
     let worker = fixture.start_builder(crew.builder(4).unhealthy_after(LIMIT));
-    put_keyed(&fixture, &[("k", "hang")]);
+    for _ in 0..4 {
+        put_keyed(&fixture, &[("k", "hang")]);
+        tokio::time::sleep(seconds(1)).await;
+    }
+    let shard = of(&worker.handle.health(), &fixture, 0);
+    assert_eq!(shard.last_progress, None, "nothing is complete in any lane");
     for number in 0..70 {
         put_keyed(&fixture, &[(&number.to_string(), "fine")]);
         tokio::time::sleep(seconds(1)).await;

@@ -19,6 +19,7 @@ mod failure_policy;
 mod failures;
 mod fixture;
 mod gaps;
+mod hanging;
 mod health;
 mod lane_ends;
 mod lanes;
