@@ -301,7 +301,7 @@ impl WorkerBuilder {
             (self.config.lease_duration, self.config.startup_timeout);
         // Called on the coordination thread: the client, its connections and its credentials cache live there.
         let table: TableFactory =
-            Box::new(move || lease_table::connect(&aws, &name, lease_duration, prepare_timeout));
+            Arc::new(move || lease_table::connect(&aws, &name, lease_duration, prepare_timeout));
         self.assemble(stream, source, table)
     }
 
@@ -315,7 +315,7 @@ impl WorkerBuilder {
         table: Arc<dyn LeaseTable>,
     ) -> Result<Worker, BuildError> {
         let stream = self.streams.resolve()?;
-        self.assemble(stream, source, Box::new(move || table))
+        self.assemble(stream, source, Arc::new(move || Arc::clone(&table)))
     }
 
     fn assemble(

@@ -185,7 +185,7 @@ impl Checkpointer {
                     schedule.reset();
                     tokio::time::sleep(interval).await;
                 }
-                Err(CheckpointError::LeaseLost) => return,
+                Err(CheckpointError::LeaseLost | CheckpointError::Repositioned) => return,
                 Err(error) => {
                     let retry_in = schedule.next_or_cap();
                     self.0.events.emit(WorkerEvent::CheckpointFailed {

@@ -78,6 +78,8 @@ counters! {
     keys_parked,
     /// Shards whose delivery was stopped because a record could not be processed, or some are gone.
     shards_stopped,
+    /// Times that the reading of a shard was moved to another place.
+    seeks,
     /// Gaps: times that records may have passed out of retention before they were read.
     gaps,
     /// Shards whose stored checkpoint lay ahead of their last record.

@@ -113,6 +113,11 @@ pub enum CheckpointError {
     #[error("the lease was lost: another worker continues from the last stored checkpoint")]
     #[doc(alias = "ShutdownException")]
     LeaseLost,
+    /// Reading of the shard was moved to another place meanwhile: what was delivered before is no progress any more.
+    #[error(
+        "reading of the shard was moved to another place meanwhile; this progress is not stored"
+    )]
+    Repositioned,
     /// The position lies outside of what this grant may store. A mistake of the caller.
     #[error(transparent)]
     OutOfRange(#[from] CheckpointRuleError),
@@ -134,6 +139,7 @@ impl CheckpointError {
     pub(crate) fn from_grant(error: GrantError) -> Self {
         match error {
             GrantError::Lost { .. } => Self::LeaseLost,
+            GrantError::Repositioned { .. } => Self::Repositioned,
             other => Self::Unavailable {
                 reason: other.to_string(),
             },

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kcl_checkpoint::{Checkpoint, Position, SequenceNumber};
-use kcl_lease::{LossReason, RowRepair, ShardId, WorkerId};
+use kcl_lease::{LossReason, RowRepair, ShardId, StartPoint, WorkerId};
 use tokio::sync::broadcast;
 
 use crate::counters::Counters;
@@ -226,6 +226,25 @@ pub enum WorkerEvent {
         shard: ShardId,
         /// The final checkpoint.
         checkpoint: Checkpoint,
+    },
+    /// An operator has paused the shard: nothing is delivered from now on. Tells again when the lease moves.
+    ShardPaused {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// A shard that was paused goes on.
+    ShardResumed {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// Reading was moved to another place, as an operator wanted. New processors begin there.
+    ShardRepositioned {
+        /// The shard.
+        shard: ShardId,
+        /// What was complete, and is stored no more.
+        from: Checkpoint,
+        /// Where reading goes on.
+        to: StartPoint,
     },
     /// A row of the lease table cannot be read. It is left alone; all others go on.
     LeaseRowUnreadable {

@@ -1,10 +1,13 @@
 //! A worker from outside, while it runs.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kcl_checkpoint::Position;
 use kcl_lease::ShardId;
+use kcl_lease::operator::Operator;
+use kcl_lease::runtime::Runtime;
 
 use crate::board::ShardBoard;
 use crate::counters::WorkerCounters;
@@ -12,9 +15,10 @@ use crate::event::{EventSink, Events};
 use crate::health::{Health, WorkerState};
 use crate::retrieval::Budget;
 use crate::shutdown::Stop;
+use crate::worker::TableFactory;
 
 /// Watches and stops a worker. Cheap to clone; made by [`Worker::handle`](crate::Worker::handle).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct WorkerHandle {
     pub(crate) events: EventSink,
     pub(crate) stop: Stop,
@@ -22,6 +26,16 @@ pub struct WorkerHandle {
     pub(crate) board: Arc<ShardBoard>,
     pub(crate) budget: Budget,
     pub(crate) unhealthy_after: Duration,
+    pub(crate) table: TableFactory,
+    pub(crate) runtime: Runtime,
+}
+
+impl fmt::Debug for WorkerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerHandle")
+            .field("shards", &self.shards())
+            .finish_non_exhaustive()
+    }
 }
 
 impl WorkerHandle {
@@ -77,6 +91,15 @@ impl WorkerHandle {
     #[must_use]
     pub fn buffered_bytes(&self) -> u64 {
         self.budget.used()
+    }
+
+    /// Commands the holders of leases of this application, whoever they are: pauses, resumes and moves the reading of shards.
+    /// It needs this worker only to find the lease table, over a connection of its own.
+    ///
+    /// A tool without a worker makes one with [`Operator::new`].
+    #[must_use]
+    pub fn operator(&self) -> Operator {
+        Operator::new((self.table)(), self.runtime.clone())
     }
 
     /// Begins a graceful shutdown, as the future given to

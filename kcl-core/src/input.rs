@@ -196,6 +196,10 @@ pub enum ShutdownReason {
     WorkerStops,
     /// The lease moves to a worker that has fewer.
     LeaseMoves,
+    /// An operator moved the reading of the shard to another place. What is stored now is stored before that; then new
+    /// processors are made, and records come from there. What is deferred and not acknowledged is dropped: handles for it
+    /// give errors.
+    Repositioned,
 }
 
 /// The input of [`RecordProcessor::shutdown_requested`](crate::RecordProcessor::shutdown_requested).

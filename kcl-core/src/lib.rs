@@ -34,8 +34,14 @@ mod worker;
 
 pub use async_trait::async_trait;
 pub use kcl_checkpoint::{Checkpoint, CheckpointRuleError, Position, SequenceNumber};
+pub use kcl_lease::operator::{
+    Commanded, Issued, NotObeyed, Operator, OperatorError, SeekTo, Shards, Standing,
+};
 pub use kcl_lease::runtime::Runtime;
-pub use kcl_lease::{CoordinatorError, HashKeyRange, LossReason, RowRepair, ShardId, WorkerId};
+pub use kcl_lease::{
+    CommandId, CommandItem, CoordinatorError, HashKeyRange, LeaseKey, LossReason, RowRepair, Seek,
+    ShardId, StartPoint, WorkerId,
+};
 
 pub use ack::{Ack, AckError, BatchAck};
 pub use builder::WorkerBuilder;

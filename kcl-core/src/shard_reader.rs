@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kcl_checkpoint::{Checkpoint, Position, SequenceNumber};
 use kcl_lease::{HashKeyRange, ShardId};
@@ -55,7 +55,7 @@ pub(crate) fn start(
     let read = ShardRead {
         shard,
         hash_range: grant.hash_range().unwrap_or(HashKeyRange::FULL),
-        start: start_position(context, complete),
+        start: start_position(context, grant.start_point().moment_ms, complete),
         skip_through: complete.position().cloned(),
         observer: Arc::clone(&observer) as Arc<dyn RetrievalObserver>,
     };
@@ -75,8 +75,11 @@ pub(crate) fn start(
 ///
 /// A position is read again and passed over, because it may be in the middle of an aggregated record (interop §7.1).
 /// LATEST is the moment of the application's first start, not of this grant, so that nothing put in between is lost.
-fn start_position(context: &Context, complete: &Checkpoint) -> StartPosition {
-    match (complete, context.initial_time) {
+///
+/// A seek to a time has its moment in the lease's row.
+fn start_position(context: &Context, sought: Option<u64>, complete: &Checkpoint) -> StartPosition {
+    let sought = sought.map(|millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
+    match (complete, sought.or(context.initial_time)) {
         (Checkpoint::At(position), _) => {
             StartPosition::AtSequenceNumber(position.sequence_number.clone())
         }

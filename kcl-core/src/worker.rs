@@ -28,7 +28,8 @@ use crate::startup::Startup;
 use crate::stream::{ApplicationName, StreamRef, Streams};
 use crate::supervisor::{Supervisor, stop_coordination};
 
-pub(crate) type TableFactory = Box<dyn FnOnce() -> Arc<dyn LeaseTable> + Send>;
+/// Each call makes a connection of its own.
+pub(crate) type TableFactory = Arc<dyn Fn() -> Arc<dyn LeaseTable> + Send + Sync>;
 
 /// Everything that a worker is made of.
 pub(crate) struct WorkerParts {
@@ -84,6 +85,8 @@ impl Worker {
             board: Arc::new(ShardBoard::new()),
             budget: Budget::new(parts.config.memory_budget as u64),
             unhealthy_after: parts.config.unhealthy_after,
+            table: Arc::clone(&parts.table),
+            runtime: parts.runtime.clone(),
         };
         Self {
             parts,
@@ -144,8 +147,9 @@ impl Worker {
                 })
             })
             .collect();
+        let table = parts.table;
         let (coordinator, mut events) =
-            Coordinator::start(coordinator_options(&parts.config), runtime, parts.table)?;
+            Coordinator::start(coordinator_options(&parts.config), runtime, move || table())?;
         // Whatever way this function is left, coordination must not keep leases alive that nobody works on.
         let _stop_guard = StopOnDrop(coordinator.clone());
         let startup = Startup {

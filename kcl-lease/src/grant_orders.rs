@@ -22,6 +22,13 @@ impl Grant {
         orders.as_ref().is_some_and(Orders::allow_delivery)
     }
 
+    /// Whether operators have paused the lease, as far as is known.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        let orders = self.shared.orders().borrow();
+        orders.as_ref().is_some_and(|orders| orders.paused)
+    }
+
     /// Stores that the holder obeys these orders, in the lease's row: from then on operators know that it does. It must do
     /// so when it asks: no call of the processor runs if they pause the lease, and all progress is stored if they seek.
     ///

@@ -106,6 +106,8 @@ mutants! {
     ObeyUnfenced, Redundant, "That a command is obeyed, or a seek, is written whoever holds the lease.";
     DeliverBeforeOrders, Redundant, "A grant delivers before it is known whether its lease is paused.";
     TidyUnconditional, Redundant, "A command is tidied away whatever it says by now.";
+    DeliverWhilePaused, Redundant, "Records of a paused shard are delivered.";
+    PauseReportedEarly, Redundant, "A pause is reported while a call still runs.";
     NeverRemind, Redundant, "A holder that does not know of a command is not told again.";
 
     GiveToDraining, Safety, "Leases are given to workers that stop.";

@@ -138,6 +138,8 @@ pub enum ShardState {
     WaitingForLease,
     /// Reading fails.
     ReadFailing,
+    /// An operator has paused it: that it stands still is no fault.
+    Paused,
     /// A record could not be processed, and nothing more is delivered.
     Stopped,
     /// All records are complete, and the shard's end is being stored.
@@ -159,6 +161,7 @@ impl fmt::Display for ShardState {
                 "waiting for an answer of the stream or room in the memory budget"
             }
             Self::ReadFailing => "cannot be read",
+            Self::Paused => "paused by an operator",
             Self::Stopped => "stopped",
             Self::Ending => "ending",
             Self::Leaving => "leaving",

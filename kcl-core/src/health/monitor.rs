@@ -125,12 +125,21 @@ impl Monitor {
     pub(crate) fn health(&self) -> ShardHealth {
         let standing = self.progress.standing();
         let (checkpoint, complete) = (self.progress.last_stored(), self.progress.complete());
+        let paused = self.grant.is_paused();
         let facts = self.lock();
         let now = Instant::now();
         let age = |since: Instant| now.saturating_duration_since(since);
         ShardHealth {
             shard: self.grant.shard_id().clone(),
-            state: facts.state(&standing, self.grant.is_current(), now),
+            state: match facts.state(&standing, self.grant.is_current(), now) {
+                ShardState::Starting | ShardState::Running | ShardState::Retrying if paused => {
+                    ShardState::Paused
+                }
+                ShardState::WaitingForAcknowledgements | ShardState::WaitingForRead if paused => {
+                    ShardState::Paused
+                }
+                state => state,
+            },
             epoch: self.grant.epoch(),
             checkpoint,
             complete,
@@ -140,7 +149,10 @@ impl Monitor {
             }),
             in_flight: standing.in_flight,
             deferred: standing.deferred,
-            unmoved_for: facts.unmoved_since(&standing, now).map(age),
+            unmoved_for: facts
+                .unmoved_since(&standing, now)
+                .filter(|_| !paused)
+                .map(age),
             last_progress: standing.completed.map(age),
             longest_call: facts.longest_call().map(|(call, since)| RunningCall {
                 call,

@@ -106,15 +106,18 @@ impl Lane {
 
     /// Makes the next call, with at most so many records, and does what follows from its outcome. False if there is none.
     pub(super) async fn step(&mut self, work: &mut Work, most: usize) -> Flow<bool> {
+        self.wait_until_ordered().await?;
         self.sort(work).await?;
         work.plan.completed(self.settled(work));
         let Some(call) = work.plan.next_call(most) else {
             return ControlFlow::Continue(false);
         };
         self.ensure_processor().await?;
-        let permit = self.begin_call().await?;
+        let (permit, delivering) = self.begin_delivery().await?;
         let attempt = work.count_call(&call);
-        match self.call_with(permit, work, &call, attempt).await {
+        let outcome = self.call_with(permit, work, &call, attempt).await;
+        drop(delivering);
+        match outcome {
             Ok(()) => {
                 self.monitor.succeeded();
                 work.plan.succeeded();

@@ -21,6 +21,7 @@ pub(super) struct Lane {
     pub(super) started: Instant,
     /// Cancelled when the whole shard stops.
     pub(super) halt: CancellationToken,
+    pub(super) gate: Gate,
     /// Whether the processor knows that the shard ended.
     pub(super) told_end: bool,
 }
@@ -34,6 +35,7 @@ impl Lane {
         progress: &Arc<ShardProgress>,
         monitor: &Arc<Monitor>,
         halt: &CancellationToken,
+        gate: &Gate,
     ) -> Vec<Self> {
         let lanes = context.config.lanes;
         let parked = context.config.failure_policy.parked_keys_max();
@@ -64,6 +66,7 @@ impl Lane {
             }),
             started: Instant::now(),
             halt: halt.clone(),
+            gate: gate.clone(),
             told_end: false,
         };
         progress.lanes().enumerate().map(lane).collect()

@@ -104,8 +104,12 @@ impl Lane {
         self.report_unretried("lease_lost", outcome);
     }
 
-    /// Lets the processor flush, and waits for answers for what it deferred.
-    async fn request_shutdown(&mut self, reason: ShutdownReason, deadline: Instant) -> Flow<()> {
+    /// Lets the processor flush, and waits for answers for what it deferred, unless it is read again or passed over.
+    pub(super) async fn request_shutdown(
+        &mut self,
+        reason: ShutdownReason,
+        deadline: Instant,
+    ) -> Flow<()> {
         let permit = match self.permit_while_held().await {
             Ok(permit) => permit,
             Err(reason) => return ControlFlow::Break(Stopped::Lost(reason)),
@@ -127,7 +131,9 @@ impl Lane {
             // Other lanes and shards do not wait for answers to this one.
             drop(permit);
         }
-        self.last_answers(deadline).await;
+        if reason != ShutdownReason::Repositioned {
+            self.last_answers(deadline).await;
+        }
         ControlFlow::Continue(())
     }
 

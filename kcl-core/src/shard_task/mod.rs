@@ -46,10 +46,12 @@ mod lane;
 mod lanes;
 mod leave;
 mod limits;
+mod orders;
 
 use lane::Lane;
 use lanes::Lanes;
 use limits::Limits;
+use orders::Gate;
 
 /// How the work on a shard ended.
 #[derive(Debug)]
@@ -80,6 +82,8 @@ enum Stopped {
     Halted,
     /// A call made no progress, in this lane or another one.
     GivenUp,
+    /// Reading goes on somewhere else, as an operator wants.
+    Sought,
     Failed(&'static str),
 }
 
@@ -94,14 +98,33 @@ pub(crate) async fn run(context: Arc<Context>, grant: kcl_lease::Grant) -> Outco
         checkpoint: grant.start().clone(),
         epoch: grant.epoch(),
     });
+    let mut grant = grant;
+    loop {
+        match run_from(&context, grant, &shard).await {
+            Ok(outcome) => return outcome,
+            Err(next) => grant = next,
+        }
+        context.board.started(shard.shard_id());
+    }
+}
+
+/// Runs one shard from where the grant starts. The error is the grant with which to begin anew, at another place.
+async fn run_from(
+    context: &Arc<Context>,
+    grant: kcl_lease::Grant,
+    shard: &ShardInfo,
+) -> Result<Outcome, kcl_lease::Grant> {
+    let (context, shard) = (Arc::clone(context), shard.clone());
     let lanes = context.config.lanes;
     let progress = Arc::new(ShardProgress::new(grant.start().clone(), lanes));
     let monitor = Arc::new(Monitor::new(grant.clone(), Arc::clone(&progress), lanes));
     let board = Arc::clone(&context.board);
     board.watch(shard.shard_id(), &monitor);
     let halt = CancellationToken::new();
+    let gate = Gate::default();
     let task = ShardTask {
-        lanes: Lane::all(&context, &grant, &shard, &progress, &monitor, &halt),
+        lanes: Lane::all(&context, &grant, &shard, &progress, &monitor, &halt, &gate),
+        gate,
         running: Lanes::default(),
         monitor: Arc::clone(&monitor),
         context,
@@ -127,6 +150,7 @@ struct ShardTask {
     /// The lanes, unless they run by themselves.
     lanes: Vec<Lane>,
     running: Lanes,
+    gate: Gate,
     /// Stops the lanes that run by themselves.
     halt: CancellationToken,
     /// Whether the reader has caught up.
@@ -136,31 +160,50 @@ struct ShardTask {
 }
 
 impl ShardTask {
-    async fn run(mut self) -> Outcome {
-        let _automatic = self.checkpoint_automatically();
+    async fn run(mut self) -> Result<Outcome, kcl_lease::Grant> {
+        let _reports = self.report_orders();
+        let automatic = self.checkpoint_automatically();
         let stopped = match self.deliver_all().await {
             ControlFlow::Continue(children) => {
                 self.context.board.ended(self.shard.shard_id(), &children);
-                return Outcome::Ended;
+                return Ok(Outcome::Ended);
             }
             ControlFlow::Break(Stopped::Unprocessable(cause)) => self.rest(cause).await,
             ControlFlow::Break(stopped) => stopped,
         };
-        if let (Stopped::Recalled(_), Some(children)) = (&stopped, self.ending.take()) {
-            return self.finish_when_recalled(children).await;
+        if let (Stopped::Recalled(_) | Stopped::Sought, Some(children)) =
+            (&stopped, self.ending.take())
+        {
+            return Ok(self.finish_when_recalled(children).await);
         }
         self.context.board.gone(self.shard.shard_id());
         if let ControlFlow::Break(Stopped::Failed(what)) = self.gather().await {
-            return Outcome::Failed(what);
+            return Ok(Outcome::Failed(what));
         }
-        match stopped {
+        if matches!(stopped, Stopped::Sought) {
+            self.monitor.enter(Phase::Leaving);
+            drop(automatic);
+            return match self.reposition().await {
+                Ok(next) => Err(next),
+                Err(outcome) => Ok(outcome),
+            };
+        }
+        Ok(match stopped {
             Stopped::Lost(reason) => self.lose(reason).await,
             Stopped::Recalled(recall) => self.give_away(recall).await,
             Stopped::StreamDeleted => Outcome::StreamDeleted,
             Stopped::GivenUp => self.leave_given_up().await,
-            Stopped::Unprocessable(_) | Stopped::Halted => Outcome::Failed("a shard that rests"),
+            Stopped::Unprocessable(_) | Stopped::Halted | Stopped::Sought => {
+                Outcome::Failed("a shard that rests")
+            }
             Stopped::Failed(what) => Outcome::Failed(what),
-        }
+        })
+    }
+
+    fn report_orders(&self) -> AbortOnDropHandle<()> {
+        let (context, grant) = (Arc::clone(&self.context), self.grant.clone());
+        let report = orders::report(context, grant, self.gate.clone(), self.schedule());
+        self.context.runtime.spawn(report)
     }
 
     fn checkpoint_automatically(&self) -> Option<AbortOnDropHandle<()>> {
@@ -190,6 +233,7 @@ impl ShardTask {
                 self.deliver_to_lanes(deliveries).await?
             }
         };
+        self.end_as_ordered().await?;
         self.finish(children).await
     }
 
@@ -266,12 +310,13 @@ fn check_over(end: &PollEnd) -> Flow<()> {
     }
 }
 
-/// Waits until the lease is lost, or wanted elsewhere.
+/// Waits until the lease is lost, or wanted elsewhere, or reading is to go on at another place.
 async fn stopped(grant: &kcl_lease::Grant) -> Stopped {
     tokio::select! {
         biased;
         reason = grant.lost() => Stopped::Lost(reason),
         recall = grant.recalled() => Stopped::Recalled(recall),
+        () = orders::sought(grant) => Stopped::Sought,
     }
 }
 

@@ -24,6 +24,7 @@ mod health;
 mod lane_ends;
 mod lanes;
 mod lapses;
+mod orders;
 mod poison;
 mod quiet;
 mod shard_ends;

@@ -1,0 +1,203 @@
+//! Orders of operators: a shard that is paused delivers nothing, and a seek moves its reading.
+
+use kcl_lease::{Orders, StartPoint};
+use tokio::sync::watch;
+
+use super::*;
+use crate::error::CheckpointError;
+
+/// Knows how many calls deliver records at the moment, in all lanes. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Gate(Arc<watch::Sender<usize>>);
+
+/// One delivery, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Delivering(Gate);
+
+impl Gate {
+    fn enter(&self) -> Delivering {
+        self.0.send_modify(|running| *running += 1);
+        Delivering(self.clone())
+    }
+
+    /// Waits until no call delivers records.
+    async fn empty(&self) {
+        let mut running = self.0.subscribe();
+        // The sender is in `self`.
+        let _ = running.wait_for(|running| *running == 0).await;
+    }
+}
+
+impl Drop for Delivering {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|running| *running -= 1);
+    }
+}
+
+/// Waits until operators want reading to go on somewhere else.
+pub(super) async fn sought(grant: &kcl_lease::Grant) {
+    let mut orders = grant.orders();
+    let seeks = |orders: &Option<Orders>| orders.as_ref().is_some_and(|o| o.seek.is_some());
+    if orders.wait_for(seeks).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits until operators let records be delivered.
+async fn ordered_to_deliver(grant: &kcl_lease::Grant) {
+    let mut orders = grant.orders();
+    let allow = |orders: &Option<Orders>| orders.as_ref().is_some_and(Orders::allow_delivery);
+    if orders.wait_for(allow).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Stores that the shard is paused, once no call delivers any more, or that it goes on. Ends with the grant.
+pub(super) async fn report(
+    context: Arc<Context>,
+    grant: kcl_lease::Grant,
+    gate: Gate,
+    mut schedule: RetrySchedule,
+) {
+    let mut orders = grant.orders();
+    let mut paused = false;
+    loop {
+        let news = |orders: &Option<Orders>| {
+            let news = |orders: &Orders| orders.are_new() || orders.paused != paused;
+            orders.as_ref().is_some_and(|o| o.seek.is_none() && news(o))
+        };
+        let Some(current) = orders.wait_for(news).await.ok().and_then(|o| o.clone()) else {
+            return;
+        };
+        if current.paused && !mutant::is(Mutant::PauseReportedEarly) {
+            gate.empty().await;
+        }
+        // What was ordered meanwhile counts.
+        if orders.borrow().as_ref() != Some(&current) {
+            continue;
+        }
+        match grant.obey(&current).await {
+            Ok(_) => schedule.reset(),
+            Err(GrantError::Lost { .. } | GrantError::Repositioned { .. }) => return,
+            Err(_) => {
+                tokio::time::sleep(schedule.next_or_cap()).await;
+                continue;
+            }
+        }
+        if current.paused != paused {
+            paused = current.paused;
+            let shard = grant.shard_id().clone();
+            context.events.emit(match paused {
+                true => WorkerEvent::ShardPaused { shard },
+                false => WorkerEvent::ShardResumed { shard },
+            });
+        }
+    }
+}
+
+impl Lane {
+    /// As [`begin_call`](Self::begin_call), for a call that delivers records: those of a shard that is paused wait, and so
+    /// does everything before it is known whether the shard is.
+    pub(super) async fn begin_delivery(&mut self) -> Flow<(CallPermit, Delivering)> {
+        loop {
+            self.wait_until_ordered().await?;
+            let permit = self.begin_call().await?;
+            // First it counts, then it looks: whoever reports a pause does it the other way round.
+            let delivering = self.gate.enter();
+            if self.grant.is_ordered_to_deliver() || mutant::is(Mutant::DeliverWhilePaused) {
+                return ControlFlow::Continue((permit, delivering));
+            }
+        }
+    }
+
+    /// Waits until operators let records be delivered.
+    pub(super) async fn wait_until_ordered(&mut self) -> Flow<()> {
+        if self.grant.is_ordered_to_deliver() || mutant::is(Mutant::DeliverWhilePaused) {
+            return ControlFlow::Continue(());
+        }
+        tokio::select! {
+            biased;
+            stopped = self.stopped() => ControlFlow::Break(stopped),
+            () = ordered_to_deliver(&self.grant) => ControlFlow::Continue(()),
+        }
+    }
+}
+
+impl ShardTask {
+    /// A shard that is paused does not end either: its children would go on.
+    pub(super) async fn end_as_ordered(&mut self) -> Flow<()> {
+        tokio::select! {
+            biased;
+            () = ordered_to_deliver(&self.grant) => ControlFlow::Continue(()),
+            stopped = stopped(&self.grant) => ControlFlow::Break(stopped),
+        }
+    }
+
+    /// Ends the work at this place, stores its progress, and moves to where the operators want it. All lanes have been
+    /// gathered. Returns the grant with which reading begins anew.
+    pub(super) async fn reposition(mut self) -> Result<kcl_lease::Grant, Outcome> {
+        let deadline = Instant::now() + self.context.config.lease_duration;
+        let reason = ShutdownReason::Repositioned;
+        let leave = |lane| Lane::request_shutdown(lane, reason, deadline);
+        if let ControlFlow::Break(Stopped::Lost(reason)) =
+            all(self.lanes.iter_mut().map(leave)).await
+        {
+            return Err(self.lose(reason).await);
+        }
+        self.progress.forget_deferred();
+        let mut schedule = self.schedule();
+        loop {
+            match self.store_and_seek().await {
+                Ok(next) => {
+                    self.report_repositioned(&next);
+                    return Ok(next);
+                }
+                Err(Some(reason)) => return Err(self.lose(reason).await),
+                Err(None) => Self::wait_before_retry(&mut schedule).await,
+            }
+        }
+    }
+
+    /// One attempt. The error is why the lease is lost, if it is.
+    async fn store_and_seek(&mut self) -> Result<kcl_lease::Grant, Option<LossReason>> {
+        if let Some(lane) = self.lanes.first() {
+            match lane.checkpointer.store().await {
+                // The seek was sent by an earlier attempt.
+                Ok(()) | Err(CheckpointError::Repositioned) => {}
+                Err(_) => return Err(self.grant.loss()),
+            }
+        }
+        let sought = match self.ordered_seek() {
+            Some(orders) => self.grant.obey(&orders).await,
+            // The order was taken back by hand.
+            None => self.grant.seek(self.stands_at()).await,
+        };
+        sought.map_err(|error| match error {
+            GrantError::Lost { reason, .. } => Some(reason),
+            _ => None,
+        })
+    }
+
+    fn ordered_seek(&self) -> Option<Orders> {
+        let orders = self.grant.orders().borrow().clone();
+        orders.filter(|orders| orders.seek.is_some())
+    }
+
+    fn stands_at(&self) -> StartPoint {
+        let start = self.grant.start_point();
+        match self.progress.complete() {
+            Checkpoint::At(position) => StartPoint::after(position),
+            _ if start.is_fixed() => start.clone(),
+            _ => StartPoint::oldest(),
+        }
+    }
+
+    fn report_repositioned(&self, next: &kcl_lease::Grant) {
+        self.context.events.counters().seeks.add(1);
+        self.context.events.emit(WorkerEvent::ShardRepositioned {
+            shard: self.shard.shard_id().clone(),
+            from: self.progress.complete(),
+            to: next.start_point().clone(),
+        });
+    }
+}
