@@ -45,6 +45,8 @@ struct LaneState {
     queued: usize,
     /// Records that the lane works on.
     in_work: usize,
+    /// Deferred records that failed, which the lane works on again.
+    again: usize,
     /// What the lane has to work on, or worked on last, ends here.
     last: Option<Position>,
     /// Of that, everything up to here was given to the processor, or given up.
@@ -121,6 +123,7 @@ impl LaneCell {
                 parcels: Parcels::default(),
                 queued: 0,
                 in_work: 0,
+                again: 0,
                 last: None,
                 given: None,
             }),
@@ -135,7 +138,7 @@ impl LaneCell {
 
     pub(super) fn in_flight(&self) -> usize {
         let state = self.lock();
-        state.queued + state.in_work + state.parcels.records()
+        state.queued + state.in_work + state.again + state.parcels.records()
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -447,14 +450,27 @@ impl LaneProgress {
         self.lock().parcels.any_out()
     }
 
-    /// Takes deferred records that failed, and the failure.
+    /// Takes deferred records that failed, and the failure. They are in flight until this was [served](Self::served).
     pub(crate) fn take_failed(&self) -> Option<(DeliveryId, Parcel, CallFailure)> {
-        self.lock().parcels.take_failed()
+        let mut state = self.lock();
+        let taken = state.parcels.take_failed()?;
+        state.again = taken.1.records.len();
+        Some(taken)
     }
 
-    /// Takes deferred records that are to be delivered again by now.
+    /// Takes deferred records that are to be delivered again by now. They are in flight until this was
+    /// [served](Self::served).
     pub(crate) fn take_due(&self) -> Option<(DeliveryId, Parcel)> {
-        self.lock().parcels.take_due(Instant::now())
+        let mut state = self.lock();
+        let taken = state.parcels.take_due(Instant::now())?;
+        state.again = taken.1.records.len();
+        Some(taken)
+    }
+
+    /// Notes that what was to be done about the deferred records that were taken is done.
+    pub(crate) fn served(&self) {
+        self.lock().again = 0;
+        self.shard.lightened.notify_one();
     }
 
     /// Puts deferred records back, to be delivered again at `due`.

@@ -21,6 +21,7 @@ impl Lane {
             } else {
                 return ControlFlow::Continue(());
             }
+            self.progress.served();
         }
     }
 
@@ -48,7 +49,7 @@ impl Lane {
         }
     }
 
-    /// Delivers what is left of deferred records again, which are not in flight meanwhile, so that there is room for them.
+    /// Delivers what is left of deferred records again. There is room for them in the lane, which has nothing else meanwhile.
     async fn deliver_again(&mut self, mut work: Work) -> Flow<()> {
         while self.step(&mut work, usize::MAX).await? {}
         self.progress.settle_all(work.delivery);

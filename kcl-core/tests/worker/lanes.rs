@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use kcl_aggregation::{HashKeyRange, PackLimits, Packer};
 use kcl_core::{
-    CheckpointError, OnFailure, ProcessRecordsInput, ProcessorResult, RecordProcessor, Worker,
-    async_trait,
+    CheckpointError, DeadLetter, FailurePolicy, OnFailure, ProcessRecordsInput, ProcessorResult,
+    RecordProcessor, Worker, async_trait,
 };
 
 use crate::crew::{Crew, Did, assert_order_per_key, keyed, put, sorted};
@@ -264,6 +264,41 @@ async fn b05_deferred_records_of_all_lanes_have_one_checkpoint_and_one_bound() {
         }
     }
     worker.handle.caught_up().await;
+    worker.stop().await;
+}
+
+/// While the policy is at work on a deferred record that failed, no other one takes its room.
+#[tokio::test(start_paused = true)]
+async fn b05_a_record_that_failed_is_in_flight_until_it_is_given_up() {
+    let fixture = Fixture::new(1);
+    let desk = Desk::of(&fixture);
+    let slow = |_: DeadLetter| async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        Ok(())
+    };
+    let policy = FailurePolicy::retry().attempts(1);
+    let builder = desk.builder().lanes(LANES).max_in_flight(8);
+    let builder = builder
+        .failure_policy(policy.then(OnFailure::DeadLetter))
+        .dead_letters(slow);
+    let worker = fixture.start_builder(builder);
+    put(&fixture, &keyed(32, 0..8));
+    let in_flight = || desk.open.lock().unwrap().len();
+    eventually("full", || in_flight() == 8).await;
+    let key_of = |text: &str| text.split('/').next().unwrap().to_owned();
+    let lane_of = |text: &str| kcl_aggregation::hash_key(&key_of(text)) % LANES as u128;
+    let failed = desk.open.lock().unwrap().pop().unwrap();
+    let elsewhere = |text: &&String| lane_of(text) != lane_of(&failed.text);
+    let done = desk.texts().iter().find(elsewhere).cloned().unwrap();
+    // More for a lane that has nothing else to do.
+    let more: Vec<String> = (8..20).map(|n| format!("{}/{n}", key_of(&done))).collect();
+    put(&fixture, &more);
+    failed.ack.fail("refused").unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    desk.take(&done).ack.done().unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(in_flight(), 7, "the eighth is on its way to the sink");
+    eventually("room", || in_flight() == 8).await;
     worker.stop().await;
 }
 
