@@ -6,6 +6,7 @@
 use kcl_lease::mutant::Mutant;
 
 use super::draw::{between, fraction};
+use super::practice::Habit;
 
 /// This share of the ordinary seeds presses on some spot.
 const SHARE_OF_SEEDS: f64 = 0.25;
@@ -19,6 +20,8 @@ pub struct Focus {
     pub kinds: &'static [(&'static str, u64)],
     /// Trouble with requests, each with the share of requests that meets it.
     pub weather: &'static [(&'static str, f64)],
+    /// What the application does, and records and calls that fail for it; what the seed draws if there is none.
+    pub habits: &'static [Habit],
 }
 
 impl Focus {
@@ -43,51 +46,61 @@ pub const ALL: &[Focus] = &[
         name: "slow-table",
         kinds: &[("cut off from the table", 20), ("pause of a lease", 60)],
         weather: &[("slow table", 0.6), ("very slow table", 0.15)],
+        habits: &[],
     },
     Focus {
         name: "lost-answers",
         kinds: &[("cut off from the table", 20), ("kill", 90)],
         weather: &[("answers lost", 0.5), ("late writes", 0.2)],
+        habits: &[],
     },
     Focus {
         name: "revivals",
         kinds: &[("pause of a lease", 15)],
         weather: &[("slow table", 0.8)],
+        habits: &[],
     },
     Focus {
         name: "long-pauses",
         kinds: &[("pause of an item's life", 60)],
         weather: &[("slow table", 0.8), ("very slow table", 0.1)],
+        habits: &[],
     },
     Focus {
         name: "stale-reads",
         kinds: &[("kill", 60), ("pause of a lease", 60), ("restart", 60)],
         weather: &[("stale reads", 1.0)],
+        habits: &[],
     },
     Focus {
         name: "outages",
         kinds: &[("outage", 75)],
         weather: &[],
+        habits: &[],
     },
     Focus {
         name: "to-and-fro",
         kinds: &[("join", 12), ("leave", 12), ("cut off from the table", 30)],
         weather: &[("late writes", 0.4), ("answers lost", 0.2)],
+        habits: &[],
     },
     Focus {
         name: "deaf",
         kinds: &[("deaf", 15)],
         weather: &[("slow table", 0.5)],
+        habits: &[],
     },
     Focus {
         name: "stuck-rows",
         kinds: &[("pause of a lease", 20), ("row stuck", 6)],
         weather: &[],
+        habits: &[],
     },
     Focus {
         name: "rolling",
         kinds: &[("restart", 10), ("join", 30), ("leave", 30)],
         weather: &[],
+        habits: &[],
     },
     Focus {
         name: "resharding",
@@ -98,6 +111,43 @@ pub const ALL: &[Focus] = &[
             ("restart", 120),
         ],
         weather: &[("slow table", 0.3)],
+        habits: &[],
+    },
+    Focus {
+        name: "failures",
+        kinds: &[("kill", 120)],
+        weather: &[],
+        habits: &[Habit::DeadLetters, Habit::Naming],
+    },
+    Focus {
+        name: "parking",
+        kinds: &[("kill", 300)],
+        weather: &[],
+        habits: &[Habit::Parking],
+    },
+    Focus {
+        name: "skipping",
+        kinds: &[("restart", 120)],
+        weather: &[],
+        habits: &[Habit::Skipping],
+    },
+    Focus {
+        name: "answers",
+        kinds: &[("restart", 60), ("kill", 120), ("pause of a lease", 120)],
+        weather: &[],
+        habits: &[Habit::Deferring],
+    },
+    Focus {
+        name: "answers-at-the-end",
+        kinds: &[("split", 30), ("merge", 30)],
+        weather: &[],
+        habits: &[Habit::Deferring, Habit::Lanes],
+    },
+    Focus {
+        name: "lanes",
+        kinds: &[("kill", 120), ("split", 120)],
+        weather: &[],
+        habits: &[Habit::Lanes],
     },
 ];
 
@@ -120,6 +170,21 @@ pub fn of(mutant: Mutant) -> Option<&'static Focus> {
         | Mutant::AbsentParentIsDone
         | Mutant::EndShardEarly
         | Mutant::ShardEndBeforeChildren => "resharding",
+        Mutant::NamedRecordCompletes
+        | Mutant::GiveUpAtOnce
+        | Mutant::GiveUpWithoutSearch
+        | Mutant::LetterAfterCheckpoint
+        | Mutant::RefusedLetterCounts => "failures",
+        Mutant::ParkedKeyFlows | Mutant::ParkedKeyBackwards => "parking",
+        Mutant::DeferredCounts
+        | Mutant::DroppedHandleCounts
+        | Mutant::RejectionCounts
+        | Mutant::RejectionIgnored
+        | Mutant::FailedCallKeepsDeferred
+        | Mutant::AnswerAfterLoss
+        | Mutant::InFlightUnbounded => "answers",
+        Mutant::EndBeforeAnswers => "answers-at-the-end",
+        Mutant::PanicCountsAsSuccess | Mutant::FastestLane | Mutant::KeysSpread => "lanes",
         _ => return None,
     };
     named(name)

@@ -15,6 +15,9 @@ use super::world::Process;
 /// The number in a shard's id.
 pub type ShardNo = u32;
 
+/// The number in a partition key.
+pub type KeyNo = u32;
+
 /// Progress in a shard, ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
@@ -102,6 +105,32 @@ pub enum Stop {
     Ended,
 }
 
+/// What was said about deferred records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// They are complete.
+    Done,
+    /// They failed, possibly at the record with this number.
+    Failed(Option<u32>),
+    /// Nothing: the handle was dropped.
+    Dropped,
+}
+
+/// What the framework made of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reply {
+    /// It counts.
+    Taken,
+    /// The lease is over.
+    LeaseLost,
+    /// The records are not in flight under this handle.
+    Over,
+    /// They never were.
+    NotInCall,
+    /// Nobody is there to hear it.
+    Unheard,
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the fields' names say it")]
@@ -114,7 +143,11 @@ pub enum Event {
     /// A shard was closed.
     Closed { shard: ShardNo },
     /// A record was put.
-    Put { shard: ShardNo, sequence: String },
+    Put {
+        shard: ShardNo,
+        sequence: String,
+        key: KeyNo,
+    },
     /// Records before this moment of the stream's clock passed out of retention.
     Trimmed { shards: Vec<(ShardNo, u32)> },
     /// A process started.
@@ -159,6 +192,9 @@ pub enum Event {
     Initialized {
         process: Process,
         shard: ShardNo,
+        /// Of how many it is which, from 0.
+        lanes: u32,
+        lane: u32,
         epoch: u64,
         from: Stored,
     },
@@ -166,15 +202,53 @@ pub enum Event {
     Delivered {
         process: Process,
         shard: ShardNo,
+        lane: u32,
         records: Vec<u32>,
     },
-    /// It completed them.
-    Completed { process: Process, shard: ShardNo },
-    /// It failed.
+    /// It deferred some of them, and has a handle for them.
+    Deferred {
+        process: Process,
+        shard: ShardNo,
+        lane: u32,
+        handle: u64,
+        records: Vec<u32>,
+    },
+    /// It completed what it did not defer.
+    Completed {
+        process: Process,
+        shard: ShardNo,
+        lane: u32,
+    },
+    /// It failed, and possibly said at which record.
     Failed {
         process: Process,
         shard: ShardNo,
+        lane: u32,
         panicked: bool,
+        named: Option<u32>,
+    },
+    /// A handle was answered.
+    Answered {
+        process: Process,
+        shard: ShardNo,
+        handle: u64,
+        answer: Answer,
+        reply: Reply,
+    },
+    /// A process offered a record to the dead-letter sink.
+    Letter {
+        process: Process,
+        shard: ShardNo,
+        sequence: String,
+        attempts: u32,
+        accepted: bool,
+    },
+    /// A worker told that it passed over a record.
+    Skipped {
+        process: Process,
+        shard: ShardNo,
+        sequence: String,
+        attempts: u32,
     },
     /// It heard its last call.
     Stopped {
@@ -188,6 +262,8 @@ pub enum Event {
         shard: ShardNo,
         reason: &'static str,
     },
+    /// The worker told that it released a lease.
+    Released { process: Process, shard: ShardNo },
     /// The worker told of a gap.
     GapTold {
         process: Process,
@@ -387,6 +463,13 @@ pub fn change(key: &str, before: Option<&Item>, after: Option<&Item>) -> Change 
 pub fn shard_number(id: &str) -> ShardNo {
     let digits = id.rsplit('-').next().unwrap_or_default();
     digits.parse().unwrap_or(ShardNo::MAX)
+}
+
+/// The number in `key-12`.
+#[must_use]
+pub fn key_number(key: &str) -> KeyNo {
+    let digits = key.rsplit('-').next().unwrap_or_default();
+    digits.parse().unwrap_or(KeyNo::MAX)
 }
 
 /// The id of shard 12: `shardId-000000000012`.

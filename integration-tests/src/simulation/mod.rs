@@ -5,6 +5,7 @@
 //! [`schedule`] of faults is drawn from the seed (see [`swarm`]) and played; then everything heals, and the [`checker`]
 //! judges what happened. The same seed gives the same run, event by event.
 
+pub mod answers;
 pub mod checker;
 pub mod cli;
 pub mod draw;
@@ -15,11 +16,13 @@ pub mod history;
 pub mod mutants;
 pub mod node;
 pub mod payload;
+pub mod practice;
 pub mod processor;
 pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod shrink;
+pub mod sink;
 pub mod stream;
 pub mod swarm;
 pub mod world;

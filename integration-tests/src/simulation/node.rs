@@ -7,10 +7,12 @@ use kcl_core::{InitialPosition, Runtime, Worker, WorkerError, WorkerEvent, Worke
 use kcl_lease::runtime::Gate;
 use std::time::Duration;
 
+use super::answers::Handles;
 use super::draw::between;
 use super::gauge::Gauge;
 use super::history::{Event, Exit, loss_name, repair_name, shard_number};
-use super::processor::{Mood, SimulatedProcessor};
+use super::processor::{Mood, SimulatedProcessor, Workplace};
+use super::sink::SimulatedSink;
 use super::swarm::MEMORY_BUDGET;
 use super::world::{APPLICATION, Process, STREAM, SimulatedSource, SimulatedTable, World};
 
@@ -184,9 +186,16 @@ fn build(
         .with_date_ahead(date_ahead(seed, climate.dates_differ, process))
         .behind(gate.clone())
         .with_drift(i32::try_from(drift).unwrap_or(0));
-    let (processors, moods) = (world.clone(), mood.clone());
+    let workplace = Workplace {
+        world: world.clone(),
+        mood: mood.clone(),
+        process,
+        gate: gate.clone(),
+        handles: Handles::default(),
+    };
+    let practice = &climate.practice;
     let mut builder = Worker::builder(APPLICATION, STREAM, move |shard| {
-        SimulatedProcessor::new(&processors, &moods, process, shard.shard_id().as_str())
+        SimulatedProcessor::new(&workplace, shard)
     })
     .worker_name(name)
     .initial_position(match climate.latest {
@@ -195,7 +204,19 @@ fn build(
     })
     .checkpoint_interval(climate.checkpoint_interval)
     .processor_backoff_max(Duration::from_secs(5))
+    .lanes(practice.lanes_of(seed, process))
+    .max_in_flight(practice.max_in_flight)
+    .failure_policy(practice.policy())
     .runtime(runtime);
+    if let Some(limit) = practice.call_time_limit {
+        builder = builder.call_time_limit(limit);
+    }
+    if let Some(timeout) = practice.stall_timeout {
+        builder = builder.stall_timeout(timeout);
+    }
+    if practice.has_sink() {
+        builder = builder.dead_letters(SimulatedSink::new(world, mood, process));
+    }
     if climate.big_records {
         builder = builder.memory_budget(usize::try_from(MEMORY_BUDGET).unwrap_or(usize::MAX));
     }
@@ -220,6 +241,10 @@ fn listen(world: &World, process: Process, handle: &WorkerHandle) {
                     shard: shard_number(shard.as_str()),
                     reason: loss_name(reason),
                 }),
+                WorkerEvent::LeaseReleased { shard, .. } => world.tell(Event::Released {
+                    process,
+                    shard: shard_number(shard.as_str()),
+                }),
                 WorkerEvent::GapDetected {
                     shard,
                     from: Some(from),
@@ -229,6 +254,21 @@ fn listen(world: &World, process: Process, handle: &WorkerHandle) {
                     shard: shard_number(shard.as_str()),
                     from: from.as_str().to_owned(),
                     to: to.as_str().to_owned(),
+                }),
+                WorkerEvent::CallStalled { .. } => {
+                    let mut history = world.history();
+                    history.checker.tally.note("shard given away for its call");
+                }
+                WorkerEvent::RecordSkipped {
+                    shard,
+                    position,
+                    attempts,
+                    ..
+                } => world.tell(Event::Skipped {
+                    process,
+                    shard: shard_number(shard.as_str()),
+                    sequence: position.sequence_number.as_str().to_owned(),
+                    attempts,
                 }),
                 WorkerEvent::LeaseRowDeleted { shard, repair } => {
                     world.tell(Event::RowDeletionTold {

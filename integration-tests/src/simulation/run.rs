@@ -166,6 +166,7 @@ async fn play(seed: u64, settings: Settings) -> Result<Outcome, RunError> {
         .map_err(RunError::Stream)?;
     let mut history = History::new(seed, settings.traced);
     history.checker.latest = climate.latest;
+    history.checker.practice = climate.practice.clone();
     let world = match settings.path {
         Path::Direct => {
             let checked = settings.checked || seed.is_multiple_of(CHECKED_EVERY);

@@ -142,8 +142,18 @@ pub struct Temper {
     pub slow: f64,
     /// At most so long.
     pub slow_millis: u64,
-    /// This share of the records is refused several times in a row.
+    /// This share never returns, until the process ends or processors behave well again.
+    pub stuck: f64,
+    /// This share of the records is refused: several times in a row if they are tried for ever, else each time.
     pub poison: f64,
+    /// So are all records of this share of the keys.
+    pub poison_keys: f64,
+    /// This share of deferred records fails, or is never answered for.
+    pub rejected: f64,
+    /// The dead-letter sink refuses this share of letters.
+    pub sink_fails: f64,
+    /// It takes at most so long for one.
+    pub sink_millis: u64,
 }
 
 impl Fault {

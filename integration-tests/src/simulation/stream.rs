@@ -68,6 +68,7 @@ impl Producer {
                 self.world.tell(Event::Put {
                     shard,
                     sequence: put.sequence_number.to_string(),
+                    key: u32::try_from(key).unwrap_or_default(),
                 });
                 self.next += 1;
             }

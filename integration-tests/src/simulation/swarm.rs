@@ -11,6 +11,7 @@ use kcl_emulator::faults::{Fault as Request, Rule};
 
 use super::draw::{between, fraction};
 use super::focus::Focus;
+use super::practice::{GivenUp, Practice};
 use super::schedule::{Cut, Fault, Temper, Timed};
 
 /// A kind of fault is in this share of the runs.
@@ -42,6 +43,8 @@ pub struct Climate {
     pub dates_differ: Duration,
     /// There are spells of big records, processors are slow, and workers have little memory.
     pub big_records: bool,
+    /// How the application processes records.
+    pub practice: Practice,
 }
 
 /// The circumstances and the schedule of one seed, all of it on one spot if there is a `focus`. Faults begin before
@@ -58,13 +61,14 @@ pub fn swarm(seed: u64, quiet: Duration, focus: Option<&Focus>) -> (Climate, Vec
         }
     }
     weather(seed, quiet, focus, &mut schedule);
-    temper(seed, &mut schedule);
+    let practice = Practice::drawn(seed, focus);
+    temper(seed, focus, &practice, &mut schedule);
     schedule.sort_by_key(|timed| timed.at);
     let stale = schedule.iter().any(|timed| is_stale(&timed.fault));
-    (climate(seed, stale), schedule)
+    (climate(seed, stale, practice), schedule)
 }
 
-fn climate(seed: u64, stale: bool) -> Climate {
+fn climate(seed: u64, stale: bool, practice: Practice) -> Climate {
     let slow = between(seed, "latency", 0, 2..40);
     Climate {
         latency: (1 + slow / 4, 2 + slow),
@@ -81,6 +85,7 @@ fn climate(seed: u64, stale: bool) -> Climate {
             false => Duration::ZERO,
         },
         big_records: has_big_records(seed),
+        practice,
     }
 }
 
@@ -432,32 +437,55 @@ impl Spells {
     }
 }
 
-fn temper(seed: u64, schedule: &mut Vec<Timed>) {
-    let share = |name, strongest: f64| match fraction(seed, name, 0) < SHARE_OF_KINDS {
-        true => strongest * fraction(seed, name, 1),
-        false => 0.0,
+/// How processors and sinks behave: now and then some seeds, and surely those that press on it.
+fn temper(seed: u64, focus: Option<&Focus>, practice: &Practice, schedule: &mut Vec<Timed>) {
+    let pressed = focus.is_some_and(|focus| !focus.habits.is_empty());
+    let drawn = |name, strongest: f64, sure: bool| {
+        let exists = sure || fraction(seed, name, 0) < SHARE_OF_KINDS;
+        if exists {
+            strongest * fraction(seed, name, 1)
+        } else {
+            0.0
+        }
     };
+    let share = |name, strongest| drawn(name, strongest, pressed);
+    let gives_up = practice.given_up != GivenUp::Never;
+    let defers = practice.deferred > 0.0;
     // Memory fills up while processors take their time.
-    let (slow, slow_millis) = match has_big_records(seed) {
-        true => (0.7, 15_000),
-        false => (share("slow", 0.2), between(seed, "slow", 2, 10..15_000)),
+    let (slow, slow_millis) = match (has_big_records(seed), fraction(seed, "very slow", 0) < 0.2) {
+        (true, _) => (0.7, 15_000),
+        (false, true) => (
+            share("slow", 0.05),
+            between(seed, "slow", 2, 10_000..45_000),
+        ),
+        (false, false) => (share("slow", 0.2), between(seed, "slow", 2, 10..15_000)),
     };
     let temper = Temper {
         errors: share("errors", 0.1),
         panics: share("panics", 0.02),
         slow,
         slow_millis,
-        poison: share("poison", 0.01),
+        stuck: drawn("stuck", 0.001, false),
+        poison: drawn("poison", if gives_up { 0.04 } else { 0.01 }, gives_up),
+        poison_keys: if gives_up {
+            share("poison keys", 0.05)
+        } else {
+            0.0
+        },
+        rejected: if defers {
+            drawn("rejected", 0.2, true)
+        } else {
+            0.0
+        },
+        sink_fails: if practice.has_sink() {
+            drawn("sink fails", 0.7, true)
+        } else {
+            0.0
+        },
+        sink_millis: between(seed, "slow sink", 0, 1..3_000),
     };
-    if temper
-        != (Temper {
-            slow_millis: temper.slow_millis,
-            ..Temper::default()
-        })
-    {
-        schedule.push(Timed {
-            at: Duration::ZERO,
-            fault: Fault::Processors(temper),
-        });
-    }
+    schedule.push(Timed {
+        at: Duration::ZERO,
+        fault: Fault::Processors(temper),
+    });
 }

@@ -17,6 +17,7 @@ impl Checker {
     pub fn finish(&mut self, now: u64) {
         self.now = now;
         self.judge_jumps(u64::MAX);
+        self.judge_skips(u64::MAX);
         let shards: Vec<ShardNo> = self.stream.shards.keys().copied().collect();
         let given_up = self.given_up();
         let read = |shard: &&ShardNo| !given_up.contains(*shard);
@@ -37,12 +38,12 @@ impl Checker {
         let (len, optional) = (known.len(), known.optional);
         let records = known.records.iter().enumerate().skip(optional as usize);
         let missing: Vec<usize> = records
-            .filter(|(_, record)| record.delivered_by.is_none())
+            .filter(|(_, record)| !record.complete)
             .map(|(index, _)| index)
             .collect();
         if let Some(first) = missing.first() {
             let text = format!(
-                "{} of {len} records of shard {shard} were never delivered, the first is {first}",
+                "{} of {len} records of shard {shard} were never processed or given up, the first is {first}",
                 missing.len()
             );
             self.violate("P1 at least once", text);

@@ -11,12 +11,15 @@ use crate::simulation::world::Process;
 /// The last record before a gap and the first one after it, by their indexes.
 type Range = (u32, u32);
 
+/// A jump that has to be told: when, by whom, in which shard, over what, and whether that is known exactly.
+type Jump = (u64, Process, ShardNo, Range, bool);
+
 /// What was told, and what has to be.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
     told: BTreeSet<(Process, ShardNo, Range)>,
     /// Jumps in deliveries of this very millisecond: what a worker tells in it may be heard after them.
-    jumped: Vec<(u64, Process, ShardNo, Range)>,
+    jumped: Vec<Jump>,
 }
 
 impl Checker {
@@ -45,18 +48,27 @@ impl Checker {
         self.gaps.told.insert((process, shard, (last, first)));
     }
 
-    /// A delivery goes on at `first` where `last` was the one before.
-    pub(super) fn jumped(&mut self, process: Process, shard: ShardNo, range: Range) {
+    /// Deliveries go on after records that are gone. Of several lanes each sees only its own records, and only those that
+    /// are gone are known for sure.
+    pub(super) fn jumped(&mut self, process: Process, shard: ShardNo, range: Range, exact: bool) {
         let now = self.now;
-        self.gaps.jumped.push((now, process, shard, range));
+        self.gaps.jumped.push((now, process, shard, range, exact));
     }
 
     /// Judges the jumps of earlier milliseconds.
     pub(super) fn judge_jumps(&mut self, now: u64) {
-        let due = |jumped: &mut (u64, Process, ShardNo, Range)| jumped.0 < now;
+        let due = |jumped: &mut Jump| jumped.0 < now;
         let due: Vec<_> = self.gaps.jumped.extract_if(.., due).collect();
-        for (_, process, shard, (last, first)) in due {
-            if !self.gaps.told.contains(&(process, shard, (last, first))) {
+        for (_, process, shard, (last, first), exact) in due {
+            let mut told = self.gaps.told.iter();
+            let is_told = told.any(|(teller, named, (before, after))| {
+                let covers = match exact {
+                    true => (*before, *after) == (last, first),
+                    false => *before <= last && first <= *after,
+                };
+                *teller == process && *named == shard && covers
+            });
+            if !is_told {
                 let text = format!(
                     "process {process} goes on in shard {shard} at {first} after {last} and told nobody"
                 );

@@ -1,9 +1,9 @@
 //! What processors were told, judged against the table and the stream.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use super::tally::Cause;
+use super::work::{Grant, State};
 use super::{Checker, LEASE};
 use crate::simulation::history::{Place, ShardNo, Stop, Stored};
 use crate::simulation::world::Process;
@@ -14,41 +14,17 @@ const TROUBLE_LASTS: u64 = 60_000;
 /// All grants that ever started a processor.
 #[derive(Debug, Default)]
 pub(super) struct Grants {
-    all: Vec<Grant>,
-    open: BTreeMap<(Process, ShardNo), usize>,
+    pub(super) all: Vec<Grant>,
+    pub(super) open: BTreeMap<(Process, ShardNo), usize>,
+    /// Under which grant each handle was given.
+    pub(super) of_handles: BTreeMap<(Process, ShardNo, u64), usize>,
     latest: BTreeMap<ShardNo, usize>,
     /// The last grant of each process and shard, over or not.
     last: BTreeMap<(Process, ShardNo), usize>,
 }
 
-/// One grant of one lease to one process.
-#[derive(Debug)]
-struct Grant {
-    process: Process,
-    epoch: u64,
-    /// Where it began.
-    from: Place,
-    /// The next batch begins at this index; not known before the first delivery of a grant that begins at the start.
-    next: Option<u32>,
-    /// Through where something was completed under it.
-    complete: Option<u32>,
-    delivered: u32,
-    in_call: Option<(u32, u32)>,
-    /// Why it is over, once it is.
-    over: Option<Cause>,
-    /// Its holder gave it away.
-    given: bool,
-}
-
-impl Grant {
-    /// How far it is.
-    fn place(&self) -> Place {
-        self.complete.map_or(self.from, Place::After)
-    }
-}
-
 impl Checker {
-    fn open_grant(&mut self, process: Process, shard: ShardNo) -> Option<&mut Grant> {
+    pub(super) fn open_grant(&mut self, process: Process, shard: ShardNo) -> Option<&mut Grant> {
         let index = *self.grants.open.get(&(process, shard))?;
         self.grants.all.get_mut(index)
     }
@@ -61,6 +37,7 @@ impl Checker {
         &mut self,
         process: Process,
         shard: ShardNo,
+        (lane, lanes): (u32, u32),
         epoch: u64,
         from: &Stored,
     ) {
@@ -71,39 +48,34 @@ impl Checker {
                 return self.violate("P2 order", text);
             }
         };
-        let goes_on = self
-            .open_grant(process, shard)
-            .is_some_and(|grant| !grant.given && grant.place() == place);
+        let optional = self.stream.shard(shard).optional;
+        let now = self.now;
+        let goes_on = self.open_grant(process, shard).is_some_and(|grant| {
+            // A lane in a call holds what comes after its last record, too, until the call returns.
+            let least = match grant.lanes {
+                0..=1 => grant.place_before(now),
+                _ => grant.from,
+            };
+            let most = Place::After(grant.limit(optional));
+            !grant.calls.contains_key(&lane) && least <= place && place <= most
+        });
         if goes_on {
-            // A new instance of the processor under the same grant, after a panic.
+            // The processor of another lane, or a new instance under the same grant, after a panic.
             return;
         }
         self.judge_start(process, shard, epoch, place);
         self.owe_duplicates(shard, place);
         self.started(shard, process);
         self.tally.grants += 1;
-        let next = match place {
-            Place::After(count) => Some(count),
-            _ => None,
-        };
         let beside = self
             .open_grant(process, shard)
-            .is_some_and(|old| old.in_call.is_some());
+            .is_some_and(|old| !old.calls.is_empty());
         if beside {
             let text = format!("process {process} runs shard {shard} twice at a time");
             self.violate("P2 order", text);
         }
-        self.grants.all.push(Grant {
-            process,
-            epoch,
-            from: place,
-            next,
-            complete: None,
-            delivered: next.unwrap_or(0),
-            in_call: None,
-            over: None,
-            given: false,
-        });
+        let grant = Grant::new(process, shard, epoch, lanes, place);
+        self.grants.all.push(grant);
         let index = self.grants.all.len() - 1;
         self.grants.open.insert((process, shard), index);
         self.grants.latest.insert(shard, index);
@@ -163,8 +135,10 @@ impl Checker {
             Place::End => return,
         };
         let (to, process) = (grant.delivered, grant.process);
-        let got_to = grant.place();
+        let got_to = grant.given.unwrap_or(grant.place());
         let over = grant.over;
+        let ahead = |index: &u32| grant.state(*index) == Some(State::Done);
+        let ahead: Vec<u32> = (from..to).filter(ahead).collect();
         let cause = match self.starts_from_restored(shard) {
             true => Cause::RowDeleted,
             false => over.unwrap_or_else(|| self.cause_of_loss(process)),
@@ -182,16 +156,27 @@ impl Checker {
             cause => cause,
         };
         self.owe_again(shard, from..to, cause);
+        if over == Some(Cause::HandOver) {
+            self.owe_again(shard, ahead, Cause::Overtaken);
+        }
     }
 
     /// Whoever delivers these records next delivers them again, for this reason.
-    fn owe_again(&mut self, shard: ShardNo, range: Range<u32>, cause: Cause) {
-        let records = self.stream.shard(shard).records.iter_mut();
-        let range = records.take(range.end as usize).skip(range.start as usize);
-        range.for_each(|record| record.again = Some(cause));
+    pub(super) fn owe_again(
+        &mut self,
+        shard: ShardNo,
+        records: impl IntoIterator<Item = u32>,
+        cause: Cause,
+    ) {
+        let known = &mut self.stream.shard(shard).records;
+        for index in records {
+            if let Some(record) = known.get_mut(index as usize) {
+                record.again = Some(cause);
+            }
+        }
     }
 
-    fn cause_of_loss(&self, process: Process) -> Cause {
+    pub(super) fn cause_of_loss(&self, process: Process) -> Cause {
         match self.processes.get(&process) {
             Some(state) if !state.is_alive() => Cause::Crash,
             Some(_) if self.lost_session(process, TROUBLE_LASTS) => Cause::SessionLost,
@@ -207,57 +192,8 @@ impl Checker {
         }
     }
 
-    pub(super) fn delivered(&mut self, process: Process, shard: ShardNo, records: &[u32]) {
-        let Some(first) = self.judge_batch(process, shard, records) else {
-            return;
-        };
-        let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
-        let to = first + count;
-        self.judge_holder(process, shard);
-        self.judge_validity(process, shard);
-        let optional = self.stream.shard(shard).optional;
-        let Some(grant) = self.open_grant(process, shard) else {
-            let text = format!("process {process} delivers shard {shard} without a grant");
-            return self.violate("P2 order", text);
-        };
-        let expected = grant.next.unwrap_or(0);
-        let goes_on = grant.complete.is_some() || matches!(grant.from, Place::After(_));
-        let retried = grant.delivered;
-        grant.next = Some(first.max(expected));
-        grant.delivered = grant.delivered.max(to);
-        grant.in_call = Some((first, to));
-        if first > expected && first > optional || first < expected {
-            let text = format!(
-                "process {process} delivers shard {shard} from {first} on, expected was {expected}"
-            );
-            self.violate("P2 order", text);
-        } else if first > expected && goes_on {
-            self.jumped(process, shard, (expected.saturating_sub(1), first));
-        }
-        let beside = self.cause_beside(process, shard, first..to);
-        self.count(process, shard, first..to, retried, beside);
-        // Whose item was deleted by hand goes on until it learns of it, while others begin where it stored.
-        if self.owner(shard) != Some(process) && self.lost_session(process, LEASE) {
-            self.owe_again(shard, first..to, Cause::SessionLost);
-        }
-    }
-
-    /// Returns the index of the first record, if all are of this shard and follow one another.
-    fn judge_batch(&mut self, process: Process, shard: ShardNo, records: &[u32]) -> Option<u32> {
-        let place = |number: &u32| self.stream.numbers.get(*number as usize).copied();
-        let places: Vec<_> = records.iter().map(place).collect();
-        let (_, first) = (*places.first()?)?;
-        let wanted = (first..).map(|index| Some((shard, index)));
-        if places.iter().copied().eq(wanted.take(places.len())) {
-            return Some(first);
-        }
-        let text = format!("process {process} delivers to shard {shard} the records {places:?}");
-        self.violate("P2 order", text);
-        None
-    }
-
     /// T1: the lease is the process's at the moment at which a call begins.
-    fn judge_holder(&mut self, process: Process, shard: ShardNo) {
+    pub(super) fn judge_holder(&mut self, process: Process, shard: ShardNo) {
         let owner = self.owner(shard);
         let switched = self.table.rows.get(&shard).map_or(0, |row| row.switched);
         let epoch = self
@@ -274,81 +210,13 @@ impl Checker {
         }
     }
 
-    /// Why two processes deliver the same records in turns: who was robbed of his session goes on until he learns of it.
-    fn cause_beside(&mut self, process: Process, shard: ShardNo, range: Range<u32>) -> Cause {
-        if self.was_deleted(shard) {
-            return Cause::RowDeleted;
-        }
-        if self.owner(shard) != Some(process) {
-            return self.cause_of_loss(process);
-        }
-        let records = self.stream.shard(shard).records.iter();
-        let batch = records.take(range.end as usize).skip(range.start as usize);
-        let mut others = batch.filter_map(|record| record.delivered_by);
-        match others.find(|other| *other != process) {
-            Some(other) => self.cause_of_loss(other),
-            None => Cause::Unexplained,
-        }
-    }
-
-    /// Counts a delivery. `beside` is why records come again that nobody owes.
-    fn count(
-        &mut self,
-        process: Process,
-        shard: ShardNo,
-        range: Range<u32>,
-        retried: u32,
-        beside: Cause,
-    ) {
-        let mut unexplained = 0;
-        let records = &mut self.stream.shard(shard).records;
-        let batch = records.iter_mut().take(range.end as usize).enumerate();
-        for (index, record) in batch.skip(range.start as usize) {
-            self.tally.delivered += 1;
-            if record.delivered_by.is_some() {
-                let cause = match record.again.take() {
-                    Some(cause) => cause,
-                    None if index < retried as usize => Cause::Retry,
-                    None => beside,
-                };
-                *self.tally.duplicates.entry(cause).or_default() += 1;
-                unexplained += u32::from(cause == Cause::Unexplained);
-            }
-            record.delivered_by = Some(process);
-        }
-        if unexplained > 0 {
-            let text = format!(
-                "process {process} delivers {unexplained} records of shard {shard} again, for no reason"
-            );
-            self.violate("P11 duplicates have a cause", text);
-        }
-    }
-
-    pub(super) fn completed(&mut self, process: Process, shard: ShardNo) {
-        let Some(grant) = self.open_grant(process, shard) else {
-            return;
-        };
-        let Some((from, to)) = grant.in_call.take() else {
-            return;
-        };
-        grant.next = Some(to);
-        grant.complete = Some(to);
-        self.stream.shard(shard).complete(from, to);
-    }
-
-    pub(super) fn failed(&mut self, process: Process, shard: ShardNo, panicked: bool) {
-        if let Some(grant) = self.open_grant(process, shard) {
-            grant.in_call = None;
-        }
-        self.note_if(panicked, "processor panicked");
-    }
-
     pub(super) fn stopped(&mut self, process: Process, shard: ShardNo, why: Stop) {
         let (len, closed) = {
             let known = self.stream.shard(shard);
             (known.len(), known.closed)
         };
         let complete = self.stream.shard(shard).complete;
+        let now = self.now;
         match why {
             Stop::Ended if complete < len || !closed => {
                 let text = format!(
@@ -358,9 +226,15 @@ impl Checker {
             }
             Stop::Lost => {
                 let cause = self.cause_of_loss(process);
+                self.knows_end(process, shard);
                 self.close(process, shard, cause);
             }
-            Stop::Ended | Stop::Asked => {}
+            Stop::Asked => {
+                if let Some(grant) = self.open_grant(process, shard) {
+                    grant.asked.get_or_insert(now);
+                }
+            }
+            Stop::Ended => {}
         }
     }
 
@@ -374,6 +248,7 @@ impl Checker {
             _ => self.cause_of_loss(process),
         };
         self.note_if(reason == "session over", "session lost");
+        self.knows_end(process, shard);
         if let Some(over) = self.last_over(process, shard)
             && *over == Cause::Unexplained
         {
@@ -395,6 +270,15 @@ impl Checker {
         self.close(process, shard, cause);
     }
 
+    /// A process knows that its lease is over: answers for what it deferred under it change nothing any more.
+    pub(super) fn knows_end(&mut self, process: Process, shard: ShardNo) {
+        if let Some(index) = self.grants.last.get(&(process, shard))
+            && let Some(grant) = self.grants.all.get_mut(*index)
+        {
+            grant.told_over = true;
+        }
+    }
+
     /// Why the last grant is over, if it is.
     fn last_over(&mut self, process: Process, shard: ShardNo) -> Option<&mut Cause> {
         let index = *self.grants.last.get(&(process, shard))?;
@@ -408,35 +292,56 @@ impl Checker {
         self.grants.open.remove(&(process, shard));
     }
 
-    /// P6: what a holder gives away is stored to where it got.
+    /// P6: what a holder gives away, by a write that was sent then, is stored to where it got.
     pub(super) fn given_away(
         &mut self,
         process: Process,
         shard: ShardNo,
         next: Option<Process>,
         stored: Place,
+        sent: Option<u64>,
     ) {
         self.handed_over(shard, next);
+        let defers = self.practice.deferred > 0.0;
+        let in_trouble = self.cause_of_loss(process) != Cause::Unexplained;
+        let now = self.now;
         let Some(grant) = self.open_grant(process, shard) else {
             return;
         };
-        let (got_to, in_call) = (grant.place(), grant.in_call);
-        grant.given = true;
+        // Answers that come while the write is under way are for nobody, and so are those while it waits for the lease to be
+        // granted again.
+        let until = match (defers, in_trouble, sent) {
+            (true, true, _) | (true, _, None) => grant.asked.unwrap_or(0),
+            (_, _, Some(sent)) => sent,
+            (false, _, None) => now,
+        };
+        let got_to = grant.place_before(until);
+        let in_call: Vec<u32> = grant.calls.keys().copied().collect();
+        grant.given = Some(got_to);
         grant.over.get_or_insert(Cause::HandOver);
+        let unanswered = !grant.handles.is_empty();
         self.tally.hand_overs += 1;
         self.note("clean hand-over");
+        self.note_if(unanswered, "given away without all answers");
         if stored < got_to {
             let text = format!(
                 "process {process} gave shard {shard} away at {stored:?}, it was at {got_to:?}"
             );
             self.violate("P6 clean hand-over", text);
         }
-        if let Some(batch) = in_call {
+        if !in_call.is_empty() {
             let text =
-                format!("process {process} gave shard {shard} away while it worked on {batch:?}");
+                format!("process {process} gave shard {shard} away while lanes {in_call:?} worked");
             self.violate("P6 clean hand-over", text);
         }
         self.grants.open.remove(&(process, shard));
+    }
+
+    /// No checkpoint that a process stores for a shard may cover more, if it holds the lease.
+    pub(super) fn limit(&mut self, process: Process, shard: ShardNo) -> Option<u32> {
+        let optional = self.stream.shard(shard).optional;
+        let grant = self.open_grant(process, shard)?;
+        Some(grant.limit(optional))
     }
 
     /// The shards of which a process has an open grant.

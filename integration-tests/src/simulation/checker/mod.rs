@@ -5,9 +5,14 @@
 //!
 //! | id | predicate | where |
 //! |---|---|---|
-//! | P1a | a stored checkpoint covers only records whose processing succeeded | `table` |
-//! | P1b | at the end every record that was not trimmed was delivered | `end` |
-//! | P2 | within a grant records come in order without gaps, from the stored checkpoint on | `grants` |
+//! | P1a | a stored checkpoint covers only records that are complete, also under the grant of whoever stores it: processed, acknowledged, accepted by the dead-letter sink, or skipped | `table` |
+//! | P1b | at the end every record that was not trimmed is complete | `end` |
+//! | P2 | within a grant the records of a shard, with several lanes those of a key, come in order without gaps, from the stored checkpoint on; what is complete or deferred does not come again | `calls` |
+//! | F1 | a record is given up only if the policy says so, after its number of failures, alone if it is searched for; its attempts are told rightly | `letters` |
+//! | F2 | later records of a parked key go to the sink, in order, and not to the processor | `letters`, `calls` |
+//! | A1 | answers for deferred records count while they are in flight under that handle, and not after a failed call or a lost lease | `calls` |
+//! | A2 | no more records of a shard are in flight than allowed | `calls` |
+//! | L1 | the records of a key go to one lane of a process | `calls` |
 //! | P3 | a child starts after each parent's row says SHARD_END | `grants` |
 //! | P4 | a stored checkpoint never moves back | `table` |
 //! | P5 | only the holder writes progress; every write adds one to the row's version; versions grow across re-creation | `table` |
@@ -27,12 +32,20 @@
 //! | D1 | a lease row that somebody deleted is told of, and no other; it is never made again beyond what is complete | `deleted` |
 //! | A6 | after an outage in calm times nothing moves that lives | `timing` |
 
+mod calls;
 mod cost;
 mod deleted;
+#[cfg(test)]
+mod deleted_tests;
 mod end;
 mod gaps;
+#[cfg(test)]
+mod gaps_tests;
 mod grants;
+mod letters;
 mod memory;
+#[cfg(test)]
+mod processing_tests;
 mod stream;
 mod table;
 mod tally;
@@ -40,11 +53,13 @@ mod tally;
 mod tests;
 mod timing;
 mod validity;
+mod work;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::history::{Event, Exit, PROGRESS_UNKNOWN};
+use super::history::{Event, Exit, KeyNo, PROGRESS_UNKNOWN};
+use super::practice::Practice;
 use super::world::{NOBODY, Process};
 pub use cost::Calls;
 use deleted::Deleted;
@@ -108,6 +123,8 @@ impl ProcessState {
 pub struct Checker {
     /// The application's first start is at LATEST: what was put before it is nobody's business.
     pub latest: bool,
+    /// What the application does with its records.
+    pub practice: Practice,
     now: u64,
     violations: Vec<Violation>,
     processes: BTreeMap<Process, ProcessState>,
@@ -116,6 +133,10 @@ pub struct Checker {
     grants: Grants,
     timing: Timing,
     gaps: Gaps,
+    /// The lane of each key in each process.
+    key_lanes: BTreeMap<(Process, KeyNo), u32>,
+    /// When grants went on after records that failed, whose policy it is to skip them: the worker says so.
+    skips: Vec<(u64, usize, u32)>,
     deleted: Deleted,
     memory: BTreeMap<Process, Memory>,
     late: bool,
@@ -134,11 +155,16 @@ impl Checker {
     pub fn follow(&mut self, now: u64, event: Event) {
         self.now = now;
         self.judge_jumps(now);
+        self.judge_skips(now);
         self.disturbed(&event);
         match event {
             Event::Opened { shard, parents } => self.opened(shard, &parents),
             Event::Closed { shard } => self.closed(shard),
-            Event::Put { shard, sequence } => self.put(shard, sequence),
+            Event::Put {
+                shard,
+                sequence,
+                key,
+            } => self.put(shard, sequence, key),
             Event::Trimmed { shards } => self.trimmed(&shards),
             Event::Started { process, name } => {
                 let again = self.processes.values().any(|p| p.name == name);
@@ -186,20 +212,56 @@ impl Checker {
             Event::Initialized {
                 process,
                 shard,
+                lanes,
+                lane,
                 epoch,
                 from,
-            } => self.initialized(process, shard, epoch, &from),
+            } => self.initialized(process, shard, (lane, lanes), epoch, &from),
             Event::Delivered {
                 process,
                 shard,
+                lane,
                 records,
-            } => self.delivered(process, shard, &records),
-            Event::Completed { process, shard } => self.completed(process, shard),
+            } => self.delivered(process, shard, lane, &records),
+            Event::Deferred {
+                process,
+                shard,
+                lane,
+                handle,
+                records,
+            } => self.deferred(process, shard, lane, handle, &records),
+            Event::Completed {
+                process,
+                shard,
+                lane,
+            } => self.completed(process, shard, lane),
             Event::Failed {
                 process,
                 shard,
+                lane,
                 panicked,
-            } => self.failed(process, shard, panicked),
+                named,
+            } => self.failed(process, shard, lane, panicked, named),
+            Event::Answered {
+                process,
+                shard,
+                handle,
+                answer,
+                reply,
+            } => self.answered(process, shard, handle, answer, reply),
+            Event::Letter {
+                process,
+                shard,
+                sequence,
+                attempts,
+                accepted,
+            } => self.letter(process, shard, &sequence, attempts, accepted),
+            Event::Skipped {
+                process,
+                shard,
+                sequence,
+                attempts,
+            } => self.skipped(process, shard, &sequence, attempts),
             Event::Stopped {
                 process,
                 shard,
@@ -210,6 +272,7 @@ impl Checker {
                 shard,
                 reason,
             } => self.lease_lost(process, shard, reason),
+            Event::Released { process, shard } => self.knows_end(process, shard),
             Event::GapTold {
                 process,
                 shard,

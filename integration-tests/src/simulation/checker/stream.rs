@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Checker;
 use super::tally::Cause;
-use crate::simulation::history::{Place, ShardNo, Stored};
+use crate::simulation::history::{KeyNo, Place, ShardNo, Stored};
 use crate::simulation::world::Process;
 
 /// Everything that is in the stream, or was.
@@ -23,6 +23,8 @@ pub(super) struct Shard {
     pub(super) closed: bool,
     /// What became of each record.
     pub(super) records: Vec<Record>,
+    /// The indexes of each key's records.
+    keys: BTreeMap<KeyNo, Vec<u32>>,
     /// Records before this index may be missing: trimmed, or put before an application that starts at LATEST.
     pub(super) optional: u32,
     /// Every record before this index is complete, or optional.
@@ -31,6 +33,7 @@ pub(super) struct Shard {
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Record {
+    pub(super) key: KeyNo,
     /// Who got it last.
     pub(super) delivered_by: Option<Process>,
     pub(super) complete: bool,
@@ -54,16 +57,20 @@ impl Shard {
         }
     }
 
-    pub(super) fn complete(&mut self, from: u32, to: u32) {
-        for record in self
-            .records
-            .iter_mut()
-            .take(to as usize)
-            .skip(from as usize)
-        {
-            record.complete = true;
+    pub(super) fn complete(&mut self, indexes: impl IntoIterator<Item = u32>) {
+        for index in indexes {
+            if let Some(record) = self.records.get_mut(index as usize) {
+                record.complete = true;
+            }
         }
         self.advance();
+    }
+
+    /// The records of a key up to this one.
+    pub(super) fn of_key(&self, key: KeyNo, through: u32) -> &[u32] {
+        let all = self.keys.get(&key).map_or(&[][..], Vec::as_slice);
+        let count = all.partition_point(|index| *index <= through);
+        all.get(..count).unwrap_or_default()
     }
 
     /// Nothing of it is left to read for anybody.
@@ -106,11 +113,15 @@ impl Checker {
         self.stream.shard(shard).closed = true;
     }
 
-    pub(super) fn put(&mut self, shard: ShardNo, sequence: String) {
+    pub(super) fn put(&mut self, shard: ShardNo, sequence: String, key: KeyNo) {
         self.tally.put += 1;
         let known = self.stream.shard(shard);
         let index = known.len();
-        known.records.push(Record::default());
+        known.keys.entry(key).or_default().push(index);
+        known.records.push(Record {
+            key,
+            ..Record::default()
+        });
         self.stream.numbers.push((shard, index));
         self.stream.places.insert(sequence, (shard, index));
     }

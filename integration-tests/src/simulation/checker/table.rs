@@ -226,6 +226,9 @@ impl Checker {
             Place::End => known.len(),
         };
         let (complete, open) = (known.complete, is == Place::End && !known.closed);
+        // Who lost the row by hand goes on from where he was.
+        let own = self.limit(by, shard).filter(|_| !self.was_deleted(shard));
+        let complete = complete.min(own.unwrap_or(complete));
         if covered > complete {
             let text = format!(
                 "shard {shard} is stored through {covered} by process {by}, but complete only through {complete}"
@@ -260,7 +263,7 @@ impl Checker {
             // Given away by its holder, possibly to an earlier or later session of its own process.
             (Some(_), Some(holder)) if holder == by && next != Some(by) => {
                 let place = self.stream.place(shard, &after.checkpoint);
-                self.given_away(by, shard, next, place.unwrap_or(Place::Start));
+                self.given_away(by, shard, next, place.unwrap_or(Place::Start), sent);
             }
             (Some(session), _) => {
                 self.judge_take(by, sent, shard, session);

@@ -15,6 +15,8 @@ pub enum Cause {
     SessionLost,
     /// Somebody deleted the lease's row.
     RowDeleted,
+    /// The lease was given away cleanly before an earlier record was complete.
+    Overtaken,
     /// The lease was given away cleanly: never.
     HandOver,
     /// The worker before was alive, connected, and lost the lease anyway.
@@ -31,6 +33,7 @@ impl Cause {
             Self::Lapse => "lapse",
             Self::SessionLost => "session lost",
             Self::RowDeleted => "row deleted",
+            Self::Overtaken => "overtaken",
             Self::HandOver => "hand-over",
             Self::Unexplained => "unexplained",
         }
@@ -62,6 +65,26 @@ pub const SOMETIMES: &[&str] = &[
     "outage",
     "deleted row made again",
     "memory budget reached",
+    "processor stuck",
+    "call of several lease durations",
+    "call cut off",
+    "shard given away for its call",
+    "letter accepted",
+    "letter refused",
+    "failing record searched for",
+    "failed record named",
+    "record skipped",
+    "key parked",
+    "later record of a parked key sent",
+    "answered out of order",
+    "answered that records failed",
+    "handle dropped",
+    "deferred records taken back",
+    "answered after the call failed",
+    "answered after the lease was lost",
+    "given away without all answers",
+    "as much in flight as allowed",
+    "lanes in calls at the same time",
 ];
 
 /// Counters of one run, or of many.

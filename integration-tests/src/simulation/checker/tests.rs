@@ -1,11 +1,11 @@
 use super::*;
 use crate::simulation::history::{Change, LeaseState, Stop, Stored};
 
-const A: Process = 1;
+pub(super) const A: Process = 1;
 const B: Process = 2;
 
 /// Two processes with sessions, a shard with four records, and its row, owned by the first process under version 11.
-fn fixture() -> Checker {
+pub(super) fn fixture() -> Checker {
     let mut checker = Checker::default();
     let at = 1_000;
     checker.follow(
@@ -21,6 +21,7 @@ fn fixture() -> Checker {
             Event::Put {
                 shard: 0,
                 sequence: n.to_string(),
+                key: n % 2,
             },
         );
     }
@@ -46,7 +47,7 @@ fn fixture() -> Checker {
     checker
 }
 
-fn heartbeat(checker: &mut Checker, at: u64, process: Process, number: u64) {
+pub(super) fn heartbeat(checker: &mut Checker, at: u64, process: Process, number: u64) {
     heartbeat_sent(checker, at, at, process, number);
 }
 
@@ -70,7 +71,7 @@ fn session(process: Process) -> String {
     format!("w{process}/session")
 }
 
-fn row(owner: Option<Process>, counter: u64, checkpoint: Stored) -> LeaseState {
+pub(super) fn row(owner: Option<Process>, counter: u64, checkpoint: Stored) -> LeaseState {
     LeaseState {
         owner: owner.map(session),
         counter,
@@ -78,11 +79,11 @@ fn row(owner: Option<Process>, counter: u64, checkpoint: Stored) -> LeaseState {
     }
 }
 
-fn through(sequence: u32) -> Stored {
+pub(super) fn through(sequence: u32) -> Stored {
     Stored::Through(sequence.to_string())
 }
 
-fn write(
+pub(super) fn write(
     checker: &mut Checker,
     at: u64,
     process: Process,
@@ -104,35 +105,56 @@ fn write(
     );
 }
 
-fn start(checker: &mut Checker, at: u64, process: Process, epoch: u64, from: Stored) {
+pub(super) fn start(checker: &mut Checker, at: u64, process: Process, epoch: u64, from: Stored) {
     checker.follow(
         at,
         Event::Initialized {
             process,
             shard: 0,
+            lanes: 1,
+            lane: 0,
             epoch,
             from,
         },
     );
 }
 
-fn deliver(checker: &mut Checker, at: u64, process: Process, records: &[u32]) {
+pub(super) fn deliver(checker: &mut Checker, at: u64, process: Process, records: &[u32]) {
     let records = records.to_vec();
     checker.follow(
         at,
         Event::Delivered {
             process,
             shard: 0,
+            lane: 0,
             records,
         },
     );
 }
 
-fn complete(checker: &mut Checker, at: u64, process: Process) {
-    checker.follow(at, Event::Completed { process, shard: 0 });
+pub(super) fn complete(checker: &mut Checker, at: u64, process: Process) {
+    let lane = 0;
+    let shard = 0;
+    let completed = Event::Completed {
+        process,
+        shard,
+        lane,
+    };
+    checker.follow(at, completed);
 }
 
-fn broken(checker: &Checker) -> Vec<&'static str> {
+fn fail(checker: &mut Checker, at: u64, process: Process) {
+    let failed = Event::Failed {
+        process,
+        shard: 0,
+        lane: 0,
+        panicked: false,
+        named: None,
+    };
+    checker.follow(at, failed);
+}
+
+pub(super) fn broken(checker: &Checker) -> Vec<&'static str> {
     checker.violations().iter().map(|v| v.rule).collect()
 }
 
@@ -289,6 +311,8 @@ fn a_child_starts_after_its_parent_is_finished() {
         Event::Initialized {
             process: A,
             shard: 1,
+            lanes: 1,
+            lane: 0,
             epoch: 5,
             from: Stored::Start,
         },
@@ -420,6 +444,7 @@ fn a_delivery_after_the_own_deadline_is_seen() {
     start(&mut checker, 1_000, A, 11, Stored::Start);
     deliver(&mut checker, 11_100, A, &[0]);
     assert!(checker.violations().is_empty());
+    fail(&mut checker, 11_100, A);
     deliver(&mut checker, 11_110, A, &[0]);
     assert_eq!(broken(&checker), ["V1 deadline"]);
 }
@@ -431,6 +456,7 @@ fn the_deadline_counts_from_when_a_heartbeat_was_sent() {
     heartbeat_sent(&mut checker, 5_000, 9_000, A, 1);
     deliver(&mut checker, 15_000, A, &[0]);
     assert!(checker.violations().is_empty());
+    fail(&mut checker, 15_000, A);
     deliver(&mut checker, 15_200, A, &[0]);
     assert_eq!(broken(&checker), ["V1 deadline"]);
 }
@@ -480,39 +506,6 @@ fn the_deletion_of_an_item_that_was_heard_lately_is_seen() {
     };
     assert_eq!(deleted(99_000), ["T3 no live worker's item deleted"]);
     assert!(deleted(101_000).is_empty());
-}
-
-/// A tells of the gap between two records, then goes on after it; everything before `gone` may have been trimmed.
-fn goes_on_after_a_gap(gone: u32, told: Option<(u32, u32)>) -> Vec<&'static str> {
-    let mut checker = fixture();
-    start(&mut checker, 1_100, A, 11, Stored::Start);
-    deliver(&mut checker, 1_200, A, &[0]);
-    complete(&mut checker, 1_200, A);
-    let shards = vec![(0, gone)];
-    checker.follow(1_300, Event::Trimmed { shards });
-    if let Some((from, to)) = told {
-        let gap = Event::GapTold {
-            process: A,
-            shard: 0,
-            from: from.to_string(),
-            to: to.to_string(),
-        };
-        checker.follow(1_400, gap);
-    }
-    deliver(&mut checker, 1_400, A, &[2, 3]);
-    heartbeat(&mut checker, 1_500, A, 1);
-    broken(&checker)
-}
-
-#[test]
-fn a_gap_is_told_with_its_range() {
-    assert_eq!(goes_on_after_a_gap(2, Some((0, 2))), Vec::<&str>::new());
-    assert_eq!(goes_on_after_a_gap(2, None), ["P12 gap told"]);
-    assert_eq!(goes_on_after_a_gap(2, Some((0, 1))), ["P12 gap told"]);
-    assert_eq!(goes_on_after_a_gap(2, Some((1, 2))), ["P12 gap told"]);
-    // Not gone at all, as both say.
-    let lies = goes_on_after_a_gap(1, Some((0, 2)));
-    assert_eq!(lies, ["P12 gap told", "P2 order"]);
 }
 
 /// Whether the end is balanced if A owns so many open shards and B none.
@@ -580,62 +573,4 @@ fn a_lease_that_lies_idle_after_a_hand_over_is_seen() {
     };
     assert!(started(3_000).is_empty());
     assert_eq!(started(3_001), ["P7 hand-over"]);
-}
-
-/// An operator deletes the row of A's lease; A makes it again as `again`, and tells of it or not.
-fn deleted_row(again: Option<LeaseState>, told: Option<&'static str>) -> Checker {
-    let mut checker = fixture();
-    start(&mut checker, 1_100, A, 11, Stored::Start);
-    deliver(&mut checker, 1_100, A, &[0]);
-    complete(&mut checker, 1_100, A);
-    let row_now = row(Some(A), 11, Stored::Start);
-    write(&mut checker, 1_200, NOBODY, Some(row_now), None);
-    deliver(&mut checker, 1_300, A, &[1]);
-    complete(&mut checker, 1_300, A);
-    if again.is_some() {
-        write(&mut checker, 1_400, A, None, again);
-    }
-    if let Some(repair) = told {
-        let told = Event::RowDeletionTold {
-            process: A,
-            shard: 0,
-            repair,
-        };
-        checker.follow(1_500, told);
-    }
-    assert_eq!(broken(&checker), Vec::<&str>::new());
-    checker
-}
-
-#[test]
-fn a_deleted_row_is_made_again_and_told() {
-    let again = || Some(row(Some(A), 50, Stored::Start));
-    let mut checker = deleted_row(again(), Some("restored"));
-    checker.finish(2_000);
-    assert!(!broken(&checker).contains(&"D1 deleted rows told"));
-    let mut silent = deleted_row(again(), None);
-    silent.finish(2_000);
-    assert!(broken(&silent).contains(&"D1 deleted rows told"));
-    let mut left = deleted_row(None, Some("restored"));
-    left.finish(2_000);
-    assert!(broken(&left).contains(&"P7 owned"));
-    let mut unknown = deleted_row(None, Some(PROGRESS_UNKNOWN));
-    unknown.finish(2_000);
-    assert_eq!(broken(&unknown), Vec::<&str>::new());
-}
-
-#[test]
-fn a_deleted_row_is_not_made_again_beyond_what_is_complete_nor_told_without_a_cause() {
-    let mut checker = deleted_row(None, None);
-    let beyond = row(Some(A), 50, through(2));
-    write(&mut checker, 1_600, A, None, Some(beyond));
-    assert_eq!(broken(&checker), ["P1 no loss"]);
-    let mut checker = fixture();
-    let told = Event::RowDeletionTold {
-        process: A,
-        shard: 0,
-        repair: "restored",
-    };
-    checker.follow(1_500, told);
-    assert_eq!(broken(&checker), ["D1 deleted rows told"]);
 }
