@@ -45,6 +45,9 @@ async fn a25_at_steady_state_info_is_at_most_a_line_a_minute_without_payload_or_
         .with_writer(captured.clone())
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
+    // While there is just one subscriber, a test in another thread, which has none, could switch places in the code off for
+    // all threads by being the first to come there.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
     let fixture = Fixture::new(4);
     let worker = fixture.start(|_| Ok(()));
     worker.handle.caught_up().await;
