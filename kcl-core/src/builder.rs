@@ -259,6 +259,17 @@ impl WorkerBuilder {
         self
     }
 
+    /// Passes over what is not read yet when a shard falls further behind than `behind`, and goes on at its tip: records are
+    /// lost on purpose, for applications to which old ones are worth nothing. Default: off; 10 s to 365 days.
+    ///
+    /// When an answer of the stream says that the shard is further behind, the running work ends as for a seek of an
+    /// operator, and reading goes on one second before this worker's time. Each jump is told as
+    /// [`JumpedToLatest`](crate::WorkerEvent::JumpedToLatest) and counted. A shard that is paused does not jump.
+    pub fn jump_to_latest_when_behind(mut self, behind: Duration) -> Self {
+        self.config.jump_to_latest_when_behind = Some(behind);
+        self
+    }
+
     /// A shard that has something to do and does not move for so long makes the worker unhealthy, see
     /// [`Health::is_healthy`](crate::Health::is_healthy). Default: 5 min; 1 s to 24 h.
     pub fn unhealthy_after(mut self, time: Duration) -> Self {

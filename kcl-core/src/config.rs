@@ -63,6 +63,7 @@ pub(crate) struct Config {
     pub(crate) lanes: usize,
     pub(crate) call_time_limit: Option<Duration>,
     pub(crate) stall_timeout: Option<Duration>,
+    pub(crate) jump_to_latest_when_behind: Option<Duration>,
     pub(crate) on_gap: GapPolicy,
     pub(crate) unhealthy_after: Duration,
     pub(crate) startup_timeout: Duration,
@@ -93,6 +94,7 @@ impl Default for Config {
             lanes: 1,
             call_time_limit: None,
             stall_timeout: None,
+            jump_to_latest_when_behind: None,
             on_gap: GapPolicy::Continue,
             unhealthy_after: Duration::from_secs(300),
             startup_timeout: Duration::from_secs(120),
@@ -144,6 +146,10 @@ impl Config {
             24 * HOUR,
         )?;
         within("drain_budget", self.drain_budget, Duration::ZERO, 24 * HOUR)?;
+        if let Some(behind) = self.jump_to_latest_when_behind {
+            let (least, most) = (Duration::from_secs(10), 365 * 24 * HOUR);
+            within("jump_to_latest_when_behind", behind, least, most)?;
+        }
         within("max_leases", self.max_leases, 1, usize::MAX)?;
         within(
             "max_concurrent_calls",
@@ -275,6 +281,9 @@ mod tests {
             }),
             ("call_time_limit", |c| {
                 c.call_time_limit = Some(Duration::ZERO);
+            }),
+            ("jump_to_latest_when_behind", |c| {
+                c.jump_to_latest_when_behind = Some(Duration::from_secs(9));
             }),
             ("stall_timeout", |c| {
                 c.stall_timeout = Some(Duration::from_millis(999));
@@ -452,6 +461,12 @@ mod tests {
             |_| "none".to_owned(),
             "-",
             "A call during which no record was completed for so long sees its lease as lost; when it has ended, or a lease duration later, the shard goes to another worker. Side effects may overlap. Longer than the longest call that makes no progress of its own; 1 s to 24 h.",
+        ),
+        (
+            "jump_to_latest_when_behind",
+            |_| "none".to_owned(),
+            "-",
+            "A shard that an answer says to be further behind goes on at its tip, one second before this worker's time; what lies in between is not read. Told (`JumpedToLatest`) and counted. 10 s to 365 days.",
         ),
         (
             "on_gap",

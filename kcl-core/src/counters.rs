@@ -78,8 +78,10 @@ counters! {
     keys_parked,
     /// Shards whose delivery was stopped because a record could not be processed, or some are gone.
     shards_stopped,
-    /// Times that the reading of a shard was moved to another place.
+    /// Times that operators moved the reading of a shard to another place.
     seeks,
+    /// Times that a shard jumped to its tip because it was too far behind.
+    jumps,
     /// Gaps: times that records may have passed out of retention before they were read.
     gaps,
     /// Shards whose stored checkpoint lay ahead of their last record.

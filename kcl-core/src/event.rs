@@ -246,6 +246,19 @@ pub enum WorkerEvent {
         /// Where reading goes on.
         to: StartPoint,
     },
+    /// A shard was further behind than
+    /// [`jump_to_latest_when_behind`](crate::WorkerBuilder::jump_to_latest_when_behind), and goes on at its tip: what lies in
+    /// between is not read.
+    JumpedToLatest {
+        /// The shard.
+        shard: ShardId,
+        /// What was complete.
+        from: Checkpoint,
+        /// Where reading goes on.
+        to: StartPoint,
+        /// How far behind it was.
+        lag: Duration,
+    },
     /// A row of the lease table cannot be read. It is left alone; all others go on.
     LeaseRowUnreadable {
         /// The row's key.

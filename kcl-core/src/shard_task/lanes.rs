@@ -118,6 +118,7 @@ impl ShardTask {
                 Next::Delivery(delivery) => {
                     self.read_to_tip = false;
                     self.show_tip();
+                    self.jump_if_too_far(delivery.behind)?;
                     self.on_gap(delivery.gap.as_ref())?;
                     self.hand_out(&delivery).await?;
                     if let Some(end) = delivery.end {

@@ -42,12 +42,14 @@ mod deliver;
 mod finish;
 mod gap;
 mod give_up;
+mod jump;
 mod lane;
 mod lanes;
 mod leave;
 mod limits;
 mod orders;
 
+use jump::Jump;
 use lane::Lane;
 use lanes::Lanes;
 use limits::Limits;
@@ -82,7 +84,7 @@ enum Stopped {
     Halted,
     /// A call made no progress, in this lane or another one.
     GivenUp,
-    /// Reading goes on somewhere else, as an operator wants.
+    /// Reading goes on somewhere else, as an operator wants, or because the shard is too far behind.
     Sought,
     Failed(&'static str),
 }
@@ -134,6 +136,7 @@ async fn run_from(
         halt,
         read_to_tip: false,
         ending: None,
+        jump: None,
     };
     let outcome = task.run().await;
     progress.forget_deferred();
@@ -157,6 +160,8 @@ struct ShardTask {
     read_to_tip: bool,
     /// The children, once the processors know that the shard ended.
     ending: Option<Vec<ListedShard>>,
+    /// Where reading goes on because the shard is too far behind.
+    jump: Option<Jump>,
 }
 
 impl ShardTask {
@@ -256,6 +261,7 @@ impl ShardTask {
                 Next::Delivery(delivery) => {
                     self.read_to_tip = false;
                     self.show_tip();
+                    self.jump_if_too_far(delivery.behind)?;
                     self.on_gap(delivery.gap.as_ref())?;
                     lane.deliver(&delivery).await?;
                     if let Some(end) = delivery.end {

@@ -149,7 +149,14 @@ impl ShardTask {
         loop {
             match self.store_and_seek().await {
                 Ok(next) => {
-                    self.report_repositioned(&next);
+                    match self
+                        .jump
+                        .take()
+                        .filter(|jump| jump.to == *next.start_point())
+                    {
+                        Some(jump) => self.report_jump(&jump),
+                        None => self.report_repositioned(&next),
+                    }
                     return Ok(next);
                 }
                 Err(Some(reason)) => return Err(self.lose(reason).await),
@@ -167,10 +174,11 @@ impl ShardTask {
                 Err(_) => return Err(self.grant.loss()),
             }
         }
-        let sought = match self.ordered_seek() {
-            Some(orders) => self.grant.obey(&orders).await,
+        let sought = match (self.ordered_seek(), &self.jump) {
+            (Some(orders), _) => self.grant.obey(&orders).await,
+            (None, Some(jump)) => self.grant.seek(jump.to.clone()).await,
             // The order was taken back by hand.
-            None => self.grant.seek(self.stands_at()).await,
+            (None, None) => self.grant.seek(self.stands_at()).await,
         };
         sought.map_err(|error| match error {
             GrantError::Lost { reason, .. } => Some(reason),

@@ -21,6 +21,7 @@ mod fixture;
 mod gaps;
 mod hanging;
 mod health;
+mod jump;
 mod lane_ends;
 mod lanes;
 mod lapses;

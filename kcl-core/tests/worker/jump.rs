@@ -1,0 +1,93 @@
+//! Jumping to the tip when a shard is too far behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kcl_core::{Checkpoint, Worker, WorkerBuilder, WorkerEvent};
+
+use crate::fixture::{Call, Fixture, Recorder, eventually};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// One record in each answer, so that the first one says how much is left.
+fn builder(fixture: &Fixture) -> WorkerBuilder {
+    let log = fixture.log.clone();
+    let builder = Worker::builder("app", "memory", move |shard| Recorder {
+        shard: shard.shard_id().clone(),
+        log: log.clone(),
+        behaviour: Arc::new(|_| Ok(())),
+    });
+    builder.max_records(1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_is_too_far_behind_goes_on_at_its_tip_and_says_so() {
+    for lanes in [1, 2] {
+        let fixture = Fixture::new(1);
+        fixture.put_many(0, &["old 1", "old 2", "old 3"]);
+        tokio::time::sleep(2 * HOUR).await;
+        let builder = builder(&fixture).lanes(lanes);
+        let worker = fixture.start_builder(builder.jump_to_latest_when_behind(HOUR));
+        let mut events = worker.handle.events();
+        let jump = async {
+            loop {
+                if let Some(WorkerEvent::JumpedToLatest { from, to, lag, .. }) = events.next().await
+                {
+                    return (from, to, lag);
+                }
+            }
+        };
+        let (from, to, lag) = tokio::time::timeout(HOUR, jump).await.unwrap();
+        assert_eq!(from, Checkpoint::TrimHorizon);
+        assert!(
+            lag > 2 * HOUR - Duration::from_secs(60) && lag < 3 * HOUR,
+            "{lag:?}"
+        );
+        let stored = fixture.lease(&fixture.shard(0)).start();
+        assert_eq!(stored, to, "whoever takes the lease goes on there, too");
+        fixture.put_many(0, &["new"]);
+        eventually("the new one", || fixture.log.delivered() == ["new"]).await;
+        let counters = worker.handle.counters();
+        assert_eq!((counters.jumps, counters.seeks), (1, 0));
+        let calls = fixture.log.calls_of(&fixture.shard(0));
+        let begun = Call::Initialize(Checkpoint::AtTimestamp);
+        assert_eq!(calls.iter().filter(|call| **call == begun).count(), lanes);
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_is_not_so_far_behind_is_read_on() {
+    for behind in [None, Some(3 * HOUR)] {
+        let fixture = Fixture::new(1);
+        fixture.put_many(0, &["old 1", "old 2"]);
+        tokio::time::sleep(2 * HOUR).await;
+        let mut builder = builder(&fixture);
+        if let Some(behind) = behind {
+            builder = builder.jump_to_latest_when_behind(behind);
+        }
+        let worker = fixture.start_builder(builder);
+        let all = || fixture.log.delivered() == ["old 1", "old 2"];
+        eventually("all of them", all).await;
+        assert_eq!(worker.handle.counters().jumps, 0);
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_shard_does_not_jump() {
+    let fixture = Fixture::new(1);
+    let builder = builder(&fixture).jump_to_latest_when_behind(HOUR);
+    let worker = fixture.start_builder(builder);
+    fixture.warm_up(&worker).await;
+    let operator = worker.handle.operator();
+    let paused = operator.pause(&kcl_core::Shards::All).await.unwrap();
+    let within = Duration::from_secs(30);
+    operator.obeyed(&paused.commands, within).await.unwrap();
+    let stored = fixture.lease(&fixture.shard(0)).checkpoint;
+    fixture.put_many(0, &["a", "b", "c"]);
+    tokio::time::sleep(2 * HOUR).await;
+    assert_eq!(worker.handle.counters().jumps, 0);
+    assert_eq!(fixture.lease(&fixture.shard(0)).checkpoint, stored);
+    worker.stop().await;
+}
