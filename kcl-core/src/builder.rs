@@ -1,7 +1,7 @@
 //! Collects the options of a worker and checks them. No network here.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_types::SdkConfig;
 use kcl_lease::LeaseTable;
@@ -13,6 +13,7 @@ use crate::error::BuildError;
 use crate::failure::FailurePolicy;
 use crate::lease_table;
 use crate::processor::{ProcessorFactory, RecordProcessor};
+use crate::replay::Window;
 use crate::retrieval::{KinesisSource, OutOfRange, ShardSource};
 use crate::shard_info::ShardInfo;
 use crate::stream::{ApplicationName, StreamRef, Streams};
@@ -60,6 +61,25 @@ impl WorkerBuilder {
     /// (The Java library's default is LATEST.)
     pub fn initial_position(mut self, position: InitialPosition) -> Self {
         self.config.initial_position = position;
+        self.config.positioned = true;
+        self
+    }
+
+    /// Reads the records that arrived from `from` on and before `until` (to the millisecond), and then stops by itself:
+    /// [`run`](crate::Worker::run) returns. Give it an application name of its own, so that it runs beside the live one; a
+    /// fleet of such workers shares the work. Not together with [`initial_position`](Self::initial_position) or
+    /// [`jump_to_latest_when_behind`](Self::jump_to_latest_when_behind).
+    ///
+    /// A shard is done with its first record that arrived at `until` or later, at its end, or at its tip once the service's
+    /// clock has passed `until`; then its processors are told by `shutdown_requested`, with
+    /// [`ReplayDone`](crate::ShutdownReason::ReplayDone), and its row says AT_TIMESTAMP `until`. Children of shards that ended
+    /// are read, too. Every worker stops when all leases are done.
+    ///
+    /// An application whose table exists goes on where it was: what was replayed is not replayed again. If it began at
+    /// another time than `from`, the start fails.
+    pub fn replay(mut self, from: SystemTime, until: SystemTime) -> Self {
+        self.config.replay = Some(Window { from, until });
+        self.config.initial_position = InitialPosition::AtTimestamp(from);
         self
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::BuildError;
 use crate::failure::FailurePolicy;
+use crate::replay::Window;
 use crate::retrieval::OutOfRange;
 
 /// Where reading starts when the application has no checkpoint for a shard yet.
@@ -63,6 +64,9 @@ pub(crate) struct Config {
     pub(crate) lanes: usize,
     pub(crate) call_time_limit: Option<Duration>,
     pub(crate) stall_timeout: Option<Duration>,
+    pub(crate) replay: Option<Window>,
+    /// Whether the initial position was chosen.
+    pub(crate) positioned: bool,
     pub(crate) jump_to_latest_when_behind: Option<Duration>,
     pub(crate) on_gap: GapPolicy,
     pub(crate) unhealthy_after: Duration,
@@ -94,6 +98,8 @@ impl Default for Config {
             lanes: 1,
             call_time_limit: None,
             stall_timeout: None,
+            replay: None,
+            positioned: false,
             jump_to_latest_when_behind: None,
             on_gap: GapPolicy::Continue,
             unhealthy_after: Duration::from_secs(300),
@@ -174,6 +180,7 @@ impl Config {
             crate::stream::validate_table_name("lease_table", table)?;
         }
         self.validate_time_limits()?;
+        self.validate_replay()?;
         self.validate_initial_position()
     }
 
@@ -206,6 +213,39 @@ impl Config {
             ),
             _ => Ok(()),
         }
+    }
+
+    fn validate_replay(&self) -> Result<(), BuildError> {
+        let Some(window) = self.replay else {
+            return Ok(());
+        };
+        let conflict = |b, reason: &str| {
+            Err(BuildError::Conflict {
+                a: "replay",
+                b,
+                reason: reason.to_owned(),
+            })
+        };
+        if self.positioned {
+            return conflict(
+                "initial_position",
+                "a replay begins where it says; leave the other out",
+            );
+        }
+        if self.jump_to_latest_when_behind.is_some() {
+            return conflict(
+                "jump_to_latest_when_behind",
+                "a replay is behind on purpose; leave the other out",
+            );
+        }
+        if window.from < SystemTime::UNIX_EPOCH || window.from >= window.until {
+            return Err(BuildError::InvalidOption {
+                option: "replay",
+                value: format!("{:?} to {:?}", window.from, window.until),
+                reason: "must begin after 1970, and end after it begins".to_owned(),
+            });
+        }
+        Ok(())
     }
 
     fn validate_initial_position(&self) -> Result<(), BuildError> {
@@ -461,6 +501,12 @@ mod tests {
             |_| "none".to_owned(),
             "-",
             "A call during which no record was completed for so long sees its lease as lost; when it has ended, or a lease duration later, the shard goes to another worker. Side effects may overlap. Longer than the longest call that makes no progress of its own; 1 s to 24 h.",
+        ),
+        (
+            "replay",
+            |_| "none".to_owned(),
+            "-",
+            "Reads what arrived in a stretch of time, given as `replay(from, until)`, and stops by itself. Under an application name of its own; not with `initial_position` or `jump_to_latest_when_behind`.",
         ),
         (
             "jump_to_latest_when_behind",

@@ -14,6 +14,7 @@ use crate::dead_letter::DeadLetterSink;
 use crate::event::EventSink;
 use crate::handle::StoppedShard;
 use crate::processor::ProcessorFactory;
+use crate::replay::Replay;
 use crate::retrieval::Polling;
 use crate::shard_info::ShardInfo;
 use crate::shutdown::Stop;
@@ -30,6 +31,7 @@ pub(crate) struct Context {
     /// Why the worker stops, if a record is the reason.
     pub(crate) failure: OnceLock<StoppedShard>,
     pub(crate) polling: Polling,
+    pub(crate) replay: Option<Arc<Replay>>,
     pub(crate) calls: Arc<Semaphore>,
     pub(crate) place: Place,
     pub(crate) events: EventSink,

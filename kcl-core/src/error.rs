@@ -50,6 +50,12 @@ impl BuildError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkerError {
+    /// The application began to read at another time than its replay should.
+    #[error(
+        "the application's leases begin at another time than the replay; use another application name, or the time of its \
+         first start"
+    )]
+    ReplayBegunElsewhere,
     /// The stream cannot be described, listed or read.
     #[error("stream {stream}: {source}")]
     Stream {
@@ -158,6 +164,7 @@ impl WorkerError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
+            Self::ReplayBegunElsewhere => false,
             Self::Stream { source, .. } => source.is_retryable(),
             Self::Coordination(error) => error.is_retryable(),
             Self::StreamDeleting { .. } | Self::StreamDeleted { .. } | Self::Processor { .. } => {

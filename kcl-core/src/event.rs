@@ -246,6 +246,13 @@ pub enum WorkerEvent {
         /// Where reading goes on.
         to: StartPoint,
     },
+    /// A shard was read to the end of a bounded [replay](crate::WorkerBuilder::replay).
+    ShardReplayed {
+        /// The shard.
+        shard: ShardId,
+        /// The last record that was in the window, or where reading began.
+        complete: Checkpoint,
+    },
     /// A shard was further behind than
     /// [`jump_to_latest_when_behind`](crate::WorkerBuilder::jump_to_latest_when_behind), and goes on at its tip: what lies in
     /// between is not read.

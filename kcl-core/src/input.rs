@@ -200,6 +200,8 @@ pub enum ShutdownReason {
     /// processors are made, and records come from there. What is deferred and not acknowledged is dropped: handles for it
     /// give errors.
     Repositioned,
+    /// A bounded [replay](crate::WorkerBuilder::replay) of the shard is done.
+    ReplayDone,
 }
 
 /// The input of [`RecordProcessor::shutdown_requested`](crate::RecordProcessor::shutdown_requested).

@@ -20,6 +20,7 @@ mod lease_table;
 mod parcel;
 mod processor;
 mod progress;
+mod replay;
 pub mod retrieval;
 mod selection;
 mod shard_info;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kcl_lease::runtime::Runtime;
 use kcl_lease::{Coordinator, CoordinatorEvent, CoordinatorHandle, CoordinatorOptions, LeaseTable};
@@ -21,6 +21,7 @@ use crate::error::WorkerError;
 use crate::event::{EventSink, Events};
 use crate::handle::WorkerHandle;
 use crate::processor::{ProcessorFactory, RecordProcessor};
+use crate::replay::{self, Replay};
 use crate::retrieval::{Budget, PaceOptions, Polling, ShardSource};
 use crate::shard_info::ShardInfo;
 use crate::shutdown::{ShutdownReport, Stop, exit_number};
@@ -167,13 +168,25 @@ impl Worker {
                 return Ok(leave_before_start(&coordinator, &mut events, deadline).await);
             }
         };
+        let mut _until_replayed = None;
+        if let Some(window) = parts.config.replay {
+            if opened.initial_time.map(to_millis) != Some(to_millis(window.from)) {
+                return Err(WorkerError::ReplayBegunElsewhere);
+            }
+            let done = replay::stop_when_done(window, handle.operator(), handle.clone());
+            _until_replayed = Some(parts.runtime.spawn(done));
+        }
+        let replay = parts.config.replay.map(|window| {
+            let (stream, runtime) = (Arc::clone(&parts.source), parts.runtime.clone());
+            Arc::new(Replay::new(window, stream, runtime))
+        });
+        let source = match &replay {
+            Some(replay) => Arc::clone(replay) as Arc<dyn ShardSource>,
+            None => parts.source,
+        };
         let context = Arc::new(Context {
-            polling: polling(
-                &parts.config,
-                parts.source,
-                handle.budget,
-                parts.runtime.clone(),
-            ),
+            replay,
+            polling: polling(&parts.config, source, handle.budget, parts.runtime.clone()),
             calls: Arc::new(Semaphore::new(concurrent_calls(&parts.config))),
             place: match parts.config.blocking_processor {
                 true => Place::Thread(parts.runtime.clone()),
@@ -208,6 +221,11 @@ impl Worker {
         }
         std::process::exit(i32::from(exit_number(&outcome)));
     }
+}
+
+fn to_millis(time: SystemTime) -> u128 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_millis()
 }
 
 fn concurrent_calls(config: &Config) -> usize {

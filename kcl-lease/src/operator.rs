@@ -249,6 +249,22 @@ impl Operator {
         Ok(commands.collect())
     }
 
+    /// All leases that can be read.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    ///
+    /// # Cancellation
+    /// Safe to drop at any time.
+    pub async fn leases(&self) -> Result<Vec<Lease>, OperatorError> {
+        let items = self.scan().await?;
+        let leases = items.iter().filter_map(|item| match Row::from_item(item) {
+            Ok(Row::Lease(lease)) => Some(lease),
+            _ => None,
+        });
+        Ok(leases.collect())
+    }
+
     async fn command(&self, shards: &Shards, change: &Change) -> Result<Commanded, OperatorError> {
         let mut done = Commanded::default();
         let mut owners: BTreeMap<WorkerId, Vec<LeaseKey>> = BTreeMap::new();

@@ -138,6 +138,8 @@ pub enum ShardState {
     WaitingForLease,
     /// Reading fails.
     ReadFailing,
+    /// It was read to the end of a bounded replay.
+    Replayed,
     /// An operator has paused it: that it stands still is no fault.
     Paused,
     /// A record could not be processed, and nothing more is delivered.
@@ -161,6 +163,7 @@ impl fmt::Display for ShardState {
                 "waiting for an answer of the stream or room in the memory budget"
             }
             Self::ReadFailing => "cannot be read",
+            Self::Replayed => "replayed",
             Self::Paused => "paused by an operator",
             Self::Stopped => "stopped",
             Self::Ending => "ending",

@@ -19,6 +19,7 @@ pub(crate) enum Phase {
     Delivering,
     Stalled,
     Stopped,
+    Replayed,
     Ending,
     Leaving,
 }
@@ -251,6 +252,7 @@ impl Facts {
         match self.phase {
             Phase::Stalled => ShardState::Stalled,
             Phase::Stopped => ShardState::Stopped,
+            Phase::Replayed => ShardState::Replayed,
             Phase::Leaving => ShardState::Leaving,
             _ if !is_current => ShardState::WaitingForLease,
             _ if any(|lane| lane.failing) => ShardState::Retrying,
@@ -273,6 +275,9 @@ impl Facts {
     fn unmoved_since(&self, standing: &Standing, now: Instant) -> Option<Instant> {
         if standing.open_since.is_some() {
             return standing.open_since;
+        }
+        if self.phase == Phase::Replayed {
+            return None;
         }
         if self.phase != Phase::Delivering {
             return Some(self.phase_since);

@@ -76,6 +76,18 @@ impl Batch {
         }
     }
 
+    /// Drops the first Kinesis record that arrived at `millis` (since 1970) or later, and all that follow. Returns whether
+    /// there was one. For a batch as it was fetched.
+    pub(crate) fn cut_from(&mut self, millis: i64) -> bool {
+        let late = |source: &Source| source.arrival_millis.is_some_and(|at| at >= millis);
+        let Some(end) = self.sources.iter().position(late) else {
+            return false;
+        };
+        self.sources.truncate(end);
+        self.rows.retain(|row| (row.source as usize) < end);
+        true
+    }
+
     /// User records.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -107,6 +107,7 @@ impl ShardTask {
         self.running.start(lanes, &self.context.runtime);
         loop {
             self.show_tip();
+            self.end_of_replay()?;
             let next = tokio::select! {
                 biased;
                 stopped = stopped(&self.grant) => return ControlFlow::Break(stopped),

@@ -131,7 +131,7 @@ impl Lane {
             // Other lanes and shards do not wait for answers to this one.
             drop(permit);
         }
-        if reason != ShutdownReason::Repositioned {
+        if !matches!(reason, ShutdownReason::Repositioned) {
             self.last_answers(deadline).await;
         }
         ControlFlow::Continue(())

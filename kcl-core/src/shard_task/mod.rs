@@ -8,7 +8,7 @@ use futures_util::future::{BoxFuture, join_all};
 use kcl_checkpoint::{Checkpoint, DeliveryId, Position};
 use kcl_lease::mutant::{self, Mutant};
 use kcl_lease::retry::{self, RetrySchedule};
-use kcl_lease::{GrantError, ListedShard, LossReason, Recall, ShardId};
+use kcl_lease::{GrantError, ListedShard, LossReason, Recall, ShardId, StartPoint};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -48,6 +48,7 @@ mod lanes;
 mod leave;
 mod limits;
 mod orders;
+mod replay;
 
 use jump::Jump;
 use lane::Lane;
@@ -137,6 +138,7 @@ async fn run_from(
         read_to_tip: false,
         ending: None,
         jump: None,
+        replayed: None,
     };
     let outcome = task.run().await;
     progress.forget_deferred();
@@ -162,6 +164,8 @@ struct ShardTask {
     ending: Option<Vec<ListedShard>>,
     /// Where reading goes on because the shard is too far behind.
     jump: Option<Jump>,
+    /// What the row is to say because the shard was read to the end of a replay.
+    replayed: Option<StartPoint>,
 }
 
 impl ShardTask {
@@ -223,6 +227,7 @@ impl ShardTask {
 
     /// Delivers the whole shard, and finishes it. Returns its children.
     async fn deliver_all(&mut self) -> Flow<Vec<ShardId>> {
+        self.rest_if_replayed().await?;
         all(self.lanes.iter_mut().map(Lane::ensure_processor)).await?;
         self.monitor.enter(Phase::Delivering);
         let complete = self.progress.complete();
@@ -251,6 +256,7 @@ impl ShardTask {
         loop {
             lane.serve_deferred().await?;
             self.show_tip();
+            self.end_of_replay()?;
             let next = tokio::select! {
                 biased;
                 stopped = lane.stopped() => return ControlFlow::Break(stopped),

@@ -137,7 +137,10 @@ impl ShardTask {
     /// gathered. Returns the grant with which reading begins anew.
     pub(super) async fn reposition(mut self) -> Result<kcl_lease::Grant, Outcome> {
         let deadline = Instant::now() + self.context.config.lease_duration;
-        let reason = ShutdownReason::Repositioned;
+        let reason = match self.replayed {
+            Some(_) => ShutdownReason::ReplayDone,
+            None => ShutdownReason::Repositioned,
+        };
         let leave = |lane| Lane::request_shutdown(lane, reason, deadline);
         if let ControlFlow::Break(Stopped::Lost(reason)) =
             all(self.lanes.iter_mut().map(leave)).await
@@ -174,9 +177,10 @@ impl ShardTask {
                 Err(_) => return Err(self.grant.loss()),
             }
         }
-        let sought = match (self.ordered_seek(), &self.jump) {
+        let own = self.jump.as_ref().map(|jump| &jump.to);
+        let sought = match (self.ordered_seek(), own.or(self.replayed.as_ref())) {
             (Some(orders), _) => self.grant.obey(&orders).await,
-            (None, Some(jump)) => self.grant.seek(jump.to.clone()).await,
+            (None, Some(to)) => self.grant.seek(to.clone()).await,
             // The order was taken back by hand.
             (None, None) => self.grant.seek(self.stands_at()).await,
         };
@@ -201,6 +205,13 @@ impl ShardTask {
     }
 
     fn report_repositioned(&self, next: &kcl_lease::Grant) {
+        if self.replayed.as_ref() == Some(next.start_point()) {
+            self.context.events.emit(WorkerEvent::ShardReplayed {
+                shard: self.shard.shard_id().clone(),
+                complete: self.progress.complete(),
+            });
+            return;
+        }
         self.context.events.counters().seeks.add(1);
         self.context.events.emit(WorkerEvent::ShardRepositioned {
             shard: self.shard.shard_id().clone(),

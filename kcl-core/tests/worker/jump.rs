@@ -88,6 +88,11 @@ async fn a_paused_shard_does_not_jump() {
     fixture.put_many(0, &["a", "b", "c"]);
     tokio::time::sleep(2 * HOUR).await;
     assert_eq!(worker.handle.counters().jumps, 0);
-    assert_eq!(fixture.lease(&fixture.shard(0)).checkpoint, stored);
     worker.stop().await;
+    // Nor under its next holder, whose first answer says how far behind it is.
+    let next = fixture.start_builder(self::builder(&fixture).jump_to_latest_when_behind(HOUR));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(next.handle.counters().jumps, 0);
+    assert_eq!(fixture.lease(&fixture.shard(0)).checkpoint, stored);
+    next.stop().await;
 }

@@ -28,6 +28,7 @@ mod lapses;
 mod orders;
 mod poison;
 mod quiet;
+mod replay;
 mod shard_ends;
 mod shutdown;
 mod stuck;
