@@ -196,8 +196,8 @@ impl Untimed {
         };
         let holding = self.holdings.get(held.holding);
         let paused = if state.commands.reported { PAUSED } else { 0 };
-        let pending = holding.orders().is_some_and(|orders| orders.seek.is_some());
-        if held.era == era || pending || held.change != state.ghost.changes {
+        // A further seek may be known by now: it is obeyed next.
+        if held.era == era || holding.is_obeying() || held.change != state.ghost.changes {
             return paused;
         }
         held.era = era;
