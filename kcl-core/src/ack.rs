@@ -113,7 +113,7 @@ impl Handle {
     fn fail(mut self, error: BoxError) -> Result<(), AckError> {
         self.is_answered = true;
         self.checkpointer
-            .reject(self.deferred?, CallFailure::Error(error))
+            .reject(self.deferred?, CallFailure::error(error))
     }
 }
 
@@ -123,7 +123,7 @@ impl Drop for Handle {
             if mutant::is(Mutant::DroppedHandleCounts) {
                 let _over = self.checkpointer.acknowledge(deferred);
             }
-            let dropped = CallFailure::Error("its handle was dropped without an answer".into());
+            let dropped = CallFailure::text("its handle was dropped without an answer");
             // Nobody is there to hear that it was over anyway.
             let _over = self.checkpointer.reject(deferred, dropped);
         }

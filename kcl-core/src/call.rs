@@ -20,8 +20,8 @@ use crate::processor::{BoxError, ProcessorResult, RecordProcessor};
 /// Why a call of user code did not succeed.
 #[derive(Debug)]
 pub(crate) enum CallFailure {
-    /// It returned an error.
-    Error(BoxError),
+    /// It returned an error: its text, and the record that failed if it names one.
+    Error(String, Option<Position>),
     /// It panicked: the instance may be in any state.
     Panic(String),
     /// It was cut off at its time limit; the instance is gone.
@@ -31,13 +31,47 @@ pub(crate) enum CallFailure {
 }
 
 impl CallFailure {
+    /// What is to be known of an error of user code. The error itself is user code, too: showing and dropping it may panic.
+    pub(crate) fn error(error: BoxError) -> Self {
+        let known = catch(move || {
+            let mut text = BoundedText(String::new());
+            // An error means that the text is full; what came before it is shown.
+            let _full = write!(text, "{error}");
+            let named = BatchFailure::find(error.as_ref());
+            Self::Error(text.0, named.map(|named| named.failed_at().clone()))
+        });
+        known.unwrap_or_else(|message| Self::Panic(format!("while its error was shown: {message}")))
+    }
+
+    /// A failure that is told in these words.
+    pub(crate) fn text(text: &str) -> Self {
+        Self::Error(text.to_owned(), None)
+    }
+
     /// The record that failed, if the processor said so.
     pub(crate) fn failed_at(&self) -> Option<&Position> {
         match self {
-            Self::Error(error) => BatchFailure::find(error.as_ref()).map(BatchFailure::failed_at),
+            Self::Error(_, at) => at.as_ref(),
             Self::Panic(_) | Self::TooLong(_) | Self::GivenUp => None,
         }
     }
+}
+
+/// Drops a processor, which is user code.
+pub(crate) fn discard(processor: Option<Box<dyn RecordProcessor>>) {
+    if let Err(message) = catch(move || drop(processor)) {
+        tracing::warn!(message, "a processor panicked when it was dropped");
+    }
+}
+
+/// Runs user code; the message of a panic is the error.
+fn catch<T>(code: impl FnOnce() -> T) -> Result<T, String> {
+    std::panic::catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
+        let message = panic_message(panic.as_ref());
+        // What a panic carries is the last thing that may panic when it is dropped; it is not dropped then.
+        let _dropped = std::panic::catch_unwind(AssertUnwindSafe(move || drop(panic)));
+        message
+    })
 }
 
 /// The longest text of a failure, in bytes.
@@ -50,7 +84,7 @@ impl fmt::Display for CallFailure {
         let mut text = BoundedText(String::new());
         // An error means that the text is full; what came before it is shown.
         let _full = match self {
-            Self::Error(error) => write!(text, "{error}"),
+            Self::Error(known, _) => text.write_str(known),
             Self::Panic(message) => write!(text, "panicked: {message}"),
             Self::TooLong(limit) => {
                 write!(text, "was cut off at the time limit of a call, {limit:?}")
@@ -138,7 +172,7 @@ where
 {
     match place {
         Place::Task => match processor {
-            Some(processor) => outcome(call(processor.as_mut())).await,
+            Some(processor) => outcome(async { call(processor.as_mut()).await }).await,
             None => Ok(()),
         },
         Place::Thread(runtime) => {
@@ -146,7 +180,7 @@ where
                 return Ok(());
             };
             let work = async move {
-                let result = outcome(call(owned.as_mut())).await;
+                let result = outcome(async { call(owned.as_mut()).await }).await;
                 drop(permit);
                 (owned, result)
             };
@@ -157,10 +191,12 @@ where
     }
 }
 
-/// Runs user code; a panic becomes an error.
-pub(crate) async fn outcome(call: BoxFuture<'_, ProcessorResult>) -> Result<(), CallFailure> {
+/// Runs user code; a panic becomes an error. The future should be made in `call`, which may panic, too.
+pub(crate) async fn outcome(
+    call: impl Future<Output = ProcessorResult>,
+) -> Result<(), CallFailure> {
     match AssertUnwindSafe(call).catch_unwind().await {
-        Ok(result) => result.map_err(CallFailure::Error),
+        Ok(result) => result.map_err(CallFailure::error),
         Err(_) if mutant::is(Mutant::PanicCountsAsSuccess) => Ok(()),
         Err(panic) => Err(CallFailure::Panic(panic_message(panic.as_ref()))),
     }
@@ -168,8 +204,7 @@ pub(crate) async fn outcome(call: BoxFuture<'_, ProcessorResult>) -> Result<(), 
 
 /// Runs a factory, which is user code too.
 pub(crate) fn guarded_factory<T>(make: impl FnOnce() -> T) -> Result<T, CallFailure> {
-    std::panic::catch_unwind(AssertUnwindSafe(make))
-        .map_err(|panic| CallFailure::Panic(panic_message(panic.as_ref())))
+    catch(make).map_err(CallFailure::Panic)
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
@@ -195,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_text_of_a_failure_is_bounded_at_whole_characters() {
-        let text = |text: String| CallFailure::Error(text.into()).to_string();
+        let text = |text: String| CallFailure::error(text.into()).to_string();
         assert_eq!(text("short".to_owned()), "short");
         assert_eq!(text("x".repeat(4096)).len(), 4096);
         assert_eq!(text("x".repeat(1_000_000)).len(), 4096);

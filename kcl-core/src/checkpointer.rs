@@ -29,7 +29,11 @@ use crate::two_phase::PreparedCheckpoint;
 /// Dropping a call's future is safe: the write may or may not be applied, and the declaration stands.
 #[derive(Debug, Clone)]
 #[doc(alias = "RecordProcessorCheckpointer")]
-pub struct Checkpointer(Arc<Inner>);
+pub struct Checkpointer {
+    inner: Arc<Inner>,
+    /// For which of the lane's processors it was made.
+    processor: u64,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -43,22 +47,36 @@ struct Inner {
 
 impl Checkpointer {
     pub(crate) fn new(grant: kcl_lease::Grant, progress: LaneProgress, events: EventSink) -> Self {
-        Self(Arc::new(Inner {
-            grant,
-            progress,
-            events,
-            sending: Mutex::default(),
-        }))
+        Self {
+            inner: Arc::new(Inner {
+                grant,
+                progress,
+                events,
+                sending: Mutex::default(),
+            }),
+            processor: 0,
+        }
+    }
+
+    /// The same for a processor that takes the place of the one before.
+    pub(crate) fn for_new_processor(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            processor: self.inner.progress.replace_processor(),
+        }
     }
 
     /// Declares all records that this processor was given so far complete, those of the running call included, but what was
     /// deferred, and stores what that allows.
     ///
     /// # Errors
-    /// See [`CheckpointError`].
+    /// [`CheckpointError::ProcessorReplaced`] when another processor took the place of the one that this was given to; else
+    /// see [`CheckpointError`].
     pub async fn checkpoint(&self) -> Result<(), CheckpointError> {
-        self.0.progress.complete_call();
-        self.0.progress.shard().replace_prepared();
+        if !self.inner.progress.complete_call_of(self.processor) {
+            return Err(CheckpointError::ProcessorReplaced);
+        }
+        self.inner.progress.shard().replace_prepared();
         self.store().await
     }
 
@@ -69,8 +87,8 @@ impl Checkpointer {
     /// [`CheckpointError::OutOfRange`] when `position` is before the stored checkpoint, or beyond what was given to the
     /// processor or given up; else see [`CheckpointError`].
     pub async fn checkpoint_at(&self, position: &Position) -> Result<(), CheckpointError> {
-        self.0.progress.complete_through(position)?;
-        self.0.progress.shard().replace_prepared();
+        self.inner.progress.complete_through(position)?;
+        self.inner.progress.shard().replace_prepared();
         self.store().await
     }
 
@@ -89,17 +107,17 @@ impl Checkpointer {
         position: &Position,
         state: Option<Bytes>,
     ) -> Result<PreparedCheckpoint, CheckpointError> {
-        if self.0.progress.shard().has_lanes() {
+        if self.inner.progress.shard().has_lanes() {
             return Err(CheckpointError::SeveralLanes);
         }
         let checkpoint = Checkpoint::At(position.clone());
         let state = state.map(|state| state.to_vec());
         let (prepared, answer) = {
-            let _turn = self.0.turn();
-            let id = self.0.progress.prepare(position)?;
+            let _turn = self.inner.turn();
+            let id = self.inner.progress.prepare(position)?;
             // Ends the phase if the write fails or is given up.
             let prepared = PreparedCheckpoint::new(self.clone(), position.clone(), id);
-            (prepared, sent(self.0.grant.prepare(checkpoint, state)))
+            (prepared, sent(self.inner.grant.prepare(checkpoint, state)))
         };
         answer.await.map_err(CheckpointError::from_grant)?;
         Ok(prepared)
@@ -107,15 +125,15 @@ impl Checkpointer {
 
     /// Stores that everything up to `position` is complete, which an earlier holder of the lease prepared.
     pub(crate) async fn commit_pending(&self, position: &Position) -> Result<(), CheckpointError> {
-        self.0.progress.shard().adopt(position);
+        self.inner.progress.shard().adopt(position);
         self.store().await
     }
 
     /// Notes that deferred records are complete.
     pub(crate) fn acknowledge(&self, deferred: DeliveryId) -> Result<(), AckError> {
         self.check_lease()?;
-        let records = self.0.progress.acknowledge(deferred)?;
-        let counters = self.0.events.counters();
+        let records = self.inner.progress.acknowledge(deferred)?;
+        let counters = self.inner.events.counters();
         counters.records_processed.add(records as u64);
         Ok(())
     }
@@ -124,20 +142,20 @@ impl Checkpointer {
     pub(crate) fn reject(&self, deferred: DeliveryId, why: CallFailure) -> Result<(), AckError> {
         self.check_lease()?;
         if mutant::is(Mutant::RejectionCounts) {
-            return self.0.progress.acknowledge(deferred).map(|_| ());
+            return self.inner.progress.acknowledge(deferred).map(|_| ());
         }
         if mutant::is(Mutant::RejectionIgnored) {
             return Ok(());
         }
-        self.0.progress.reject(deferred, why)
+        self.inner.progress.reject(deferred, why)
     }
 
     pub(crate) fn progress(&self) -> &LaneProgress {
-        &self.0.progress
+        &self.inner.progress
     }
 
     fn check_lease(&self) -> Result<(), AckError> {
-        match self.0.grant.loss() {
+        match self.inner.grant.loss() {
             Some(_) if !mutant::is(Mutant::AnswerAfterLoss) => Err(AckError::LeaseLost),
             _ => Ok(()),
         }
@@ -145,7 +163,7 @@ impl Checkpointer {
 
     /// Stores the watermark unless it is stored already.
     pub(crate) async fn store(&self) -> Result<(), CheckpointError> {
-        let inner = &self.0;
+        let inner = &self.inner;
         let (checkpoint, answer) = {
             let _turn = inner.turn();
             match inner.progress.shard().unstored() {
@@ -177,9 +195,9 @@ impl Checkpointer {
         retry: RetryPolicy,
         runtime: Runtime,
     ) {
-        let mut schedule = retry.schedule(runtime.rng(self.0.grant.shard_id().as_str()));
+        let mut schedule = retry.schedule(runtime.rng(self.inner.grant.shard_id().as_str()));
         loop {
-            self.0.progress.shard().wait_unstored().await;
+            self.inner.progress.shard().wait_unstored().await;
             match self.store().await {
                 Ok(()) => {
                     schedule.reset();
@@ -188,8 +206,8 @@ impl Checkpointer {
                 Err(CheckpointError::LeaseLost | CheckpointError::Repositioned) => return,
                 Err(error) => {
                     let retry_in = schedule.next_or_cap();
-                    self.0.events.emit(WorkerEvent::CheckpointFailed {
-                        shard: self.0.grant.shard_id().clone(),
+                    self.inner.events.emit(WorkerEvent::CheckpointFailed {
+                        shard: self.inner.grant.shard_id().clone(),
                         error: error.to_string(),
                         retry_in,
                     });

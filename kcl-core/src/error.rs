@@ -124,6 +124,12 @@ pub enum CheckpointError {
         "reading of the shard was moved to another place meanwhile; this progress is not stored"
     )]
     Repositioned,
+    /// The processor that this was given to is gone, because it panicked or was cut off, and another one is given its records
+    /// again. What the new one was given is not for code of the old one to declare complete.
+    #[error(
+        "another processor took the place of the one that this was given to: its records are delivered again"
+    )]
+    ProcessorReplaced,
     /// The position lies outside of what this grant may store. A mistake of the caller.
     #[error(transparent)]
     OutOfRange(#[from] CheckpointRuleError),

@@ -112,7 +112,8 @@ pub struct ShardHealth {
 
 impl ShardHealth {
     fn stands_still(&self, time: Duration) -> bool {
-        self.unmoved_for.is_some_and(|unmoved| unmoved > time)
+        // Nothing moves a shard that was stopped, however short it has been so.
+        self.state == ShardState::Stopped || self.unmoved_for.is_some_and(|unmoved| unmoved > time)
     }
 }
 

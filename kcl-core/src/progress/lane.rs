@@ -40,6 +40,8 @@ struct LaneState {
     /// The call that runs.
     call: Option<OpenCall>,
     calls: u64,
+    /// The number of the processor that is called.
+    processor: u64,
     parcels: Parcels,
     /// Records that wait for the lane.
     queued: usize,
@@ -84,25 +86,30 @@ impl LaneState {
         self.given >= self.last || self.given.as_ref() >= Some(position)
     }
 
-    /// Completes what is left of a delivery up to `position`.
-    fn settle(&mut self, delivery: DeliveryId, position: &Position) {
-        if let Some(part) = self.watermark.split(delivery, position) {
-            self.watermark.complete(part);
+    /// Completes what is left of a delivery up to `position`. False if nothing was.
+    fn settle(&mut self, delivery: DeliveryId, position: &Position) -> bool {
+        match self.watermark.split(delivery, position) {
+            Some(part) => self.watermark.complete(part),
+            None => false,
         }
     }
 
-    /// Completes all records up to `position`, and what comes before the next record of this lane.
-    fn complete_through(&mut self, position: &Position) {
+    /// Completes all records up to `position`, and what comes before the next record of this lane. False if all of them were
+    /// complete.
+    fn complete_through(&mut self, position: &Position) -> bool {
+        let before = self.watermark.completed().cloned();
         self.watermark.complete_through(position);
+        let mut completes = self.watermark.completed() != before.as_ref();
         let mut reached = self.parcels.reached(position);
         let call = self.call.as_ref();
         reached.extend(call.and_then(|call| Some((call.delivery, call.reached(position)?))));
         for (delivery, next) in reached {
-            self.settle(delivery, &next);
+            completes |= self.settle(delivery, &next);
         }
         let watermark = &self.watermark;
         let is_open = |id| watermark.open_records(id).next().is_some();
         self.parcels.retain(is_open);
+        completes
     }
 
     fn running(&mut self, call: CallId) -> Result<&mut OpenCall, AckError> {
@@ -120,6 +127,7 @@ impl LaneCell {
                 watermark: Watermark::new(complete),
                 call: None,
                 calls: 0,
+                processor: 0,
                 parcels: Parcels::default(),
                 queued: 0,
                 in_work: 0,
@@ -245,8 +253,10 @@ impl LaneProgress {
     pub(crate) fn settle(&self, delivery: DeliveryId, position: &Position) {
         let mut state = self.lock();
         state.give(position);
-        state.settle(delivery, position);
-        state.completed();
+        match state.settle(delivery, position) {
+            true => state.completed(),
+            false => state.look(),
+        }
         drop(state);
         self.shard.advance();
     }
@@ -277,10 +287,11 @@ impl LaneProgress {
     /// When `position` lies before what is stored, or beyond what this lane's processor was given or was given up (the Java
     /// library's rule, interop §6.4).
     pub(crate) fn complete_through(&self, position: &Position) -> Result<(), CheckpointRuleError> {
-        self.check(position)?;
-        let mut state = self.lock();
-        state.complete_through(position);
-        state.completed();
+        let mut state = self.check(position)?;
+        match state.complete_through(position) {
+            true => state.completed(),
+            false => state.look(),
+        }
         drop(state);
         self.shard.advance();
         self.lane.answered.notify_one();
@@ -292,21 +303,38 @@ impl LaneProgress {
     /// # Errors
     /// As for [`complete_through`](Self::complete_through).
     pub(crate) fn prepare(&self, position: &Position) -> Result<u64, CheckpointRuleError> {
-        self.check(position)?;
+        drop(self.check(position)?);
         Ok(self.shard.prepare())
     }
 
-    fn check(&self, position: &Position) -> Result<(), CheckpointRuleError> {
+    /// The lane, in which nothing else can be given meanwhile.
+    fn check(&self, position: &Position) -> Result<MutexGuard<'_, LaneState>, CheckpointRuleError> {
         let wanted = Checkpoint::At(position.clone());
         self.shard.row().rules.check(&wanted)?;
         let state = self.lock();
         if state.is_given(position) {
-            return Ok(());
+            return Ok(state);
         }
         let given = state.given.clone().map(Checkpoint::At);
         drop(state);
         let delivered = given.unwrap_or_else(|| self.shard.row().rules.last().clone());
         Err(CheckpointRuleError::NotDelivered { wanted, delivered })
+    }
+
+    /// Notes that a new processor takes the place of the one before. Returns its number.
+    pub(crate) fn replace_processor(&self) -> u64 {
+        let mut state = self.lock();
+        state.processor += 1;
+        state.processor
+    }
+
+    /// As [`complete_call`](Self::complete_call), as this processor says. False if it is gone.
+    pub(crate) fn complete_call_of(&self, processor: u64) -> bool {
+        let is_there = self.lock().processor == processor;
+        if is_there {
+            self.complete_call();
+        }
+        is_there
     }
 
     /// Notes that the records of the call that runs are complete, but what was deferred. Does nothing after a failed call.

@@ -116,6 +116,7 @@ impl ShardProgress {
     /// Ends whatever is prepared: a checkpoint by hand takes its place.
     pub(crate) fn replace_prepared(&self) {
         self.row().prepared = None;
+        self.advanced.notify_one();
     }
 
     /// Whether a checkpoint is prepared and not committed.

@@ -451,7 +451,7 @@ impl Model {
             }
             Step::Reject(index) if !self.handles.is_empty() => {
                 let handle = self.handles.remove(index.index(self.handles.len()));
-                let failure = CallFailure::Error("no".into());
+                let failure = CallFailure::text("no");
                 let _over = self.progress.reject(handle.id, failure);
                 assert_eq!(self.progress.acknowledge(handle.id), Err(AckError::Over));
             }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -18,6 +19,9 @@ use super::plan::{Learned, MAX_ANSWER_BYTES, learned};
 /// room for the largest answer of each of them (10 MiB) but one. An answer's table of user records, which can be larger than
 /// the answer, gets its room before it is made, and only one at a time gets more than there is. So use exceeds the total by
 /// at most one answer and one table.
+///
+/// A shard whose answers are kept for long, because a processor is stuck or does not acknowledge, does not keep others from
+/// being read: who holds more than an equal part of the budget reads on only while half of it is free.
 #[derive(Clone)]
 pub struct Budget {
     shared: Arc<Shared>,
@@ -37,8 +41,9 @@ struct State {
     /// What the reads that run may take beyond their reservations: bytes, and how many reads.
     open: BTreeMap<u64, usize>,
     open_bytes: u64,
-    /// Whether a table got more room than there was.
-    beyond: bool,
+    /// The grant of room for a table that was more than there was, as long as use is above the total.
+    beyond: Option<u64>,
+    grants: u64,
     next_ticket: u64,
     /// Those who have an answer in hand.
     tables: VecDeque<Waiting>,
@@ -50,8 +55,10 @@ struct State {
 struct Waiting {
     ticket: u64,
     bytes: u64,
-    /// Told whether it is more than there was.
-    granted: oneshot::Sender<bool>,
+    /// Whose answer it is for.
+    holder: Option<Arc<Holder>>,
+    /// Told the grant, if it is more than there was.
+    granted: oneshot::Sender<Option<u64>>,
 }
 
 impl Budget {
@@ -97,6 +104,7 @@ impl Budget {
         self.shared.lock().shards += 1;
         Member {
             budget: self.clone(),
+            holder: Arc::default(),
         }
     }
 
@@ -105,12 +113,35 @@ impl Budget {
     ///
     /// Dropping the future gives up the place in the queue, or the room if it was just granted.
     pub async fn reserve(&self, bytes: u64) -> Reservation {
-        self.shared.wait(Queue::Reads, bytes).await;
+        self.reserve_for(None, bytes).await
+    }
+
+    async fn reserve_for(&self, holder: Option<&Arc<Holder>>, bytes: u64) -> Reservation {
+        self.shared.wait(Queue::Reads, holder, bytes).await;
         Reservation {
             shared: Arc::clone(&self.shared),
             bytes,
+            holder: holder.map(Arc::clone),
             open: Some(may_grow(bytes)),
-            is_beyond: false,
+            beyond: None,
+        }
+    }
+}
+
+/// The bytes that the answers of one shard take.
+#[derive(Debug, Default)]
+struct Holder(AtomicU64);
+
+impl Holder {
+    fn held(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn change(holder: Option<&Arc<Self>>, from: u64, to: u64) {
+        if let Some(Self(held)) = holder.map(AsRef::as_ref) {
+            // Changed under the lock of the budget only.
+            let now = held.load(Ordering::Relaxed).saturating_sub(from);
+            held.store(now.saturating_add(to), Ordering::Relaxed);
         }
     }
 }
@@ -133,12 +164,19 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `bytes` are granted. Returns whether that is more than there was.
-    async fn wait(self: &Arc<Self>, queue: Queue, bytes: u64) -> bool {
+    /// Waits until `bytes` are granted. Returns the grant if that is more than there was.
+    async fn wait(
+        self: &Arc<Self>,
+        queue: Queue,
+        holder: Option<&Arc<Holder>>,
+        bytes: u64,
+    ) -> Option<u64> {
         let mut place = {
             let mut state = self.lock();
-            if state.is_empty(queue) && state.fits(queue, bytes, self.total) {
-                return state.grant(queue, bytes, self.total);
+            if state.may_pass(queue, holder, bytes, self.total)
+                && state.fits(queue, holder, bytes, self.total)
+            {
+                return state.grant(queue, holder, bytes, self.total);
             }
             let (sender, granted) = oneshot::channel();
             let ticket = state.next_ticket;
@@ -146,11 +184,13 @@ impl Shared {
             state.queue(queue).push_back(Waiting {
                 ticket,
                 bytes,
+                holder: holder.map(Arc::clone),
                 granted: sender,
             });
             Place {
                 shared: Arc::clone(self),
                 queue,
+                holder: holder.map(Arc::clone),
                 ticket,
                 bytes,
                 granted,
@@ -162,16 +202,22 @@ impl Shared {
 
     fn serve(&self, state: &mut State) {
         for queue in [Queue::Tables, Queue::Reads] {
-            while let Some(first) = state.queue(queue).front() {
-                let bytes = first.bytes;
-                if !state.fits(queue, bytes, self.total) {
-                    // Reads wait for those who have their answers.
+            let mut next = 0;
+            while let Some(first) = state.queue(queue).get(next) {
+                let (bytes, holder) = (first.bytes, first.holder.clone());
+                if state.fits(queue, holder.as_ref(), bytes, self.total) {
+                    if let Some(first) = state.queue(queue).remove(next) {
+                        let beyond = state.grant(queue, holder.as_ref(), bytes, self.total);
+                        // A waiter that goes away before it has looked gives the room back.
+                        let _ = first.granted.send(beyond);
+                    }
+                } else if queue == Queue::Tables
+                    || state.is_fair(holder.as_ref(), bytes, self.total)
+                {
+                    // Reads wait for those who have their answers, and for those who came before.
                     return;
-                }
-                if let Some(first) = state.queue(queue).pop_front() {
-                    let is_beyond = state.grant(queue, bytes, self.total);
-                    // A waiter that goes away before it has looked gives the room back.
-                    let _ = first.granted.send(is_beyond);
+                } else {
+                    next += 1;
                 }
             }
         }
@@ -186,49 +232,88 @@ impl State {
         }
     }
 
-    /// Whether nobody comes before a newcomer.
-    fn is_empty(&self, queue: Queue) -> bool {
-        self.tables.is_empty() && (queue == Queue::Tables || self.reads.is_empty())
+    /// Whether nobody waits who comes before a newcomer: who holds much already lets others pass.
+    fn may_pass(&self, queue: Queue, holder: Option<&Arc<Holder>>, bytes: u64, total: u64) -> bool {
+        let is_fair =
+            |waiting: &Waiting| self.is_fair(waiting.holder.as_ref(), waiting.bytes, total);
+        match queue {
+            _ if !self.tables.is_empty() => false,
+            Queue::Tables => true,
+            Queue::Reads if self.is_fair(holder, bytes, total) => !self.reads.iter().any(is_fair),
+            Queue::Reads => self.reads.is_empty(),
+        }
     }
 
-    fn fits(&self, queue: Queue, bytes: u64, total: u64) -> bool {
+    /// Whether this is within a shard's equal part of the budget. One answer is.
+    fn is_fair(&self, holder: Option<&Arc<Holder>>, bytes: u64, total: u64) -> bool {
+        let held = holder.map_or(0, |holder| holder.held());
+        let shards = self.shards.max(1) as u64;
+        held == 0 || held.saturating_add(bytes) <= total / shards
+    }
+
+    fn fits(&self, queue: Queue, holder: Option<&Arc<Holder>>, bytes: u64, total: u64) -> bool {
         match queue {
-            Queue::Tables => !self.beyond || self.used.saturating_add(bytes) <= total,
+            Queue::Tables => {
+                let used = self.used.saturating_add(bytes);
+                self.beyond.is_none() || self.used <= total || used <= total
+            }
             Queue::Reads if self.used == 0 => true,
             Queue::Reads => {
                 let (mine, others) = (may_grow(bytes), self.open.keys().next_back());
                 let largest = others.map_or(mine, |others| mine.max(*others));
                 let covered = self.open_bytes.saturating_add(mine) - largest;
-                self.used.saturating_add(bytes).saturating_add(covered) <= total
+                let room = match self.is_fair(holder, bytes, total) {
+                    true => total,
+                    false => total / 2,
+                };
+                self.used.saturating_add(bytes).saturating_add(covered) <= room
             }
         }
     }
 
-    /// Returns whether that is more room than there was.
-    fn grant(&mut self, queue: Queue, bytes: u64, total: u64) -> bool {
+    /// Returns the grant if that is more room than there was.
+    fn grant(
+        &mut self,
+        queue: Queue,
+        holder: Option<&Arc<Holder>>,
+        bytes: u64,
+        total: u64,
+    ) -> Option<u64> {
         self.used = self.used.saturating_add(bytes);
         match queue {
             // What is used for good is known, and counts for the peak, once the table is made.
-            Queue::Tables => {
-                let is_beyond = self.used > total;
-                self.beyond |= is_beyond;
-                is_beyond
+            Queue::Tables if self.used > total => {
+                self.grants += 1;
+                self.beyond = Some(self.grants);
+                self.beyond
             }
+            Queue::Tables => None,
             Queue::Reads => {
                 self.peak = self.peak.max(self.used);
                 let open = may_grow(bytes);
                 *self.open.entry(open).or_default() += 1;
                 self.open_bytes = self.open_bytes.saturating_add(open);
-                false
+                Holder::change(holder, 0, bytes);
+                None
             }
         }
     }
 
-    fn undo(&mut self, queue: Queue, bytes: u64, is_beyond: bool) {
-        self.used = self.used.saturating_sub(bytes);
-        match queue {
-            Queue::Tables => self.beyond &= !is_beyond,
-            Queue::Reads => self.close(may_grow(bytes)),
+    fn undo(&mut self, place: &Place, beyond: Option<u64>) {
+        self.used = self.used.saturating_sub(place.bytes);
+        match place.queue {
+            Queue::Tables => self.end_beyond(beyond),
+            Queue::Reads => {
+                self.close(may_grow(place.bytes));
+                Holder::change(place.holder.as_ref(), place.bytes, 0);
+            }
+        }
+    }
+
+    /// A grant that was more than there was is over, unless another one took its place.
+    fn end_beyond(&mut self, grant: Option<u64>) {
+        if grant.is_some() && self.beyond == grant {
+            self.beyond = None;
         }
     }
 
@@ -247,9 +332,10 @@ impl State {
 struct Place {
     shared: Arc<Shared>,
     queue: Queue,
+    holder: Option<Arc<Holder>>,
     ticket: u64,
     bytes: u64,
-    granted: oneshot::Receiver<bool>,
+    granted: oneshot::Receiver<Option<u64>>,
 }
 
 impl Drop for Place {
@@ -257,16 +343,17 @@ impl Drop for Place {
         if self.granted.is_terminated() {
             return;
         }
-        let mut state = self.shared.lock();
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
         match self.granted.try_recv() {
-            Ok(is_beyond) => state.undo(self.queue, self.bytes, is_beyond),
+            Ok(beyond) => state.undo(self, beyond),
             Err(_) => {
                 let queue = state.queue(self.queue);
                 queue.retain(|waiting| waiting.ticket != self.ticket);
             }
         }
         // The first in the queue may have changed to one that fits.
-        self.shared.serve(&mut state);
+        shared.serve(&mut state);
     }
 }
 
@@ -274,10 +361,11 @@ impl Drop for Place {
 pub struct Reservation {
     shared: Arc<Shared>,
     bytes: u64,
+    holder: Option<Arc<Holder>>,
     /// What the read may take beyond that, while it runs.
     open: Option<u64>,
-    /// It holds more than there was.
-    is_beyond: bool,
+    /// The grant by which it got more than there was.
+    beyond: Option<u64>,
 }
 
 impl Reservation {
@@ -296,10 +384,7 @@ impl Reservation {
         let before = std::mem::replace(&mut self.bytes, bytes);
         state.used = state.used.saturating_sub(before).saturating_add(bytes);
         state.peak = state.peak.max(state.used);
-        if self.is_beyond && state.used <= self.shared.total {
-            self.is_beyond = false;
-            state.beyond = false;
-        }
+        Holder::change(self.holder.as_ref(), before, bytes);
         self.shared.serve(&mut state);
     }
 
@@ -310,7 +395,9 @@ impl Reservation {
         if bytes == 0 {
             return;
         }
-        self.is_beyond |= self.shared.wait(Queue::Tables, bytes).await;
+        self.beyond = self.shared.wait(Queue::Tables, None, bytes).await;
+        let _state = self.shared.lock();
+        Holder::change(self.holder.as_ref(), 0, bytes);
         self.bytes = self.bytes.saturating_add(bytes);
     }
 }
@@ -322,9 +409,8 @@ impl Drop for Reservation {
             state.close(open);
         }
         state.used = state.used.saturating_sub(self.bytes);
-        if self.is_beyond {
-            state.beyond = false;
-        }
+        Holder::change(self.holder.as_ref(), self.bytes, 0);
+        state.end_beyond(self.beyond);
         self.shared.serve(&mut state);
     }
 }
@@ -350,6 +436,7 @@ impl fmt::Debug for Reservation {
 #[derive(Debug)]
 pub struct Member {
     budget: Budget,
+    holder: Arc<Holder>,
 }
 
 impl Member {
@@ -357,6 +444,11 @@ impl Member {
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// As [`Budget::reserve`], for an answer of this shard: one that holds much lets others pass.
+    pub async fn reserve(&self, bytes: u64) -> Reservation {
+        self.budget.reserve_for(Some(&self.holder), bytes).await
     }
 
     /// What one answer of this shard should take at most: with one answer in hand and one fetched ahead, all shards

@@ -117,10 +117,9 @@ impl Lane {
             self.hold().await?;
             let accepted = tokio::select! {
                 biased;
-                reason = self.grant.lost() => return ControlFlow::Break(Stopped::Lost(reason)),
-                recall = self.grant.recalled() => return ControlFlow::Break(Stopped::Recalled(recall)),
-                accepted = timeout(SINK_TIME_LIMIT, outcome(sink.accept(letter.clone()))) => {
-                    accepted.unwrap_or_else(|_| Err(CallFailure::Error(SINK_HANGS.into())))
+                stopped = self.stopped() => return ControlFlow::Break(stopped),
+                accepted = timeout(SINK_TIME_LIMIT, outcome(async { sink.accept(letter.clone()).await })) => {
+                    accepted.unwrap_or_else(|_| Err(CallFailure::text(SINK_HANGS)))
                 }
             };
             let accepted =

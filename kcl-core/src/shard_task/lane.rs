@@ -118,7 +118,7 @@ impl Lane {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(reason) => ControlFlow::Break(Stopped::Lost(reason)),
             },
-            recall = self.grant.recalled() => ControlFlow::Break(Stopped::Recalled(recall)),
+            stopped = self.stopped() => ControlFlow::Break(stopped),
         }
     }
 
@@ -144,7 +144,7 @@ impl Lane {
         retry_in: Duration,
     ) {
         if matches!(failure, CallFailure::Panic(_)) {
-            self.processor = None;
+            discard(self.processor.take());
         }
         self.monitor.failed(call, &failure.to_string());
         self.context.events.counters().processor_failures.add(1);
@@ -194,6 +194,7 @@ impl Lane {
         &mut self,
         permit: CallPermit,
     ) -> Result<Box<dyn RecordProcessor>, CallFailure> {
+        self.checkpointer = self.checkpointer.for_new_processor();
         let mut processor = Some(guarded_factory(|| (self.context.factory)(&self.shard))?);
         let input = InitializationInput {
             shard: self.shard.clone(),
@@ -223,5 +224,12 @@ impl Lane {
             position,
             state: pending.state.clone().map(Bytes::from),
         })
+    }
+}
+
+/// The processor is user code, also when it is dropped.
+impl Drop for Lane {
+    fn drop(&mut self) {
+        discard(self.processor.take());
     }
 }

@@ -14,7 +14,12 @@ impl ShardTask {
         self.monitor.enter(Phase::Stopped);
         self.context.board.rests(cause);
         self.halt.cancel();
-        stopped(&self.grant).await
+        let given_up = self.given_up.clone();
+        tokio::select! {
+            biased;
+            stopped = stopped(&self.grant) => stopped,
+            () = given_up.cancelled() => Stopped::GivenUp,
+        }
     }
 
     pub(super) async fn lose(mut self, reason: LossReason) -> Outcome {

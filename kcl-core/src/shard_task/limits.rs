@@ -68,7 +68,7 @@ impl Limits {
                 }
             }
         };
-        *processor = None;
+        discard(processor.take());
         Err(cut_off)
     }
 
@@ -141,6 +141,11 @@ impl Lane {
         limits
             .call(what, timeout, permit, &mut self.processor, call)
             .await
+    }
+
+    /// Cancelled when a call in any lane of the shard made no progress.
+    pub(super) fn given_up(&self) -> CancellationToken {
+        self.limits.given_up.clone()
     }
 
     /// The lease as user code sees it.

@@ -13,7 +13,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::call::{CallFailure, CallPermit, give_way, guarded, guarded_factory, outcome, permit};
+use crate::call::{
+    CallFailure, CallPermit, discard, give_way, guarded, guarded_factory, outcome, permit,
+};
 use crate::checkpointer::Checkpointer;
 use crate::config::GapPolicy;
 use crate::context::Context;
@@ -125,8 +127,10 @@ async fn run_from(
     board.watch(shard.shard_id(), &monitor);
     let halt = CancellationToken::new();
     let gate = Gate::default();
+    let lanes = Lane::all(&context, &grant, &shard, &progress, &monitor, &halt, &gate);
     let task = ShardTask {
-        lanes: Lane::all(&context, &grant, &shard, &progress, &monitor, &halt, &gate),
+        given_up: lanes.first().map(Lane::given_up).unwrap_or_default(),
+        lanes,
         gate,
         running: Lanes::default(),
         monitor: Arc::clone(&monitor),
@@ -158,6 +162,8 @@ struct ShardTask {
     gate: Gate,
     /// Stops the lanes that run by themselves.
     halt: CancellationToken,
+    /// Cancelled when a call in any lane made no progress.
+    given_up: CancellationToken,
     /// Whether the reader has caught up.
     read_to_tip: bool,
     /// The children, once the processors know that the shard ended.

@@ -17,7 +17,7 @@ use kcl_lease::ListedShard;
 use crate::crew::Crew;
 use crate::desk::{Desk, start_with};
 use crate::fixture::{Behaviour, Fixture, Recorder, eventually, texts};
-use crate::poison::put_keyed;
+use crate::poison::{builder, name_poison, put_keyed};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -85,6 +85,19 @@ async fn a25_a_shard_that_stands_still_turns_health_red_and_names_shard_and_caus
     let health = worker.handle.health();
     assert!(health.is_healthy(), "{health:?}");
     assert_eq!(of(&health, &fixture, 0).state, ShardState::Running);
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a25_a_record_that_fails_again_and_again_is_no_progress() {
+    let fixture = Fixture::new(1);
+    let worker = fixture.start_builder(builder(&fixture, name_poison));
+    fixture.warm_up(&worker).await;
+    put_keyed(&fixture, &[("a", "good"), ("a", "poison")]);
+    tokio::time::sleep(seconds(600)).await;
+    let shard = of(&worker.handle.health(), &fixture, 0);
+    assert!(worker.handle.counters().processor_failures > 20);
+    assert!(shard.last_progress.unwrap() > seconds(590), "{shard}");
     worker.stop().await;
 }
 

@@ -33,3 +33,4 @@ mod shard_ends;
 mod shutdown;
 mod stuck;
 mod two_phase;
+mod user_code;

@@ -32,7 +32,7 @@ impl Poller {
             self.polling.max_records,
         );
         let before_wait = self.polling.runtime.now();
-        let room = budget.reserve(asked.reserve).await;
+        let room = self.member.reserve(asked.reserve).await;
         let sent = self.polling.runtime.now();
         let waited = sent.since(before_wait);
         if !waited.is_zero() {

@@ -153,6 +153,26 @@ async fn one_table_at_a_time_gets_more_than_there_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_table_that_was_too_much_holds_up_others_only_as_long_as_it_is() {
+    let budget = Budget::new(100);
+    let (mut stays, other) = (answer(&budget, 10).await, answer(&budget, 80).await);
+    stays.add_table(50).await;
+    stays.resize(60);
+    assert!(budget.used() > 100);
+    drop(other);
+    let mut next = answer(&budget, 10).await;
+    next.add_table(200).now_or_never().unwrap();
+    drop(stays);
+    let mut third = Box::pin(budget.reserve(1));
+    assert!(
+        (&mut third).now_or_never().is_none(),
+        "the second is beyond"
+    );
+    drop(next);
+    assert!(third.now_or_never().is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_table_that_is_smaller_than_feared_lets_others_go_on() {
     let budget = Budget::new(100);
     let (mut first, mut second) = (answer(&budget, 40).await, answer(&budget, 40).await);

@@ -152,6 +152,39 @@ async fn a24_records_that_grow_everywhere_at_once_exceed_the_budget_by_one_answe
 }
 
 #[tokio::test(start_paused = true)]
+async fn a24_a_shard_whose_answers_are_kept_leaves_room_for_the_others() {
+    let setup = slow(20, 16 * MIB);
+    for index in 0..20 {
+        for _ in 0..400 {
+            setup
+                .stream
+                .put_to(&setup.shard(index), "key", vec![1; 50 << 10]);
+        }
+    }
+    let mut readings = (0..20)
+        .map(|index| setup.read_shard(setup.shard(index), StartPosition::TrimHorizon, None))
+        .collect::<Vec<_>>();
+    let mut greedy = readings.remove(0);
+    let keeps_all = async {
+        let mut kept = Vec::new();
+        loop {
+            kept.push(greedy.next().await);
+        }
+    };
+    let others = join_all(readings.into_iter().map(|mut reading| async move {
+        let mut records = 0;
+        while records < 400 {
+            records += reading.next().await.rows.len();
+        }
+    }));
+    let others = tokio::time::timeout(Duration::from_secs(3600), others);
+    tokio::select! {
+        _ = keeps_all => unreachable!(),
+        done = others => assert!(done.is_ok(), "{:?}", setup.polling.budget),
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a24_kept_slices_count_until_they_are_dropped() {
     let setup = Setup::with_budget(1, MIB);
     let shard = setup.shard(0);
