@@ -18,6 +18,7 @@ use crate::replay::Replay;
 use crate::retrieval::Polling;
 use crate::shard_info::ShardInfo;
 use crate::shutdown::Stop;
+use crate::worker::TableFactory;
 
 /// The longest first wait after a failed call of user code.
 pub(crate) const PROCESSOR_BACKOFF: Duration = Duration::from_millis(100);
@@ -37,6 +38,7 @@ pub(crate) struct Context {
     pub(crate) events: EventSink,
     pub(crate) board: Arc<ShardBoard>,
     pub(crate) stop: Stop,
+    pub(crate) table: TableFactory,
     pub(crate) runtime: Runtime,
     pub(crate) application: Arc<str>,
     pub(crate) stream_name: Arc<str>,

@@ -199,6 +199,7 @@ impl Worker {
             events: handle.events,
             board: handle.board,
             stop: handle.stop,
+            table: handle.table,
             runtime: parts.runtime,
             application: parts.application.as_str().into(),
             stream_name: parts.stream.name.into(),

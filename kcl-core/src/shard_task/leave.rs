@@ -1,9 +1,12 @@
-//! Leaving a shard that goes on: its lease was lost, or is given away.
+//! Leaving a shard that goes on: its lease was lost, or is given away. Or resting on it.
+
+use kcl_lease::Orders;
+use kcl_lease::operator::{Operator, Shards};
 
 use super::*;
 
 impl ShardTask {
-    /// Keeps the lease, and delivers nothing, until the lease ends or is wanted elsewhere.
+    /// Keeps the lease, and delivers nothing, until the lease ends or is wanted elsewhere, or an operator lets the shard go on.
     pub(super) async fn rest(&mut self, cause: StoppedShard) -> Stopped {
         self.context.events.counters().shards_stopped.add(1);
         self.context.events.emit(WorkerEvent::ShardStopped {
@@ -14,11 +17,14 @@ impl ShardTask {
         self.monitor.enter(Phase::Stopped);
         self.context.board.rests(cause);
         self.halt.cancel();
-        let given_up = self.given_up.clone();
+        // A worker that stops because of the record leaves it to the next one.
+        let is_alone = self.context.failure.get().is_none();
+        let resumed = pause_until_resumed(&self.context, &self.grant, self.schedule());
         tokio::select! {
             biased;
             stopped = stopped(&self.grant) => stopped,
-            () = given_up.cancelled() => Stopped::GivenUp,
+            () = self.given_up.cancelled() => Stopped::GivenUp,
+            () = resumed, if is_alone => Stopped::Sought,
         }
     }
 
@@ -86,6 +92,31 @@ impl ShardTask {
             shard: self.shard.shard_id().clone(),
             checkpoint,
         });
+    }
+}
+
+/// Stores that the shard is paused, so that nobody who holds it later begins again by himself, and waits until an operator
+/// resumes it.
+async fn pause_until_resumed(
+    context: &Context,
+    grant: &kcl_lease::Grant,
+    mut schedule: RetrySchedule,
+) {
+    let operator = Operator::new((context.table)(), context.runtime.clone());
+    let this = Shards::Of(vec![grant.lease_key().clone()]);
+    while !operator
+        .pause(&this)
+        .await
+        .is_ok_and(|commanded| commanded.failed.is_empty())
+    {
+        tokio::time::sleep(schedule.next_or_cap()).await;
+    }
+    let mut orders = grant.orders();
+    for paused in [true, false] {
+        let are_so = |orders: &Option<Orders>| orders.as_ref().is_some_and(|o| o.paused == paused);
+        if orders.wait_for(are_so).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kcl_core::{
-    BuildError, FailurePolicy, OnFailure, ProcessRecordsInput, WorkerBuilder, WorkerError,
-    WorkerEvent,
+    BuildError, FailurePolicy, OnFailure, ProcessRecordsInput, SeekTo, Shards, WorkerBuilder,
+    WorkerError, WorkerEvent,
 };
 
 use crate::fixture::{Fixture, eventually};
@@ -135,9 +135,12 @@ async fn a01_a_stopped_shard_keeps_its_checkpoint_before_the_record_and_others_g
             "refused".to_owned()
         )]
     );
-    // The next worker begins with the record.
+    // The next worker delivers nothing either, until somebody says so, and then begins with the record.
     let seen = fixture.log.delivered().len();
     let worker = fixture.start(|_| Ok(()));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(fixture.log.delivered().len(), seen);
+    worker.handle.operator().resume(&Shards::All).await.unwrap();
     worker.handle.caught_up().await;
     worker.stop().await;
     assert_eq!(fixture.log.delivered()[seen], "poison 9");
@@ -205,5 +208,41 @@ async fn options_that_contradict_each_other_are_refused_by_both_names() {
             matches!(error, BuildError::Conflict { a, b, .. } if (a, b) == names),
             "{error}"
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a01_a_stopped_shard_begins_again_when_an_operator_says_so_before_the_record_or_after_it() {
+    for passes in [false, true] {
+        let fixture = Fixture::new(1);
+        let builder =
+            builder(&fixture, refuse_poison).failure_policy(three_times(OnFailure::StopShard));
+        let worker = fixture.start_builder(builder);
+        fixture.warm_up(&worker).await;
+        put_all(&fixture, &numbered(4, &[1]));
+        eventually("the stop", || worker.handle.stopped_shards().len() == 1).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let record = worker.handle.stopped_shards()[0].position.clone().unwrap();
+        let operator = worker.handle.operator();
+        let seen = fixture.log.delivered().len();
+        if passes {
+            let after = SeekTo::After(record);
+            operator.seek(&Shards::All, after).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(fixture.log.delivered().len(), seen, "it is paused");
+        }
+        operator.resume(&Shards::All).await.unwrap();
+        if passes {
+            worker.handle.caught_up().await;
+            assert_eq!(fixture.log.delivered()[seen..], ["2", "3"]);
+            assert_eq!(worker.handle.stopped_shards(), []);
+        } else {
+            eventually("the next stop", || {
+                worker.handle.counters().shards_stopped == 2
+            })
+            .await;
+            assert_eq!(fixture.log.delivered()[seen], "poison 1");
+        }
+        worker.stop().await;
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use kcl_core::retrieval::MemoryStream;
 use kcl_core::{
-    Checkpoint, GapPolicy, Position, SequenceNumber, ShardState, SourceErrorKind, WorkerBuilder,
-    WorkerEvent, WorkerHandle,
+    Checkpoint, GapPolicy, Position, SequenceNumber, ShardState, Shards, SourceErrorKind,
+    WorkerBuilder, WorkerEvent, WorkerHandle,
 };
 use tokio::time::Instant;
 
@@ -190,6 +190,8 @@ async fn a07_with_stop_nothing_after_the_gap_is_delivered_until_somebody_says_so
         assert_eq!(fixture.lease(&shard).checkpoint, checkpoint.into());
         // Told to go on, it does.
         let worker = fixture.start(|_| Ok(()));
+        let resumed = worker.handle.operator().resume(&Shards::All).await.unwrap();
+        assert_eq!(resumed.commands.len(), 1);
         worker.handle.caught_up().await;
         assert_eq!(worker.handle.counters().gaps, 1);
         worker.stop().await;
