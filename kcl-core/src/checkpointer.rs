@@ -114,7 +114,7 @@ impl Checkpointer {
         let state = state.map(|state| state.to_vec());
         let (prepared, answer) = {
             let _turn = self.inner.turn();
-            let id = self.inner.progress.prepare(position)?;
+            let id = self.inner.progress.prepare(position, state.clone())?;
             // Ends the phase if the write fails or is given up.
             let prepared = PreparedCheckpoint::new(self.clone(), position.clone(), id);
             (prepared, sent(self.inner.grant.prepare(checkpoint, state)))

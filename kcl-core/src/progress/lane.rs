@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kcl_checkpoint::{Checkpoint, CheckpointRuleError, DeliveryId, Position, Watermark};
+use kcl_lease::PendingCheckpoint;
 use kcl_lease::mutant::{self, Mutant};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -302,9 +303,14 @@ impl LaneProgress {
     ///
     /// # Errors
     /// As for [`complete_through`](Self::complete_through).
-    pub(crate) fn prepare(&self, position: &Position) -> Result<u64, CheckpointRuleError> {
+    pub(crate) fn prepare(
+        &self,
+        position: &Position,
+        state: Option<Vec<u8>>,
+    ) -> Result<u64, CheckpointRuleError> {
         drop(self.check(position)?);
-        Ok(self.shard.prepare())
+        let checkpoint = Checkpoint::At(position.clone());
+        Ok(self.shard.prepare(PendingCheckpoint { checkpoint, state }))
     }
 
     /// The lane, in which nothing else can be given meanwhile.

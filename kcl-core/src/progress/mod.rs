@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kcl_checkpoint::{Checkpoint, Position, Progress, Step};
+use kcl_lease::PendingCheckpoint;
 use kcl_lease::mutant::{self, Mutant};
 use tokio::sync::Notify;
 
@@ -38,6 +39,8 @@ struct Row {
     /// The checkpoint that is prepared and not committed: nothing is stored meanwhile, which would remove it.
     prepared: Option<u64>,
     prepares: u64,
+    /// The last checkpoint that was prepared, by this holder or an earlier one, and that none has reached.
+    uncommitted: Option<PendingCheckpoint>,
 }
 
 impl ShardProgress {
@@ -50,11 +53,22 @@ impl ShardProgress {
                 rules: Progress::new(start),
                 prepared: None,
                 prepares: 0,
+                uncommitted: None,
             }),
             lanes: std::iter::repeat_with(lane).take(lanes).collect(),
             advanced: Notify::new(),
             lightened: Notify::new(),
         }
+    }
+
+    /// Notes what an earlier holder prepared.
+    pub(crate) fn inherit(&self, pending: Option<&PendingCheckpoint>) {
+        self.row().uncommitted = pending.cloned();
+    }
+
+    /// What was prepared, and may have been carried out although nobody said so.
+    pub(crate) fn uncommitted(&self) -> Option<PendingCheckpoint> {
+        self.row().uncommitted.clone()
     }
 
     /// The progress of each lane.
@@ -96,8 +110,9 @@ impl ShardProgress {
     }
 
     /// Begins a checkpoint in two phases, in place of any other.
-    fn prepare(&self) -> u64 {
+    fn prepare(&self, pending: PendingCheckpoint) -> u64 {
         let mut row = self.row();
+        row.uncommitted = Some(pending);
         row.prepares += 1;
         row.prepared = Some(row.prepares);
         row.prepares
@@ -122,11 +137,6 @@ impl ShardProgress {
     /// Whether a checkpoint is prepared and not committed.
     pub(crate) fn is_prepared(&self) -> bool {
         self.row().prepared.is_some()
-    }
-
-    /// Whether the row still says what it said when the lease was granted.
-    pub(crate) fn is_stored(&self, checkpoint: &Checkpoint) -> bool {
-        self.row().rules.last() == checkpoint
     }
 
     /// Notes that records up to `position` are complete although they were not delivered under this grant.
@@ -171,7 +181,10 @@ impl ShardProgress {
 
     /// Notes that the row says `checkpoint` now. False if that was known already, from a call at the same time.
     pub(crate) fn stored(&self, checkpoint: &Checkpoint) -> bool {
-        matches!(self.row().rules.store(checkpoint), Ok(Step::Forward))
+        let mut row = self.row();
+        let reaches = |pending: &PendingCheckpoint| pending.checkpoint <= *checkpoint;
+        row.uncommitted = row.uncommitted.take().filter(|pending| !reaches(pending));
+        matches!(row.rules.store(checkpoint), Ok(Step::Forward))
     }
 
     /// Waits until something is complete that is not stored.

@@ -61,8 +61,8 @@ fn a_checkpoint_beyond_what_the_processor_was_given_of_an_answer_is_refused() {
     assert!(progress.complete_through(&at(1, 0)).is_err());
     call_again(&progress, delivery, at(4, 0));
     assert!(progress.complete_through(&at(5, 0)).is_err());
-    assert!(progress.prepare(&at(5, 0)).is_err());
-    assert!(progress.prepare(&at(4, 0)).is_ok());
+    assert!(progress.prepare(&at(5, 0), None).is_err());
+    assert!(progress.prepare(&at(4, 0), None).is_ok());
     assert!(progress.complete_through(&at(4, 0)).is_ok());
     progress.shard().replace_prepared();
     progress.end_call();

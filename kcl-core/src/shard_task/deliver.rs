@@ -108,11 +108,14 @@ impl Lane {
     pub(super) async fn step(&mut self, work: &mut Work, most: usize) -> Flow<bool> {
         self.wait_until_ordered().await?;
         self.sort(work).await?;
+        if self.settled(work) < work.records.len() {
+            // A new one may know that some are complete.
+            self.ensure_processor().await?;
+        }
         work.plan.completed(self.settled(work));
         let Some(call) = work.plan.next_call(most) else {
             return ControlFlow::Continue(false);
         };
-        self.ensure_processor().await?;
         let (permit, delivering) = self.begin_delivery().await?;
         let attempt = work.count_call(&call);
         let outcome = self.call_with(permit, work, &call, attempt).await;

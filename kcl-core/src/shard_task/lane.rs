@@ -212,17 +212,17 @@ impl Lane {
         processor.ok_or_else(|| CallFailure::Panic("the processor is gone".to_owned()))
     }
 
-    /// What an earlier holder prepared, unless it was removed since. One processor learns of it.
+    /// What an earlier holder prepared, or an earlier processor of this one. One processor learns of it.
     fn pending_checkpoint(&self) -> Option<PendingCheckpoint> {
-        let pending = self.grant.pending()?;
-        if self.shard.lane() > 0 || !self.progress.shard().is_stored(self.grant.start()) {
+        let pending = self.progress.shard().uncommitted()?;
+        if self.shard.lane() > 0 {
             return None;
         }
         let position = pending.checkpoint.position()?.clone();
         let is_ahead = pending.checkpoint > self.progress.shard().complete();
         is_ahead.then(|| PendingCheckpoint {
             position,
-            state: pending.state.clone().map(Bytes::from),
+            state: pending.state.map(Bytes::from),
         })
     }
 }

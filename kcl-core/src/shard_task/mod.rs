@@ -122,6 +122,7 @@ async fn run_from(
     let (context, shard) = (Arc::clone(context), shard.clone());
     let lanes = context.config.lanes;
     let progress = Arc::new(ShardProgress::new(grant.start().clone(), lanes));
+    progress.inherit(grant.pending());
     let monitor = Arc::new(Monitor::new(grant.clone(), Arc::clone(&progress), lanes));
     let board = Arc::clone(&context.board);
     board.watch(shard.shard_id(), &monitor);

@@ -18,6 +18,8 @@ struct Transactional {
     prepared: Arc<Mutex<Vec<PreparedCheckpoint>>>,
     pending: Arc<Mutex<Vec<PendingCheckpoint>>>,
     commits_pending: Arc<AtomicBool>,
+    /// Whether the next call panics after the first phase.
+    panics: Arc<AtomicBool>,
 }
 
 impl Transactional {
@@ -27,6 +29,7 @@ impl Transactional {
             prepared: Arc::default(),
             pending: Arc::default(),
             commits_pending: Arc::default(),
+            panics: Arc::default(),
         }
     }
 
@@ -62,6 +65,10 @@ impl RecordProcessor for Transactional {
         self.log
             .push(input.shard().shard_id(), Call::Records { data, attempt });
         let prepared = input.checkpointer().prepare(&last, Some(state)).await?;
+        assert!(
+            !self.panics.swap(false, Ordering::SeqCst),
+            "between the effect and the second phase"
+        );
         self.prepared.lock().unwrap().push(prepared);
         Ok(())
     }
@@ -153,6 +160,32 @@ async fn the_next_holder_learns_what_was_prepared_and_decides() {
         let expected: &[&str] = if commits { &["b"] } else { &["a", "b"] };
         assert_eq!(fixture.log.delivered()[seen..], *expected);
         assert!(prepared.commit().await.is_err(), "its lease is over");
+        processor.prepared.lock().unwrap().clear();
+        worker.stop().await;
+    }
+}
+
+/// As between two holders: the effects may have happened.
+#[tokio::test(start_paused = true)]
+async fn the_next_processor_of_the_same_worker_learns_what_was_prepared_too() {
+    for commits in [false, true] {
+        let fixture = Fixture::new(1);
+        let processor = Transactional::new(&fixture);
+        processor.panics.store(true, Ordering::SeqCst);
+        processor.commits_pending.store(commits, Ordering::SeqCst);
+        fixture.put_many(0, &["a"]);
+        let worker = fixture.start_builder(processor.builder());
+        worker.handle.caught_up().await;
+        fixture.put_many(0, &["b"]);
+        eventually("b", || fixture.log.delivered().contains(&"b".to_owned())).await;
+        let pending = processor.pending.lock().unwrap().clone();
+        assert_eq!(pending.len(), 1);
+        assert_eq!(pending[0].state.as_deref(), Some(&b"a"[..]));
+        let expected: &[&str] = match commits {
+            true => &["a", "b"],
+            false => &["a", "a", "b"],
+        };
+        assert_eq!(fixture.log.delivered(), *expected);
         processor.prepared.lock().unwrap().clear();
         worker.stop().await;
     }
