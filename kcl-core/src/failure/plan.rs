@@ -40,6 +40,9 @@ pub(crate) struct Plan {
 struct Failing {
     attempts: u32,
     since: Duration,
+    /// The places before were in each of these calls. Further ones have not failed as often: not every call has room for the
+    /// same number of records.
+    end: usize,
 }
 
 /// How a call failed.
@@ -94,7 +97,10 @@ impl Plan {
         let mut part = Self::new(places.len(), self.bounds);
         part.called = places.len();
         if places == (self.settled..self.called) {
-            part.failing = self.failing;
+            part.failing = self.failing.map(|failing| Failing {
+                end: failing.end - self.settled,
+                ..failing
+            });
             part.suspects = self.suspects.map(|_| places.len());
         }
         part
@@ -150,8 +156,11 @@ impl Plan {
         let failing = self.failing.get_or_insert(Failing {
             attempts: 0,
             since: failed.now,
+            end: call_end,
         });
         failing.attempts = failing.attempts.saturating_add(1);
+        failing.end = failing.end.min(call_end);
+        let suspects = failing.end;
         let tried = failing.attempts;
         let would_take = failed.retry_at.saturating_sub(failing.since);
         // Without a name only the age of all of them counts: the youngest came last.
@@ -165,9 +174,9 @@ impl Plan {
             return Verdict::GiveUp(self.settled..self.settled + 1);
         }
         if !self.bounds.bisect || mutant::is(Mutant::GiveUpWithoutSearch) {
-            return Verdict::GiveUp(self.settled..call_end);
+            return Verdict::GiveUp(self.settled..suspects);
         }
-        self.suspects = Some(call_end);
+        self.suspects = Some(suspects);
         Verdict::Narrow
     }
 

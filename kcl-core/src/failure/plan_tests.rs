@@ -39,15 +39,22 @@ struct Answer {
 }
 
 /// Runs a plan to its end against `answer`, which hears the call and its number.
-fn run(
+fn run(places: usize, bounds: Bounds, answer: impl FnMut(&Range<usize>, usize) -> Answer) -> Fate {
+    run_in(places, bounds, |_| usize::MAX, answer)
+}
+
+/// As [`run`], with so much room in each call. Fails when a place is given up that has failed less often than the bound says.
+fn run_in(
     places: usize,
     bounds: Bounds,
+    room: impl Fn(usize) -> usize,
     mut answer: impl FnMut(&Range<usize>, usize) -> Answer,
 ) -> Fate {
+    let mut failures = vec![0; places];
     let mut plan = Plan::new(places, bounds);
     let mut fate = Fate::default();
     let mut settled = 0;
-    while let Some(call) = plan.next_call(usize::MAX) {
+    while let Some(call) = plan.next_call(room(fate.calls)) {
         let now = Duration::from_secs(fate.calls as u64);
         fate.calls += 1;
         assert!(fate.calls < 10_000, "the plan ends");
@@ -71,8 +78,16 @@ fn run(
         assert!((settled..=call.end).contains(&plan.settled()));
         fate.processed.extend(settled..plan.settled());
         settled = plan.settled();
+        failures[settled..call.end]
+            .iter_mut()
+            .for_each(|failures| *failures += 1);
         if let Verdict::GiveUp(range) = verdict {
             assert_eq!(range.start, settled);
+            assert!(range.end <= call.end);
+            let least = bounds.attempts.unwrap_or(1);
+            for place in range.clone() {
+                assert!(failures[place] >= least, "{place} of {failures:?}");
+            }
             plan.gave_up(range.end);
             fate.given_up.extend(range);
             settled = plan.settled();
@@ -155,6 +170,28 @@ fn without_a_search_the_whole_call_is_given_up() {
 }
 
 #[test]
+fn places_for_which_earlier_calls_had_no_room_have_their_own_attempts() {
+    for bisect in [true, false] {
+        let bounds = Bounds {
+            bisect,
+            ..attempts(3)
+        };
+        let room = |calls| if calls < 2 { 1 } else { 4 };
+        // The first place fails alone, then with the others, and the second goes on failing.
+        let fate = run_in(4, bounds, room, |call, number| Answer {
+            completes: 0,
+            fails: number <= 3 || call.contains(&1),
+            names: None,
+        });
+        let (given_up, calls) = match bisect {
+            true => (vec![1], 3 + 1 + 3 + 1 + 1),
+            false => (vec![0, 1, 2, 3], 3 + 3),
+        };
+        assert_eq!((fate.given_up, fate.calls), (given_up, calls));
+    }
+}
+
+#[test]
 fn a_place_that_is_not_in_the_call_names_nothing() {
     let mut plan = Plan::new(4, attempts(1));
     plan.next_call(usize::MAX).unwrap();
@@ -230,16 +267,19 @@ fn records_that_were_declared_complete_between_calls_are_not_delivered_again() {
 }
 
 proptest! {
-    /// Whatever the processor does, each record is settled once and in order, and the plan ends.
+    /// Whatever the processor does, and however much room it has, each record is settled once and in order, none is given up
+    /// before it failed as often as it may, and the plan ends.
     #[test]
     fn each_record_is_processed_or_given_up_once(
         places in 0..40_usize,
         most in 1..4_u32,
         bisect: bool,
+        rooms in prop::collection::vec(1..45_usize, 1..20),
         answers in prop::collection::vec((0..45_usize, 0..4_u8, prop::option::of(0..45_usize)), 1..60),
     ) {
         let bounds = Bounds { bisect, ..attempts(most) };
-        let fate = run(places, bounds, |_, number| {
+        let room = |calls: usize| rooms[calls % rooms.len()];
+        let fate = run_in(places, bounds, room, |_, number| {
             // Failures that come to an end, and some that do not.
             let (completes, dice, names) = answers[number % answers.len()];
             Answer { completes, fails: dice > 0, names }

@@ -96,7 +96,8 @@ impl FailurePolicy {
     }
 
     /// Gives up after this many calls that failed at the same place, at least 1. The calls that bisecting needs come on
-    /// top.
+    /// top. Only records that were in each of these calls are given up: others, for which there was no room in some of
+    /// them, have all attempts yet.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = Some(attempts);
         self
@@ -122,7 +123,7 @@ impl FailurePolicy {
     }
 
     /// Whether the failing record is searched for once a bound is reached. Default: true. If not, the outcome is that of
-    /// every record of the call that failed, unless the processor says which one it was.
+    /// every record of the calls that failed, unless the processor says which one it was.
     pub fn bisect(mut self, bisect: bool) -> Self {
         self.bisect = bisect;
         self
