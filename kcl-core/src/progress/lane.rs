@@ -113,6 +113,19 @@ impl LaneState {
         completes
     }
 
+    /// Completes what lies between the records of a call that are complete, and is of other lanes or was complete before: up
+    /// to the first record of the call that is left.
+    fn pass_over_complete(&mut self, call: &OpenCall) {
+        loop {
+            let left = self.watermark.open_records(call.delivery).next();
+            let complete = left.and_then(|left| left.after);
+            let next = complete.and_then(|complete| call.reached(&complete));
+            if !next.is_some_and(|next| self.settle(call.delivery, &next)) {
+                return;
+            }
+        }
+    }
+
     fn running(&mut self, call: CallId) -> Result<&mut OpenCall, AckError> {
         let is_last = call.0 == self.calls;
         let running = self.call.as_mut().filter(|_| is_last);
@@ -366,20 +379,24 @@ impl LaneProgress {
         call.map_or(0, |call| call.deferred_records)
     }
 
-    /// Notes that the call failed: its records are complete only as far as that was declared, and what it deferred is to be
-    /// delivered again with the others. Returns whether there was any of that.
+    /// Notes that the call failed: its records are complete only as far as that was declared, or answered, and what else it
+    /// deferred is to be delivered again with the others. Returns whether there was any of that.
     pub(crate) fn fail_call(&self) -> bool {
         let mut state = self.lock();
         let Some(call) = state.call.take() else {
             return false;
         };
         let mut took_back = false;
-        for (id, _) in call.deferred {
-            if !mutant::is(Mutant::FailedCallKeepsDeferred) && state.parcels.remove(id).is_some() {
-                state.watermark.give_back(id, call.delivery);
+        for (id, _) in &call.deferred {
+            if !mutant::is(Mutant::FailedCallKeepsDeferred) && state.parcels.remove(*id).is_some() {
+                state.watermark.give_back(*id, call.delivery);
                 took_back = true;
             }
         }
+        state.pass_over_complete(&call);
+        state.look();
+        drop(state);
+        self.shard.advance();
         took_back
     }
 

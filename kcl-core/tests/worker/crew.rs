@@ -116,6 +116,15 @@ impl Crew {
         counts
     }
 
+    /// The records of all calls, in order.
+    pub(crate) fn begun(&self) -> Vec<String> {
+        let begun = self.did().into_iter().filter_map(|(_, did)| match did {
+            Did::Begun(texts) => Some(texts),
+            _ => None,
+        });
+        begun.flatten().collect()
+    }
+
     /// The records of successful calls, in order.
     pub(crate) fn processed(&self) -> Vec<String> {
         let done = self.did().into_iter().filter_map(|(_, did)| match did {

@@ -268,6 +268,49 @@ async fn b05_deferred_records_of_all_lanes_have_one_checkpoint_and_one_bound() {
 }
 
 /// While the policy is at work on a deferred record that failed, no other one takes its room.
+/// Every call answers for all of its records, takes a second, and fails nevertheless.
+fn answering_and_failing() -> Crew {
+    Crew::new(|input| {
+        for record in input {
+            // An error if it was answered before, and came again.
+            let _answered = input.defer(record).done();
+        }
+        (Duration::from_secs(1), Err("after the answers".into()))
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn b05_what_was_answered_in_a_call_that_failed_is_not_delivered_again() {
+    let fixture = Fixture::new(1);
+    let crew = answering_and_failing();
+    let worker = fixture.start_builder(crew.builder(LANES));
+    let all = keyed(32, 0..100);
+    put(&fixture, &all);
+    worker.handle.caught_up().await;
+    worker.stop().await;
+    assert_eq!(sorted(crew.begun()), sorted(all));
+}
+
+#[tokio::test(start_paused = true)]
+async fn b05_a_stop_stores_what_was_answered_in_calls_that_fail_meanwhile() {
+    let fixture = Fixture::new(1);
+    let crew = answering_and_failing();
+    let worker = fixture.start_builder(crew.builder(LANES));
+    let all = keyed(32, 0..100);
+    put(&fixture, &all);
+    eventually("the last calls", || {
+        let begun = crew.begun();
+        all.iter().all(|text| begun.contains(text))
+    })
+    .await;
+    worker.stop().await;
+    let heir = Crew::new(quick);
+    let worker = fixture.start_builder(heir.builder(1));
+    worker.handle.caught_up().await;
+    worker.stop().await;
+    assert_eq!(heir.begun(), Vec::<String>::new());
+}
+
 #[tokio::test(start_paused = true)]
 async fn b05_a_record_that_failed_is_in_flight_until_it_is_given_up() {
     let fixture = Fixture::new(1);
