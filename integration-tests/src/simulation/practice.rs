@@ -13,6 +13,9 @@ use super::world::Process;
 const SHARE_OF_HABITS: f64 = 0.3;
 /// Without a habit that says so, hardly any shard has so much in flight.
 const UNBOUNDED: usize = 10_000;
+/// Prompt answers come in this part of the time. However few records may be in flight, a shard gets through forty a second
+/// then, which is four times what the fastest producer puts.
+const PROMPT: u64 = 16;
 
 /// Something that an application does or does not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,9 +135,18 @@ impl Practice {
         self.deferred_together = fraction(seed, "deferred together", 0) * 0.5;
         let most = between(seed, "in flight", 0, 1..65);
         self.max_in_flight = usize::try_from(most).unwrap_or(1);
-        // A shard gets up to two records a second.
+        // A shard gets through two and a half records a second at least. Merged ones get more than that.
         let longest = most.min(20) * 800;
         self.answer_millis = between(seed, "answers", 0, 20..longest.max(21));
+    }
+
+    /// Answers come within so many milliseconds.
+    #[must_use]
+    pub fn longest_answer(&self, prompt: bool) -> u64 {
+        match prompt {
+            true => self.answer_millis / PROMPT,
+            false => self.answer_millis,
+        }
     }
 
     /// How many lanes a process has.
@@ -195,6 +207,7 @@ fn given_up(seed: u64, habits: &[Habit]) -> GivenUp {
 mod tests {
     use super::*;
     use crate::simulation::focus;
+    use crate::simulation::schedule::Temper;
 
     #[test]
     fn every_practice_is_one_that_a_worker_takes() {
@@ -210,5 +223,23 @@ mod tests {
             assert_eq!(practice.policy() != FailurePolicy::retry(), gives_up);
         }
         assert_eq!(seen.len(), 4);
+    }
+
+    #[test]
+    fn after_the_healing_every_practice_catches_up() {
+        let deferring = (0..400).map(|seed| Practice::drawn(seed, focus::drawn(seed)));
+        let deferring = deferring.filter(|practice| practice.deferred > 0.0);
+        let mut slow = 0;
+        for practice in deferring {
+            // An answer takes half of the longest time on average.
+            let in_flight = practice.max_in_flight as u64;
+            let a_second = |longest: u64| in_flight * 2_000 / longest.max(1);
+            assert!(
+                a_second(practice.longest_answer(Temper::healed().prompt)) >= 40,
+                "{practice:?}"
+            );
+            slow += u32::from(a_second(practice.longest_answer(false)) < 10);
+        }
+        assert!(slow > 10, "before it many are slow");
     }
 }

@@ -247,7 +247,8 @@ impl Workplace {
     }
 
     fn answer_after(&self, draw: u64) -> Duration {
-        let longest = self.world.climate().practice.answer_millis;
+        let practice = &self.world.climate().practice;
+        let longest = practice.longest_answer(self.mood.get().prompt);
         let millis = between(self.world.seed(), "answer after", draw, 0..longest.max(1));
         Duration::from_millis(millis)
     }

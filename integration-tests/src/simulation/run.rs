@@ -14,7 +14,7 @@ use super::focus::{self, Focus};
 use super::history::{Event, History};
 use super::node::Path;
 use super::processor::Mood;
-use super::schedule::{Fault, Timed};
+use super::schedule::{Fault, Temper, Timed};
 use super::stream::Producer;
 use super::swarm::{Climate, swarm};
 use super::world::{SCAN_PAGE, STREAM, World};
@@ -301,7 +301,7 @@ impl Stage {
 
     fn heal(&self) {
         self.world.emulator().faults().clear();
-        self.mood.set(super::schedule::Temper::default());
+        self.mood.set(Temper::healed());
         self.world.tell(Event::Healed);
         self.fleet.heal(self.workers);
     }

@@ -154,6 +154,19 @@ pub struct Temper {
     pub sink_fails: f64,
     /// It takes at most so long for one.
     pub sink_millis: u64,
+    /// Answers for deferred records come soon.
+    pub prompt: bool,
+}
+
+impl Temper {
+    /// From the healing on: whatever piled up is to be caught up with before the end of the run.
+    #[must_use]
+    pub fn healed() -> Self {
+        Self {
+            prompt: true,
+            ..Self::default()
+        }
+    }
 }
 
 impl Fault {

@@ -483,6 +483,7 @@ fn temper(seed: u64, focus: Option<&Focus>, practice: &Practice, schedule: &mut 
             0.0
         },
         sink_millis: between(seed, "slow sink", 0, 1..3_000),
+        prompt: false,
     };
     schedule.push(Timed {
         at: Duration::ZERO,
