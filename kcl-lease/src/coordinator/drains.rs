@@ -7,13 +7,16 @@ use super::calls::Answer;
 use super::driver::Driver;
 use crate::grant::Recall;
 use crate::key::{LeaseKey, WorkerId};
-use crate::leader_item::LeaderItem;
+use crate::leader_item::{HeartbeatAge, LeaderItem};
 use crate::mutant::{self, Mutant};
 use crate::planner::{self, Room, Snapshot};
 use crate::roster::Life;
 use crate::runtime::Moment;
 use crate::worker_item::{PROTOCOL_VERSION, WorkerItem};
 use crate::write;
+
+/// Workers whose silence is told: every worker reads that item each second.
+const TOLD_MAX: usize = 50;
 
 /// A stop that is under way.
 #[derive(Debug)]
@@ -92,15 +95,15 @@ impl Driver {
         let Some(round) = self.leadership.round_of(&me) else {
             return;
         };
-        let write = match self.choose_deputy(now) {
+        let write = match self.choose_heir(now) {
             Some(heir) => {
                 let item = LeaderItem {
                     leader: heir.clone(),
                     deputy: None,
                     round: round.saturating_add(1),
-                    ages: Default::default(),
+                    ages: self.silences(&heir, now),
                 };
-                let write = write::lead(Some(round), &heir, None, &Default::default());
+                let write = write::lead(Some(round), &heir, None, &item.ages);
                 self.leadership.resign();
                 self.leadership.saw(Some(item), &me, now);
                 write
@@ -112,6 +115,25 @@ impl Driver {
         };
         self.background += 1;
         self.calls.write(write, Answer::Housekeeping);
+    }
+
+    /// How long the next leader's heartbeat has been the same, and those of others that should have moved: nobody else has
+    /// watched them if that one is dead, or was not the deputy.
+    fn silences(&self, heir: &WorkerId, now: Moment) -> BTreeMap<WorkerId, HeartbeatAge> {
+        let session = self.running().map(|running| &running.session);
+        let Some(session) = session.filter(|_| self.leads()) else {
+            return BTreeMap::new();
+        };
+        let since = session.undisturbed_since();
+        let silence = |id: &WorkerId| {
+            let heartbeat = self.liveness.heartbeat(id)?;
+            let age = self.liveness.age(id, since, now)?;
+            Some((id.clone(), HeartbeatAge { heartbeat, age }))
+        };
+        let overdue = self.options.lease_duration / 2;
+        let others = self.roster.items().filter_map(|item| silence(&item.id));
+        let silent = others.filter(|(_, silence)| silence.age >= overdue);
+        silent.take(TOLD_MAX).chain(silence(heir)).collect()
     }
 
     /// Finds a receiver for each lease that has none, and asks holders to stop whose leases nobody can receive.

@@ -106,6 +106,10 @@ impl Driver {
             None => self.leadership.saw(None, &me, now),
             Some(Ok(Some(item))) => {
                 self.judge_earlier_round(&item, sent, consistency);
+                for (worker, told) in &item.ages {
+                    self.liveness
+                        .told_of_worker(worker, told.heartbeat, told.age, now);
+                }
                 self.leadership.saw(Some(item), &me, now);
             }
             // Nobody can follow such an item: everybody plans for himself, which is harmless.
@@ -235,13 +239,26 @@ impl Driver {
 
     /// The smallest id of those who live, and know the stream: without it they could not plan for others.
     pub(super) fn choose_deputy(&self, now: Moment) -> Option<WorkerId> {
-        let lives = |id: &WorkerId| self.life(id, now) == Some(Life::Alive);
+        self.deputies(now).next().cloned()
+    }
+
+    /// Who leads when this worker stops: the one who would be deputy, but not one that seems to be dead by now.
+    pub(super) fn choose_heir(&self, now: Moment) -> Option<WorkerId> {
+        let since = self.running()?.session.undisturbed_since();
+        let heard = |id: &&WorkerId| {
+            let age = self.liveness.age(id, since, now);
+            age.is_some_and(|age| age < self.options.lease_duration / 2)
+        };
+        let heir = self.deputies(now).find(heard);
+        heir.cloned().or_else(|| self.choose_deputy(now))
+    }
+
+    fn deputies(&self, now: Moment) -> impl Iterator<Item = &WorkerId> {
         self.roster
             .items()
             .filter(|item| !item.draining && item.room() > 0)
             .map(|item| &item.id)
-            .find(|id| lives(id))
-            .cloned()
+            .filter(move |id| self.life(id, now) == Some(Life::Alive))
     }
 
     pub(super) fn on_led(&mut self, result: Result<Written, CallError>, now: Moment) {

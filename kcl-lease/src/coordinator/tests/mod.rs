@@ -18,6 +18,7 @@ mod lost_answers;
 mod orders;
 mod own_thread;
 mod resets;
+mod resigning;
 mod strike;
 
 use std::collections::BTreeMap;
