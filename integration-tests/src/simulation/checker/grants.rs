@@ -270,6 +270,20 @@ impl Checker {
         self.close(process, shard, cause);
     }
 
+    /// A process says that it gave a lease away. If another one took it at that moment, it cannot tell the difference: its row
+    /// says the same. The grant is over all the same.
+    pub(super) fn released(&mut self, process: Process, shard: ShardNo) {
+        self.knows_end(process, shard);
+        let switched = self.table.rows.get(&shard).map_or(0, |row| row.switched);
+        let was_taken = self
+            .open_grant(process, shard)
+            .is_some_and(|grant| grant.epoch < switched);
+        if was_taken {
+            let cause = self.cause_of_loss(process);
+            self.close(process, shard, cause);
+        }
+    }
+
     /// A process knows that its lease is over: answers for what it deferred under it change nothing any more.
     pub(super) fn knows_end(&mut self, process: Process, shard: ShardNo) {
         if let Some(index) = self.grants.last.get(&(process, shard))
@@ -301,7 +315,7 @@ impl Checker {
         stored: Place,
         sent: Option<u64>,
     ) {
-        self.handed_over(shard, next);
+        self.handed_over(process, shard, next);
         let defers = self.practice.deferred > 0.0;
         let in_trouble = self.cause_of_loss(process) != Cause::Unexplained;
         let now = self.now;

@@ -46,6 +46,8 @@ mod letters;
 mod memory;
 #[cfg(test)]
 mod processing_tests;
+#[cfg(test)]
+mod release_tests;
 mod stream;
 mod table;
 mod tally;
@@ -272,7 +274,7 @@ impl Checker {
                 shard,
                 reason,
             } => self.lease_lost(process, shard, reason),
-            Event::Released { process, shard } => self.knows_end(process, shard),
+            Event::Released { process, shard } => self.released(process, shard),
             Event::GapTold {
                 process,
                 shard,

@@ -14,6 +14,8 @@ const TAKEOVER_MAX: u64 = LEASE + 3_500;
 const HAND_OVER_MAX: u64 = 3_000;
 /// The same, if the receiver, or the giver of a lease without one, leaves at that moment: somebody else has to notice.
 const LEFT_BEHIND_MAX: u64 = 3_500;
+/// Who gave a shard up because a call made no progress, and is alone, leaves it in peace for the lease duration.
+const REFUSED_MAX: u64 = LEASE + LEFT_BEHIND_MAX;
 /// The children of a shard that ended start within this time.
 const BIRTH_MAX: u64 = 1_000;
 /// After this time everybody knows that a worker stops, in calm times.
@@ -46,6 +48,8 @@ struct Watch {
     calm: bool,
     /// Who has it next, if that is decided.
     next: Option<Process>,
+    /// Who gave it up because it could not work on it.
+    refused_by: Option<Process>,
 }
 
 impl Timing {
@@ -135,10 +139,11 @@ impl Checker {
             since: self.now,
             calm: anybody && self.timing.calm_before_now(self.now),
             next,
+            refused_by: None,
         }
     }
 
-    pub(super) fn handed_over(&mut self, shard: ShardNo, next: Option<Process>) {
+    pub(super) fn handed_over(&mut self, giver: Process, shard: ShardNo, next: Option<Process>) {
         let stopping = next
             .and_then(|next| self.processes.get(&next))
             .and_then(|state| state.stopping);
@@ -149,7 +154,14 @@ impl Checker {
             let text = format!("shard {shard} was given to process {next}, which stops");
             self.violate("P6 clean hand-over", text);
         }
-        let watch = self.watch(next);
+        let stays = |state: &ProcessState| state.is_alive() && state.stopping.is_none();
+        let refuses = self.practice.stall_timeout.is_some()
+            && next.is_none()
+            && self.processes.get(&giver).is_some_and(stays);
+        let watch = Watch {
+            refused_by: refuses.then_some(giver),
+            ..self.watch(next)
+        };
         self.timing.given.insert(shard, watch);
     }
 
@@ -217,15 +229,25 @@ impl Checker {
         {
             let took = self.now - watch.since;
             self.tally.pauses.push(took);
-            let most = match watch.next == Some(process) {
-                true => HAND_OVER_MAX,
-                false => LEFT_BEHIND_MAX,
+            let most = if watch.next == Some(process) {
+                HAND_OVER_MAX
+            } else if watch.refused_by == Some(process) && self.was_alone(process, watch.since) {
+                REFUSED_MAX
+            } else {
+                LEFT_BEHIND_MAX
             };
             if took > most {
                 let text = format!("shard {shard} started {took} ms after it was given away");
                 self.violate("P7 hand-over", text);
             }
         }
+    }
+
+    /// Whether nobody else has been there since then, and stays.
+    fn was_alone(&self, process: Process, since: u64) -> bool {
+        let others = self.processes.iter().filter(|(id, _)| **id != process);
+        let mut others = others.map(|(_, state)| state);
+        !others.any(|state| state.is_alive() && state.stopping.is_none() && state.started <= since)
     }
 
     /// A lease was taken from `session`.
