@@ -66,12 +66,7 @@ pub(crate) fn discard(processor: Option<Box<dyn RecordProcessor>>) {
 
 /// Runs user code; the message of a panic is the error.
 fn catch<T>(code: impl FnOnce() -> T) -> Result<T, String> {
-    std::panic::catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
-        let message = panic_message(panic.as_ref());
-        // What a panic carries is the last thing that may panic when it is dropped; it is not dropped then.
-        let _dropped = std::panic::catch_unwind(AssertUnwindSafe(move || drop(panic)));
-        message
-    })
+    std::panic::catch_unwind(AssertUnwindSafe(code)).map_err(panic_message)
 }
 
 /// The longest text of a failure, in bytes.
@@ -198,7 +193,7 @@ pub(crate) async fn outcome(
     match AssertUnwindSafe(call).catch_unwind().await {
         Ok(result) => result.map_err(CallFailure::error),
         Err(_) if mutant::is(Mutant::PanicCountsAsSuccess) => Ok(()),
-        Err(panic) => Err(CallFailure::Panic(panic_message(panic.as_ref()))),
+        Err(panic) => Err(CallFailure::Panic(panic_message(panic))),
     }
 }
 
@@ -207,12 +202,14 @@ pub(crate) fn guarded_factory<T>(make: impl FnOnce() -> T) -> Result<T, CallFail
     catch(make).map_err(CallFailure::Panic)
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    panic
+fn panic_message(panic: Box<dyn Any + Send>) -> String {
+    let message = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "with a value that is no text".to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    // What a panic carries is user code, too, when it is dropped.
+    let _dropped = std::panic::catch_unwind(AssertUnwindSafe(move || drop(panic)));
+    message.unwrap_or_else(|| "with a value that is no text".to_owned())
 }
 
 #[cfg(test)]

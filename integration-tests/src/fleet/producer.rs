@@ -79,8 +79,8 @@ fn entry(key: u64, number: u64) -> Result<PutRecordsRequestEntry, FleetError> {
         .map_err(|error| FleetError::service("cannot make a record", error))
 }
 
-/// Puts these records, one of each key, until all are stored.
-async fn put_all(
+/// Puts these records until all are stored. Those of one key that are put together may change places.
+pub(super) async fn put_all(
     kinesis: &aws_sdk_kinesis::Client,
     mut entries: Vec<PutRecordsRequestEntry>,
 ) -> Result<(), FleetError> {

@@ -133,10 +133,13 @@ impl Monitor {
         ShardHealth {
             shard: self.grant.shard_id().clone(),
             state: match facts.state(&standing, self.grant.is_current(), now) {
-                ShardState::Starting | ShardState::Running | ShardState::Retrying if paused => {
-                    ShardState::Paused
-                }
-                ShardState::WaitingForAcknowledgements | ShardState::WaitingForRead if paused => {
+                ShardState::Starting
+                | ShardState::Running
+                | ShardState::Retrying
+                | ShardState::WaitingForAcknowledgements
+                | ShardState::WaitingForRead
+                    if paused =>
+                {
                     ShardState::Paused
                 }
                 state => state,

@@ -392,9 +392,6 @@ impl Reservation {
     ///
     /// Dropping the future gives up the place in the queue.
     pub async fn add_table(&mut self, bytes: u64) {
-        if bytes == 0 {
-            return;
-        }
         self.beyond = self.shared.wait(Queue::Tables, None, bytes).await;
         let _state = self.shared.lock();
         Holder::change(self.holder.as_ref(), 0, bytes);

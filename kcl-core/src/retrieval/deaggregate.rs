@@ -48,7 +48,7 @@ impl DeaggregationCounts {
 /// What a user record takes in an aggregated record at least: a tag and a length, the index of its key, its data.
 const SMALLEST_USER_RECORD: usize = 6;
 
-/// The most bytes that the table of a raw batch can grow by when its aggregated records are taken apart.
+/// The most bytes that the table of a raw batch can grow by when its aggregated records are taken apart; 0 if there are none.
 pub(super) fn largest_table(batch: &Batch) -> u64 {
     let records = batch.iter().map(RecordRef::data);
     let aggregated = records.filter(|data| looks_aggregated(data));
@@ -64,9 +64,6 @@ pub fn deaggregate(
     out_of_range: OutOfRange,
 ) -> (Batch, DeaggregationCounts) {
     let mut counts = DeaggregationCounts::default();
-    if !batch.iter().any(|record| looks_aggregated(record.data())) {
-        return (batch, counts);
-    }
     let owned = kcl_aggregation::HashKeyRange {
         start: owned.start,
         end: owned.end,

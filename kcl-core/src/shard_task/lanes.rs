@@ -117,10 +117,7 @@ impl ShardTask {
             };
             match next {
                 Next::Delivery(delivery) => {
-                    self.read_to_tip = false;
-                    self.show_tip();
-                    self.jump_if_too_far(delivery.behind)?;
-                    self.on_gap(delivery.gap.as_ref())?;
+                    self.before(&delivery)?;
                     self.hand_out(&delivery).await?;
                     if let Some(end) = delivery.end {
                         self.lanes_done().await?;
@@ -131,8 +128,7 @@ impl ShardTask {
                 Next::Over(end) => {
                     check_over(&end)?;
                     self.lanes_done().await?;
-                    self.on_gap(Some(&self.rest_is_gone()))?;
-                    return self.listed_children().await;
+                    return self.end_without_rest().await;
                 }
             }
         }

@@ -1,8 +1,5 @@
 //! Leaving a shard that goes on: its lease was lost, or is given away. Or resting on it.
 
-use kcl_lease::Orders;
-use kcl_lease::operator::{Operator, Shards};
-
 use super::*;
 
 impl ShardTask {
@@ -19,7 +16,7 @@ impl ShardTask {
         self.halt.cancel();
         // A worker that stops because of the record leaves it to the next one.
         let is_alone = self.context.failure.get().is_none();
-        let resumed = pause_until_resumed(&self.context, &self.grant, self.schedule());
+        let resumed = orders::pause_until_resumed(&self.context, &self.grant, self.schedule());
         tokio::select! {
             biased;
             stopped = stopped(&self.grant) => stopped,
@@ -92,31 +89,6 @@ impl ShardTask {
             shard: self.shard.shard_id().clone(),
             checkpoint,
         });
-    }
-}
-
-/// Stores that the shard is paused, so that nobody who holds it later begins again by himself, and waits until an operator
-/// resumes it.
-async fn pause_until_resumed(
-    context: &Context,
-    grant: &kcl_lease::Grant,
-    mut schedule: RetrySchedule,
-) {
-    let operator = Operator::new((context.table)(), context.runtime.clone());
-    let this = Shards::Of(vec![grant.lease_key().clone()]);
-    while !operator
-        .pause(&this)
-        .await
-        .is_ok_and(|commanded| commanded.failed.is_empty())
-    {
-        tokio::time::sleep(schedule.next_or_cap()).await;
-    }
-    let mut orders = grant.orders();
-    for paused in [true, false] {
-        let are_so = |orders: &Option<Orders>| orders.as_ref().is_some_and(|o| o.paused == paused);
-        if orders.wait_for(are_so).await.is_err() {
-            std::future::pending::<()>().await;
-        }
     }
 }
 

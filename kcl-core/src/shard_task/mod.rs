@@ -272,10 +272,7 @@ impl ShardTask {
             };
             match next {
                 Next::Delivery(delivery) => {
-                    self.read_to_tip = false;
-                    self.show_tip();
-                    self.jump_if_too_far(delivery.behind)?;
-                    self.on_gap(delivery.gap.as_ref())?;
+                    self.before(&delivery)?;
                     lane.deliver(&delivery).await?;
                     if let Some(end) = delivery.end {
                         lane.deferred_done().await?;
@@ -286,16 +283,33 @@ impl ShardTask {
                 Next::Over(end) => {
                     check_over(&end)?;
                     lane.deferred_done().await?;
-                    self.on_gap(Some(&self.rest_is_gone()))?;
-                    return self.listed_children().await;
+                    return self.end_without_rest().await;
                 }
             }
         }
     }
 
-    /// Shows whether everything up to the shard's tip is complete.
+    /// What comes before an answer is delivered, or in its place.
+    fn before(&mut self, delivery: &Delivery) -> Flow<()> {
+        self.read_to_tip = false;
+        self.show_tip();
+        self.jump_if_too_far(delivery.behind)?;
+        self.on_gap(delivery.gap.as_ref())
+    }
+
+    /// The end of a closed shard whose unread rest is gone, with all of it complete. Returns its children.
+    async fn end_without_rest(&mut self) -> Flow<Vec<ListedShard>> {
+        self.on_gap(Some(&self.rest_is_gone()))?;
+        self.listed_children().await
+    }
+
+    /// Whether everything up to the shard's tip is complete.
+    fn is_at_tip(&self) -> bool {
+        self.read_to_tip && self.progress.in_flight() == 0
+    }
+
     fn show_tip(&self) {
-        let at_tip = self.read_to_tip && self.progress.in_flight() == 0;
+        let at_tip = self.is_at_tip();
         if self.context.board.at_tip(self.shard.shard_id(), at_tip) {
             self.context.events.emit(WorkerEvent::CaughtUp {
                 shard: self.shard.shard_id().clone(),

@@ -1,5 +1,6 @@
 //! Orders of operators: a shard that is paused delivers nothing, and a seek moves its reading.
 
+use kcl_lease::operator::{Operator, Shards};
 use kcl_lease::{Orders, StartPoint};
 use tokio::sync::watch;
 
@@ -34,22 +35,43 @@ impl Drop for Delivering {
     }
 }
 
-/// Waits until operators want reading to go on somewhere else.
-pub(super) async fn sought(grant: &kcl_lease::Grant) {
+/// Waits until the orders are known, and such.
+async fn until(grant: &kcl_lease::Grant, are_such: impl Fn(&Orders) -> bool) {
     let mut orders = grant.orders();
-    let seeks = |orders: &Option<Orders>| orders.as_ref().is_some_and(|o| o.seek.is_some());
-    if orders.wait_for(seeks).await.is_err() {
+    let orders = orders.wait_for(|orders| orders.as_ref().is_some_and(&are_such));
+    if orders.await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
+/// Waits until operators want reading to go on somewhere else.
+pub(super) async fn sought(grant: &kcl_lease::Grant) {
+    until(grant, |orders| orders.seek.is_some()).await;
+}
+
 /// Waits until operators let records be delivered.
 async fn ordered_to_deliver(grant: &kcl_lease::Grant) {
-    let mut orders = grant.orders();
-    let allow = |orders: &Option<Orders>| orders.as_ref().is_some_and(Orders::allow_delivery);
-    if orders.wait_for(allow).await.is_err() {
-        std::future::pending::<()>().await;
+    until(grant, Orders::allow_delivery).await;
+}
+
+/// Stores that the shard is paused, so that nobody who holds it later begins again by himself, and waits until an operator
+/// resumes it.
+pub(super) async fn pause_until_resumed(
+    context: &Context,
+    grant: &kcl_lease::Grant,
+    mut schedule: RetrySchedule,
+) {
+    let operator = Operator::new((context.table)(), context.runtime.clone());
+    let this = Shards::Of(vec![grant.lease_key().clone()]);
+    while !operator
+        .pause(&this)
+        .await
+        .is_ok_and(|commanded| commanded.failed.is_empty())
+    {
+        tokio::time::sleep(schedule.next_or_cap()).await;
     }
+    until(grant, |orders| orders.paused).await;
+    until(grant, |orders| !orders.paused).await;
 }
 
 /// Stores that the shard is paused, once no call delivers any more, or that it goes on. Ends with the grant.

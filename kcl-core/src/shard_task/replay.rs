@@ -9,8 +9,7 @@ impl ShardTask {
             return ControlFlow::Continue(());
         };
         let shard = self.shard.shard_id();
-        let complete = self.read_to_tip && self.progress.in_flight() == 0;
-        if !complete || !replay.has_reached_end(shard) {
+        if !self.is_at_tip() || !replay.has_reached_end(shard) {
             return ControlFlow::Continue(());
         }
         self.replayed = Some(replay.window.end());

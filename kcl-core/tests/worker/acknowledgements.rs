@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kcl_core::{
-    Ack, AckError, BatchAck, BatchFailure, FailurePolicy, OnFailure, ParkTime, Position,
-    ProcessRecordsInput, ProcessorResult, RecordProcessor, Worker, async_trait,
+    Ack, AckError, BatchAck, BatchFailure, OnFailure, ParkTime, Position, ProcessRecordsInput,
+    ProcessorResult, RecordProcessor, Worker, async_trait,
 };
 
 use crate::desk::{Desk, STORED, start_with, stored};
@@ -139,13 +139,7 @@ async fn a02_a_record_whose_handle_keeps_failing_is_given_up_as_the_policy_says(
     let fixture = Fixture::new(1);
     let desk = Desk::of(&fixture);
     let letters = Letters::default();
-    let policy = FailurePolicy::retry()
-        .attempts(3)
-        .then(OnFailure::DeadLetter);
-    let builder = desk
-        .builder()
-        .failure_policy(policy)
-        .dead_letters(letters.sink());
+    let builder = desk.builder_that_gives_up(3, OnFailure::DeadLetter, &letters);
     let worker = start_with(&fixture, &desk, builder, 4).await;
     let position = desk.open.lock().unwrap()[1].position.clone();
     for attempt in 1..=3 {
@@ -172,13 +166,7 @@ async fn a02_a_call_that_is_deferred_as_a_whole_is_searched_for_the_record_that_
     let fixture = Fixture::new(1);
     let desk = Desk::of(&fixture);
     let letters = Letters::default();
-    let policy = FailurePolicy::retry()
-        .attempts(2)
-        .then(OnFailure::DeadLetter);
-    let builder = desk
-        .builder()
-        .failure_policy(policy)
-        .dead_letters(letters.sink());
+    let builder = desk.builder_that_gives_up(2, OnFailure::DeadLetter, &letters);
     desk.by_batch.store(true, Ordering::SeqCst);
     let worker = fixture.start_builder(builder);
     put_all(&fixture, &numbered(16, &[13]));
@@ -303,10 +291,8 @@ async fn a02_a_key_that_a_failed_acknowledgement_parks_is_parked_for_what_was_re
     let letters = Letters::default();
     let park = OnFailure::ParkKey(ParkTime::UntilLeaseEnds);
     let builder = desk
-        .builder()
-        .max_in_flight(1)
-        .failure_policy(FailurePolicy::retry().attempts(1).then(park))
-        .dead_letters(letters.sink());
+        .builder_that_gives_up(1, park, &letters)
+        .max_in_flight(1);
     let worker = start_with(&fixture, &desk, builder, 1).await;
     desk.take("0").ack.done().unwrap();
     worker.handle.caught_up().await;
@@ -463,10 +449,7 @@ async fn a02_a_parked_key_does_not_give_other_keys_more_attempts() {
     let desk = Desk::of(&fixture);
     let letters = Letters::default();
     let park = OnFailure::ParkKey(ParkTime::UntilLeaseEnds);
-    let builder = desk
-        .builder()
-        .failure_policy(FailurePolicy::retry().attempts(3).then(park))
-        .dead_letters(letters.sink());
+    let builder = desk.builder_that_gives_up(3, park, &letters);
     let worker = fixture.start_builder(builder);
     for (key, text) in [("a", "a1"), ("b", "b1")] {
         put_keyed(&fixture, &[(key, text)]);

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kcl_core::{
-    Ack, BatchAck, BatchFailure, Checkpoint, Position, ProcessRecordsInput, ProcessorResult,
-    RecordProcessor, Worker, WorkerBuilder, async_trait,
+    Ack, BatchAck, BatchFailure, Checkpoint, FailurePolicy, OnFailure, Position,
+    ProcessRecordsInput, ProcessorResult, RecordProcessor, Worker, WorkerBuilder, async_trait,
 };
 
 use crate::fixture::{Call, Fixture, Log, Running, eventually, texts};
-use crate::poison::{numbered, put_all};
+use crate::poison::{Letters, numbered, put_all};
 
 /// A handle that waits for its answer.
 pub(crate) struct Open {
@@ -44,6 +44,18 @@ impl Desk {
     pub(crate) fn builder(&self) -> WorkerBuilder {
         let desk = self.clone();
         Worker::builder("app", "memory", move |_| desk.clone())
+    }
+
+    /// Gives up after so many attempts, into `letters` if the outcome says so.
+    pub(crate) fn builder_that_gives_up(
+        &self,
+        attempts: u32,
+        outcome: OnFailure,
+        letters: &Letters,
+    ) -> WorkerBuilder {
+        self.builder()
+            .failure_policy(FailurePolicy::retry().attempts(attempts).then(outcome))
+            .dead_letters(letters.sink())
     }
 
     pub(crate) fn texts(&self) -> Vec<String> {

@@ -38,11 +38,12 @@ impl Transactional {
         Worker::builder("app", "memory", move |_| processor.clone())
     }
 
-    async fn first_phase(&self) {
+    async fn first_phase(&self) -> PreparedCheckpoint {
         eventually("the first phase", || {
             !self.prepared.lock().unwrap().is_empty()
         })
         .await;
+        self.prepared.lock().unwrap().remove(0)
     }
 }
 
@@ -81,7 +82,7 @@ async fn a_prepared_checkpoint_is_stored_when_it_is_committed_and_not_before() {
     let processor = Transactional::new(&fixture);
     fixture.put_many(0, &["a"]);
     let worker = fixture.start_builder(processor.builder());
-    processor.first_phase().await;
+    let prepared = processor.first_phase().await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     let lease = fixture.lease(&shard);
     let pending = lease.pending.unwrap();
@@ -90,7 +91,6 @@ async fn a_prepared_checkpoint_is_stored_when_it_is_committed_and_not_before() {
         "no automatic checkpoint removes it"
     );
     assert_eq!(pending.state.as_deref(), Some(&b"a"[..]));
-    let prepared = processor.prepared.lock().unwrap().remove(0);
     assert_eq!(
         pending.checkpoint,
         Checkpoint::At(prepared.position().clone())
@@ -120,11 +120,9 @@ async fn a_later_first_phase_takes_the_place_of_an_earlier_one_which_then_means_
     let processor = Transactional::new(&fixture);
     fixture.put_many(0, &["a"]);
     let worker = fixture.start_builder(processor.builder());
-    processor.first_phase().await;
-    let earlier = processor.prepared.lock().unwrap().remove(0);
+    let earlier = processor.first_phase().await;
     fixture.put_many(0, &["b"]);
-    processor.first_phase().await;
-    let later = processor.prepared.lock().unwrap().remove(0);
+    let later = processor.first_phase().await;
     drop(earlier);
     tokio::time::sleep(Duration::from_secs(60)).await;
     let lease = fixture.lease(&shard);
@@ -143,9 +141,8 @@ async fn the_next_holder_learns_what_was_prepared_and_decides() {
         let processor = Transactional::new(&fixture);
         fixture.put_many(0, &["a"]);
         let worker = fixture.start_builder(processor.builder());
-        processor.first_phase().await;
+        let prepared = processor.first_phase().await;
         worker.stop().await;
-        let prepared = processor.prepared.lock().unwrap().remove(0);
         assert!(fixture.lease(&shard).pending.is_some(), "a stop keeps it");
         assert!(fixture.lease(&shard).checkpoint.is_start());
         fixture.put_many(0, &["b"]);

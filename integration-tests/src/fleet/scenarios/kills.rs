@@ -2,12 +2,13 @@
 //! checkpoint is incomplete, and whoever follows processes the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use kcl_aggregation::{HashKeyRange, PackLimits, Packer};
+use kcl_aggregation::{HashKeyRange, PackLimits, Packer, looks_aggregated};
 use kcl_core::{Checkpoint, Position, SequenceNumber};
 use kcl_emulator::Emulator;
 use rustix::process::Signal;
@@ -18,6 +19,7 @@ use crate::fleet::cluster::Cluster;
 use crate::fleet::error::FleetError;
 use crate::fleet::journal::{self, Line, What};
 use crate::fleet::process::WorkerProcess;
+use crate::fleet::producer;
 use crate::fleet::table_watch::{Row, look};
 
 pub(super) const SHARDS: u32 = 2;
@@ -105,7 +107,7 @@ impl Round {
         worker.wait(START_LIMIT).await?;
         // A write that was on its way when the process died has landed: the emulator answers at once.
         let rows = look(&cluster.emulator, &application).leases;
-        let first = completed(&worker)?;
+        let first = completed(&worker.journal)?;
         let mut round = Self {
             at_kill: Standing::of(records, &rows, &first),
             ..Self::default()
@@ -115,7 +117,7 @@ impl Round {
             has_followed(&cluster.emulator, &application, records, &mut next).await?;
             next.signal(Signal::TERM)?;
             next.wait(FOLLOW_LIMIT).await?;
-            let second = completed(&next)?;
+            let second = completed(&next.journal)?;
             round.missing = missing(records, &first, &second);
             round.twice = first.intersection(&second).count();
             clean_up(&next)?;
@@ -182,8 +184,8 @@ fn checkpoint(row: &Row) -> Option<Checkpoint> {
     Checkpoint::from_attributes(&row.checkpoint, row.sub_sequence_number).ok()
 }
 
-fn completed(worker: &WorkerProcess) -> Result<Completed, FleetError> {
-    let lines = journal::read(&worker.journal)
+fn completed(journal: &Path) -> Result<Completed, FleetError> {
+    let lines = journal::read(journal)
         .map_err(|error| FleetError::system("cannot read a journal", error))?;
     let record = |line: Line| match line.what {
         What::Completed {
@@ -201,18 +203,11 @@ fn position(sequence: &str, sub: u64) -> Option<Position> {
 }
 
 async fn has_completed(worker: &mut WorkerProcess) -> Result<(), FleetError> {
-    let limit = tokio::time::Instant::now() + START_LIMIT;
-    while completed(worker)?.is_empty() {
-        worker.must_run()?;
-        if tokio::time::Instant::now() >= limit {
-            return Err(FleetError::TooLate {
-                what: format!("{} completes a record", worker.name),
-                limit: START_LIMIT,
-            });
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-    Ok(())
+    let journal = worker.journal.clone();
+    until(worker, "completes a record", START_LIMIT, LOOK, || {
+        Ok(!completed(&journal)?.is_empty())
+    })
+    .await
 }
 
 /// Waits until everything is stored as complete.
@@ -222,25 +217,35 @@ async fn has_followed(
     records: &Records,
     worker: &mut WorkerProcess,
 ) -> Result<(), FleetError> {
-    let limit = tokio::time::Instant::now() + FOLLOW_LIMIT;
-    loop {
+    let what = "has processed what was left";
+    until(worker, what, FOLLOW_LIMIT, LOOK * 10, || {
         let rows = look(emulator, application).leases;
-        let is_done = records.iter().all(|(shard, positions)| {
+        Ok(records.iter().all(|(shard, positions)| {
             let stored = rows.get(shard).and_then(checkpoint);
             stored >= positions.last().cloned().map(Checkpoint::At)
-        });
-        if is_done {
-            return Ok(());
-        }
+        }))
+    })
+    .await
+}
+
+/// Waits until something holds of a worker, which must not end meanwhile.
+async fn until(
+    worker: &mut WorkerProcess,
+    what: &str,
+    limit: Duration,
+    look_every: Duration,
+    holds: impl Fn() -> Result<bool, FleetError>,
+) -> Result<(), FleetError> {
+    let end = tokio::time::Instant::now() + limit;
+    while !holds()? {
         worker.must_run()?;
-        if tokio::time::Instant::now() >= limit {
-            return Err(FleetError::TooLate {
-                what: format!("{} has processed what was left", worker.name),
-                limit: FOLLOW_LIMIT,
-            });
+        if tokio::time::Instant::now() >= end {
+            let what = format!("{} {what}", worker.name);
+            return Err(FleetError::TooLate { what, limit });
         }
-        tokio::time::sleep(LOOK * 10).await;
+        tokio::time::sleep(look_every).await;
     }
+    Ok(())
 }
 
 fn clean_up(worker: &WorkerProcess) -> Result<(), FleetError> {
@@ -259,7 +264,7 @@ async fn put_all(cluster: &Cluster, shards: u32) -> Result<Records, FleetError> 
         let hash_key = width * u128::from(shard) + width / 2;
         for first in (0..RECORDS).step_by(100) {
             let entries = (first..first + 100).map(|number| {
-                let data = match is_aggregate(number) {
+                let data = match number.is_multiple_of(3) {
                     true => aggregate.clone(),
                     false => number.to_string().into_bytes(),
                 };
@@ -270,23 +275,13 @@ async fn put_all(cluster: &Cluster, shards: u32) -> Result<Records, FleetError> 
                     .build()
                     .map_err(|error| FleetError::service("cannot make a record", error))
             });
-            let put = cluster.kinesis.put_records().stream_name(STREAM);
-            let put = put.set_records(Some(entries.collect::<Result<_, _>>()?));
-            put.send().await.map_err(|error| {
-                FleetError::service(
-                    "cannot put records",
-                    aws_sdk_kinesis::error::DisplayErrorContext(error),
-                )
-            })?;
+            let entries = entries.collect::<Result<_, _>>()?;
+            producer::put_all(&cluster.kinesis, entries).await?;
             // The service takes 1,000 records a second into a shard.
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
     Ok(records(&cluster.emulator))
-}
-
-fn is_aggregate(number: usize) -> bool {
-    number.is_multiple_of(3)
 }
 
 fn aggregate() -> Result<Vec<u8>, FleetError> {
@@ -305,20 +300,15 @@ fn aggregate() -> Result<Vec<u8>, FleetError> {
 /// All user records, as the emulator stored them.
 fn records(emulator: &Emulator) -> Records {
     let mut records = Records::new();
-    let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
     for stored in emulator.records(STREAM) {
-        let number = numbers.entry(stored.shard_id.clone()).or_default();
-        let user_records = match is_aggregate(*number) {
+        let user_records = match looks_aggregated(&stored.data) {
             true => USER_RECORDS as u64,
             false => 1,
         };
-        *number += 1;
         let sequence = stored.sequence_number.to_string();
         let positions = (0..user_records).filter_map(|sub| position(&sequence, sub));
-        records
-            .entry(stored.shard_id)
-            .or_default()
-            .extend(positions);
+        let of_shard = records.entry(stored.shard_id).or_default();
+        of_shard.extend(positions);
     }
     records
 }

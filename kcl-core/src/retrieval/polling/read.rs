@@ -9,7 +9,7 @@ use kcl_lease::runtime::Moment;
 use super::Poller;
 use crate::retrieval::batch::Batch;
 use crate::retrieval::budget::Reservation;
-use crate::retrieval::deaggregate::{deaggregate, largest_table};
+use crate::retrieval::deaggregate::{DeaggregationCounts, deaggregate, largest_table};
 use crate::retrieval::delivery::{Delivery, Gap};
 use crate::retrieval::error::{SourceError, SourceErrorKind};
 use crate::retrieval::observer::FetchReport;
@@ -86,12 +86,18 @@ impl Poller {
     ) -> Option<Delivery> {
         let now = self.polling.runtime.now();
         room.resize(fetched.batch.resident_bytes());
-        room.add_table(largest_table(&fetched.batch)).await;
-        let (mut batch, counts) = deaggregate(
-            fetched.batch,
-            &self.read.hash_range,
-            self.polling.out_of_range,
-        );
+        let (mut batch, counts) = match largest_table(&fetched.batch) {
+            // Nothing is aggregated.
+            0 => (fetched.batch, DeaggregationCounts::default()),
+            largest => {
+                room.add_table(largest).await;
+                deaggregate(
+                    fetched.batch,
+                    &self.read.hash_range,
+                    self.polling.out_of_range,
+                )
+            }
+        };
         let resident_bytes = batch.resident_bytes();
         let kinesis_records = batch.kinesis_records();
         if kinesis_records == 0 {
