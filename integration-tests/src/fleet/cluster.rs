@@ -65,14 +65,17 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts the server with a stream of so many shards. `name` tells the folders of several runs apart.
+    /// Starts the server with a stream of so many shards, which has the service's limits or none (`throttling`). `name` tells
+    /// the folders of several runs apart.
     pub(super) async fn start(
         name: &str,
         shards: u32,
         lease_duration: Duration,
+        throttling: bool,
     ) -> Result<Self, FleetError> {
         let emulator = Emulator::builder()
             .wall_clock()
+            .throttling(throttling)
             .transition(TRANSITION)
             .table_transition(Duration::ZERO)
             .build();

@@ -98,7 +98,9 @@ where
         _ => SHARDS,
     });
     tracing::info!(name, shards, "a part begins");
-    let cluster = Cluster::start(name, shards, options.lease_duration).await?;
+    // Several applications read the stream of `kills` at a time: within its limits they would wait for one another.
+    let throttling = name != "kills";
+    let cluster = Cluster::start(name, shards, options.lease_duration, throttling).await?;
     let mut stage = Stage {
         cluster,
         options,
