@@ -6,6 +6,7 @@ use super::tally::Cause;
 use super::work::{Grant, State};
 use super::{Checker, LEASE};
 use crate::simulation::history::{Place, ShardNo, Stop, Stored};
+use crate::simulation::practice::GivenUp;
 use crate::simulation::world::Process;
 
 /// A process that was paused or cut off so lately may have lapsed because of it, in milliseconds.
@@ -48,18 +49,7 @@ impl Checker {
                 return self.violate("P2 order", text);
             }
         };
-        let optional = self.stream.shard(shard).optional;
-        let now = self.now;
-        let goes_on = self.open_grant(process, shard).is_some_and(|grant| {
-            // A lane in a call holds what comes after its last record, too, until the call returns.
-            let least = match grant.lanes {
-                0..=1 => grant.place_before(now),
-                _ => grant.from,
-            };
-            let most = Place::After(grant.limit(optional));
-            !grant.calls.contains_key(&lane) && least <= place && place <= most
-        });
-        if goes_on {
+        if self.goes_on(process, shard, lane, place) {
             // The processor of another lane, or a new instance under the same grant, after a panic.
             return;
         }
@@ -80,6 +70,40 @@ impl Checker {
         self.grants.open.insert((process, shard), index);
         self.grants.latest.insert(shard, index);
         self.grants.last.insert((process, shard), index);
+    }
+
+    /// Whether a processor that begins at `place` goes on under the open grant.
+    fn goes_on(&mut self, process: Process, shard: ShardNo, lane: u32, place: Place) -> bool {
+        let now = self.now;
+        let optional = self.stream.shard(shard).optional;
+        let skips = self.practice.given_up == GivenUp::Skipped;
+        let Some(&index) = self.grants.open.get(&(process, shard)) else {
+            return false;
+        };
+        let Some(grant) = self.grants.all.get(index) else {
+            return false;
+        };
+        // A lane in a call holds what comes after its last record, too, until the call returns.
+        let least = match grant.lanes {
+            0..=1 => grant.place_before(now),
+            _ => grant.from,
+        };
+        if grant.calls.contains_key(&lane) || place < least {
+            return false;
+        }
+        let passed_over = match place {
+            Place::Start => Some(Vec::new()),
+            Place::After(end) => grant.only_failed_before(end, optional),
+            Place::End => None,
+        };
+        let Some(passed_over) = passed_over.filter(|failed| skips || failed.is_empty()) else {
+            return false;
+        };
+        // The worker's word that another lane skipped them comes in this very millisecond, possibly later.
+        let passed_over = passed_over.into_iter();
+        self.skips
+            .extend(passed_over.map(|record| (now, index, record)));
+        true
     }
 
     /// P5 (the grant rests on a write of its own), S4 (it starts at what that write left stored), P3.

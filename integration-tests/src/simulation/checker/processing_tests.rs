@@ -369,6 +369,38 @@ fn what_is_skipped_is_told() {
 }
 
 #[test]
+fn a_processor_that_begins_after_what_another_lane_skips_waits_for_its_word() {
+    let replaced = |told: bool, given_up: GivenUp| {
+        let mut checker = begun(2, giving_up(given_up, 1));
+        call(&mut checker, 1_200, 0, &[0]);
+        fail(&mut checker, 1_200, None);
+        let initialized = Event::Initialized {
+            process: A,
+            shard: 0,
+            lanes: 2,
+            lane: 1,
+            epoch: 11,
+            from: through(0),
+        };
+        checker.follow(1_200, initialized);
+        if told {
+            let skipped = Event::Skipped {
+                process: A,
+                shard: 0,
+                sequence: 0.to_string(),
+                attempts: 1,
+            };
+            checker.follow(1_200, skipped);
+        }
+        call(&mut checker, 1_201, 1, &[1]);
+        broken(&checker)
+    };
+    assert_eq!(replaced(true, GivenUp::Skipped), NONE);
+    assert_eq!(replaced(false, GivenUp::Skipped), ["P2 order"]);
+    assert_eq!(replaced(false, GivenUp::Never), ["P2 order"]);
+}
+
+#[test]
 fn at_the_end_everything_is_complete_and_not_only_delivered() {
     let mut checker = plain(1);
     call(&mut checker, 1_200, 0, &[0, 1, 2, 3]);

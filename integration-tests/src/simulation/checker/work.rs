@@ -156,13 +156,23 @@ impl Grant {
 
     /// No checkpoint of this grant may cover more: records that are out of retention before `optional` are passed over.
     pub(super) fn limit(&self, optional: u32) -> u32 {
-        let passable = |index: u32| match self.tracks.get(&index) {
+        (self.through..)
+            .find(|index| !self.is_passable(*index, optional))
+            .unwrap_or(u32::MAX)
+    }
+
+    fn is_passable(&self, index: u32, optional: u32) -> bool {
+        match self.tracks.get(&index) {
             Some(track) => matches!(track.state, State::Done | State::Settling | State::Gone),
             None => index < optional,
-        };
-        (self.through..)
-            .find(|index| !passable(*index))
-            .unwrap_or(u32::MAX)
+        }
+    }
+
+    /// The failed records before `end`, if nothing else keeps a checkpoint from covering what is before it.
+    pub(super) fn only_failed_before(&self, end: u32, optional: u32) -> Option<Vec<u32>> {
+        let open = (self.through..end).filter(|index| !self.is_passable(*index, optional));
+        let failed = |index| (self.state(index) == Some(State::Failed)).then_some(index);
+        open.map(failed).collect()
     }
 
     /// Whether a record has to be delivered yet, or again, before later ones of its line.
