@@ -9,7 +9,10 @@ use crate::error::CheckpointError;
 /// The first phase of a checkpoint, stored with the lease; made by [`Checkpointer::prepare`].
 ///
 /// No automatic checkpoint of the shard is stored while this exists. Dropping it without [`commit`](Self::commit) lets
-/// them go on, and the next one removes what was prepared; so does a checkpoint by hand.
+/// them go on; so does a checkpoint by hand.
+///
+/// What was prepared stays in the lease's row until a checkpoint at or past its position is stored, by whomever, another
+/// one is prepared, or an operator moves the shard: a failure between the phases hides it from nobody.
 #[derive(Debug)]
 #[must_use = "a prepared checkpoint that is dropped is not committed"]
 #[doc(alias = "PreparedCheckpointer")]

@@ -302,7 +302,13 @@ async fn a_lease_lives(table: &dyn LeaseTable) {
         (1, &Checkpoint::TrimHorizon)
     );
 
-    let row = lease(&applied(table, write::checkpoint(&held(k, 101, "a"), &at("7", 3))).await);
+    let row = lease(
+        &applied(
+            table,
+            write::checkpoint(&held(k, 101, "a"), &at("7", 3), None),
+        )
+        .await,
+    );
     assert_eq!((row.counter, row.owner_switches), (102, 0));
     assert_eq!(row.checkpoint, at("7", 3));
 
@@ -314,17 +320,21 @@ async fn a_lease_lives(table: &dyn LeaseTable) {
     assert_eq!((row.counter, &row.checkpoint), (103, &at("7", 3)));
     assert_eq!(row.pending, Some(pending));
 
-    let handed = write::hand_over(&held(k, 103, "a"), &b, Some(&at("9", 0)));
+    let handed = write::hand_over(&held(k, 103, "a"), &b, Some(&at("9", 0)), None);
     let row = lease(&applied(table, handed).await);
     assert_eq!((row.counter, row.owner.as_ref()), (104, Some(&b)));
     assert_eq!((&row.checkpoint, &row.pending), (&at("9", 0), &None));
-    refused(table, write::checkpoint(&held(k, 103, "a"), &at("10", 0))).await;
+    refused(
+        table,
+        write::checkpoint(&held(k, 103, "a"), &at("10", 0), None),
+    )
+    .await;
 
     let row = lease(&applied(table, write::accept(&held(k, 104, "b"))).await);
     assert_eq!((row.counter, row.owner_switches), (105, 1));
     let row = lease(&applied(table, write::regrant(&held(k, 105, "b"))).await);
     assert_eq!((row.counter, row.owner.as_ref()), (106, Some(&b)));
-    let row = lease(&applied(table, write::release(&held(k, 106, "b"), None)).await);
+    let row = lease(&applied(table, write::release(&held(k, 106, "b"), None, None)).await);
     assert_eq!((row.counter, &row.owner), (107, &None));
     assert_eq!(row.checkpoint, at("9", 0));
     applied(table, write::take_unowned(k, 107, &a)).await;

@@ -170,9 +170,10 @@ impl HeldCore {
         self.retry_at.filter(|_| self.flight.is_none())
     }
 
-    /// Whether everything up to this checkpoint is stored, and no prepared one is outstanding.
+    /// Whether everything up to this checkpoint is stored, and no prepared one is left that ends with it.
     pub(crate) fn is_stored(&self, checkpoint: &Checkpoint) -> bool {
-        *checkpoint <= self.committed && self.pending.is_none()
+        let outlasts = |pending: &PendingCheckpoint| pending.outlasts(&self.committed);
+        *checkpoint <= self.committed && self.pending.as_ref().is_none_or(outlasts)
     }
 
     /// Whether this is the prepared checkpoint that is stored.
@@ -187,7 +188,7 @@ impl HeldCore {
         if self.is_stored(&checkpoint) {
             return None;
         }
-        // With a prepared checkpoint outstanding even a covered one is written, to end it; progress never moves back.
+        // A covered one is written to end a prepared one that is covered, too; progress never moves back.
         let wanted = checkpoint.max(self.committed.clone());
         // A larger value replaces the one that is wanted; a smaller one is covered by it.
         if self.checkpoint.as_ref().is_none_or(|known| *known < wanted) {
@@ -285,12 +286,14 @@ impl HeldCore {
             }
             (Intent::EndShard, _) => return None,
             (Intent::Regrant, _) => Request::Write(write::regrant(&self.held)),
-            (Intent::Checkpoint(to), _) => Request::Write(write::checkpoint(&self.held, to)),
+            (Intent::Checkpoint(to), _) => {
+                Request::Write(write::checkpoint(&self.held, to, self.pending.as_ref()))
+            }
             (Intent::Prepare(pending), _) => Request::Write(write::prepare(&self.held, pending)),
             (Intent::Obey(what), _) => Request::Write(write_orders::obey(&self.held, what)),
             (Intent::Release(at), _) => Request::Write(match self.next_owner() {
-                Some(to) => write::hand_over(&self.held, to, at.as_ref()),
-                None => write::release(&self.held, at.as_ref()),
+                Some(to) => write::hand_over(&self.held, to, at.as_ref(), self.pending.as_ref()),
+                None => write::release(&self.held, at.as_ref(), self.pending.as_ref()),
             }),
         };
         self.retry_at = None;
@@ -381,8 +384,8 @@ impl HeldCore {
             }
             Intent::Regrant => {}
             Intent::Checkpoint(to) => {
+                self.pending.take_if(|pending| !pending.outlasts(&to));
                 self.committed = to;
-                self.pending = None;
             }
             Intent::Prepare(pending) => self.pending = Some(pending),
             Intent::Obey(obey) => self.note_obeyed(obey),

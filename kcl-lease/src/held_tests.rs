@@ -114,7 +114,7 @@ async fn one_write_at_a_time_and_the_newest_checkpoint_under_the_same_counter() 
     let mut scene = Scene::new();
     let mut older = scene.want(5);
     let (first, write) = scene.send(100).unwrap();
-    assert_eq!(write, write::checkpoint(&held_under(COUNTER), &at(5)));
+    assert_eq!(write, write::checkpoint(&held_under(COUNTER), &at(5), None));
     let mut newer = scene.want(9);
     assert!(scene.send(200).is_none(), "one is on its way");
     scene.unknown(first, 1_700);
@@ -122,7 +122,7 @@ async fn one_write_at_a_time_and_the_newest_checkpoint_under_the_same_counter() 
     assert!(newer.try_recv().unwrap().is_err());
     let mut newest = scene.want(9);
     let (second, write) = scene.send(2_000).unwrap();
-    assert_eq!(write, write::checkpoint(&held_under(COUNTER), &at(9)));
+    assert_eq!(write, write::checkpoint(&held_under(COUNTER), &at(9), None));
     // The first was applied after all: one bump under my name. The second is sent under the new counter.
     scene.answer(
         second,
@@ -131,7 +131,10 @@ async fn one_write_at_a_time_and_the_newest_checkpoint_under_the_same_counter() 
     );
     assert!(newest.try_recv().is_err(), "not stored yet");
     let (third, write) = scene.send(2_020).unwrap();
-    assert_eq!(write, write::checkpoint(&held_under(COUNTER + 1), &at(9)));
+    assert_eq!(
+        write,
+        write::checkpoint(&held_under(COUNTER + 1), &at(9), None)
+    );
     assert!(matches!(
         scene.answer(third, Response::Applied, 2_030),
         Fate::Held
@@ -170,7 +173,7 @@ async fn a_lapse_needs_a_re_grant_and_a_checkpoint_serves_as_one() {
     scene.lapse(12_000);
     let _asked = scene.want(5);
     let (attempt, write) = scene.send(12_001).unwrap();
-    assert_eq!(write, write::checkpoint(&held_under(COUNTER), &at(5)));
+    assert_eq!(write, write::checkpoint(&held_under(COUNTER), &at(5), None));
     scene.answer(attempt, Response::Applied, 12_010);
     assert!(scene.send(12_020).is_none());
 }
@@ -218,7 +221,7 @@ async fn a_release_after_a_lapse_waits_for_the_re_grant() {
     let (attempt, write) = scene.send(12_011).unwrap();
     assert_eq!(
         write,
-        write::release(&held_under(COUNTER + 1), Some(&at(8)))
+        write::release(&held_under(COUNTER + 1), Some(&at(8)), None)
     );
     assert!(matches!(
         scene.answer(attempt, Response::Applied, 12_020),
@@ -233,7 +236,10 @@ async fn an_unanswered_release_is_sent_again_and_found_applied() {
     scene.held.want_release(0, None, None, None);
     let (attempt, write) = scene.send(0).unwrap();
     // The release carries the checkpoint that was wanted.
-    assert_eq!(write, write::release(&held_under(COUNTER), Some(&at(8))));
+    assert_eq!(
+        write,
+        write::release(&held_under(COUNTER), Some(&at(8)), None)
+    );
     scene.unknown(attempt, 1_700);
     scene.lapse(12_000);
     let (attempt, write) = scene.send(12_001).unwrap();
@@ -259,13 +265,13 @@ async fn an_unanswered_hand_over_is_sent_again_to_the_same_worker_and_found_appl
     let (attempt, write) = scene.send(0).unwrap();
     assert_eq!(
         write,
-        write::hand_over(&held_under(COUNTER), &next, Some(&at(9)))
+        write::hand_over(&held_under(COUNTER), &next, Some(&at(9)), None)
     );
     scene.unknown(attempt, 1_700);
     let (attempt, write) = scene.send(2_700).unwrap();
     assert_eq!(
         write,
-        write::hand_over(&held_under(COUNTER), &next, Some(&at(9)))
+        write::hand_over(&held_under(COUNTER), &next, Some(&at(9)), None)
     );
     let found = Response::Refused(row(Some("w/next"), COUNTER + 1, at(9)));
     let fate = scene.answer(attempt, found, 2_710);
@@ -313,12 +319,45 @@ async fn a_smaller_checkpoint_is_covered_by_a_larger_one_that_is_not_resolved() 
     scene.unknown(attempt, 1_700);
     let mut smaller = scene.want(5);
     let (attempt, write) = scene.send(2_000).unwrap();
-    assert_eq!(write, write::checkpoint(&held_under(COUNTER), &at(9)));
+    assert_eq!(write, write::checkpoint(&held_under(COUNTER), &at(9), None));
     scene.answer(attempt, Response::Applied, 2_010);
     assert!(smaller.try_recv().unwrap().is_ok());
     // What is stored already is answered at once.
     assert!(scene.want(7).try_recv().unwrap().is_ok());
     assert!(scene.send(2_020).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_checkpoint_at_or_past_it_ends_what_is_prepared() {
+    let mut scene = Scene::new();
+    let pending = PendingCheckpoint {
+        checkpoint: at(8),
+        state: Some(vec![1]),
+    };
+    let (reply, mut prepared) = oneshot::channel();
+    scene.held.want_prepare(0, pending.clone(), reply);
+    let (attempt, _) = scene.send(0).unwrap();
+    scene.answer(attempt, Response::Applied, 0);
+    assert_eq!(prepared.try_recv().unwrap(), Ok(()));
+    let mut before = scene.want(7);
+    let (attempt, write) = scene.send(0).unwrap();
+    let held = held_under(COUNTER + 1);
+    assert_eq!(write, write::checkpoint(&held, &at(7), Some(&pending)));
+    assert_ne!(write, write::checkpoint(&held, &at(7), None));
+    scene.answer(attempt, Response::Applied, 0);
+    assert!(
+        before.try_recv().unwrap().is_ok(),
+        "it is stored all the same"
+    );
+    assert!(scene.want(6).try_recv().unwrap().is_ok());
+    assert!(scene.send(0).is_none());
+    let mut commit = scene.want(8);
+    let (attempt, write) = scene.send(0).unwrap();
+    let held = held_under(COUNTER + 2);
+    assert_eq!(write, write::checkpoint(&held, &at(8), None));
+    scene.answer(attempt, Response::Applied, 0);
+    assert!(commit.try_recv().unwrap().is_ok());
+    assert!(scene.send(0).is_none());
 }
 
 // --- commands -------------------------------------------------------------------------------------------------------

@@ -47,6 +47,14 @@ pub struct PendingCheckpoint {
     pub state: Option<Vec<u8>>,
 }
 
+impl PendingCheckpoint {
+    /// Whether it stays in force when this checkpoint is stored: only one at or past it ends it.
+    #[must_use]
+    pub fn outlasts(&self, stored: &Checkpoint) -> bool {
+        self.checkpoint > *stored
+    }
+}
+
 impl Lease {
     /// True once the shard was processed to its end.
     #[must_use]

@@ -257,19 +257,30 @@ pub fn regrant(held: &Held) -> RowWrite {
     )
 }
 
-/// Write 8: gives the lease to `to`. `checkpoint` is the final progress, `None` if the row already has it.
+/// Write 8: gives the lease to `to`. `checkpoint` is the final progress, `None` if the row already has it. `pending` is what
+/// the row has prepared.
 #[must_use]
-pub fn hand_over(held: &Held, to: &WorkerId, checkpoint: Option<&Checkpoint>) -> RowWrite {
+pub fn hand_over(
+    held: &Held,
+    to: &WorkerId,
+    checkpoint: Option<&Checkpoint>,
+    pending: Option<&PendingCheckpoint>,
+) -> RowWrite {
     let mut edits = taken_by(to, held.counter);
     if let Some(checkpoint) = final_progress(checkpoint) {
-        edits.extend(progress(checkpoint));
+        edits.extend(progress(checkpoint, pending));
     }
     update(held.key.as_str(), given_away(held), edits)
 }
 
-/// Write 9: leaves the lease without owner. `checkpoint` is the final progress, `None` if the row already has it.
+/// Write 9: leaves the lease without owner. `checkpoint` is the final progress, `None` if the row already has it. `pending` is
+/// what the row has prepared.
 #[must_use]
-pub fn release(held: &Held, checkpoint: Option<&Checkpoint>) -> RowWrite {
+pub fn release(
+    held: &Held,
+    checkpoint: Option<&Checkpoint>,
+    pending: Option<&PendingCheckpoint>,
+) -> RowWrite {
     let mut edits = vec![
         Edit::Remove(attribute::OWNER),
         next_counter(held.counter),
@@ -277,21 +288,26 @@ pub fn release(held: &Held, checkpoint: Option<&Checkpoint>) -> RowWrite {
         Edit::AddNumber(attribute::OWNER_SWITCHES, 1),
     ];
     if let Some(checkpoint) = final_progress(checkpoint) {
-        edits.extend(progress(checkpoint));
+        edits.extend(progress(checkpoint, pending));
     }
     update(held.key.as_str(), given_away(held), edits)
 }
 
 // --- leases: progress -----------------------------------------------------------------------------------------------
 
-/// Write 7: stores progress. A pending checkpoint is over with it.
+/// Write 7: stores progress. What the row has prepared (`pending`) is over with it, unless it lies beyond: then it stays, for
+/// the next holder to learn of it. (The Java library's checkpoints remove it always.)
 #[must_use]
-pub fn checkpoint(held: &Held, checkpoint: &Checkpoint) -> RowWrite {
+pub fn checkpoint(
+    held: &Held,
+    checkpoint: &Checkpoint,
+    pending: Option<&PendingCheckpoint>,
+) -> RowWrite {
     let mut edits = vec![
         next_counter(held.counter),
         Edit::Set(attribute::OWNER_SWITCHES, Value::number(0)),
     ];
-    edits.extend(progress(checkpoint));
+    edits.extend(progress(checkpoint, pending));
     let condition = held_by(held);
     let condition = without(
         condition,
@@ -328,7 +344,7 @@ pub fn prepare(held: &Held, pending: &PendingCheckpoint) -> RowWrite {
 /// [`check_exists`], the other parent's [`check_exists`] or [`check_absent`].
 #[must_use]
 pub fn shard_end(held: &Held, children: &BTreeSet<ShardId>) -> RowWrite {
-    let mut write = checkpoint(held, &Checkpoint::ShardEnd);
+    let mut write = checkpoint(held, &Checkpoint::ShardEnd, None);
     if let (Change::Update(edits), false) = (&mut write.change, children.is_empty()) {
         edits.push(Edit::Set(attribute::CHILDREN, Value::texts(children)));
     }
@@ -445,15 +461,22 @@ fn taken_by(owner: &WorkerId, counter: u64) -> Vec<Edit> {
     ]
 }
 
-pub(crate) fn progress(checkpoint: &Checkpoint) -> [Edit; 5] {
+/// Stores a checkpoint. What the row has prepared is removed unless it outlasts it.
+pub(crate) fn progress(checkpoint: &Checkpoint, pending: Option<&PendingCheckpoint>) -> Vec<Edit> {
     let sub = checkpoint.sub_sequence_number();
-    [
+    let mut edits = vec![
         Edit::Set(attribute::CHECKPOINT, Value::text(checkpoint.text())),
         Edit::Set(attribute::CHECKPOINT_SUB, Value::number(sub)),
-        Edit::Remove(attribute::PENDING),
-        Edit::Remove(attribute::PENDING_SUB),
-        Edit::Remove(attribute::PENDING_STATE),
-    ]
+    ];
+    if !pending.is_some_and(|pending| pending.outlasts(checkpoint)) {
+        let prepared = [
+            attribute::PENDING,
+            attribute::PENDING_SUB,
+            attribute::PENDING_STATE,
+        ];
+        edits.extend(prepared.map(Edit::Remove));
+    }
+    edits
 }
 
 fn ages_value(ages: &BTreeMap<WorkerId, HeartbeatAge>) -> Value {

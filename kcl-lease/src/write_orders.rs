@@ -74,7 +74,7 @@ fn sought(to: &StartPoint) -> Vec<Edit> {
             None => Edit::Remove(attribute::SOUGHT_MOMENT),
         },
     ];
-    edits.extend(progress(&to.checkpoint));
+    edits.extend(progress(&to.checkpoint, None));
     edits
 }
 

@@ -1,12 +1,12 @@
 //! Checkpoints in two phases.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kcl_core::{
-    Checkpoint, InitializationInput, PendingCheckpoint, PreparedCheckpoint, ProcessRecordsInput,
-    ProcessorResult, RecordProcessor, Worker, WorkerBuilder, async_trait,
+    BatchFailure, Checkpoint, InitializationInput, PendingCheckpoint, PreparedCheckpoint,
+    ProcessRecordsInput, ProcessorResult, RecordProcessor, Worker, WorkerBuilder, async_trait,
 };
 
 use crate::fixture::{Call, Fixture, eventually, texts};
@@ -186,4 +186,67 @@ async fn the_next_processor_of_the_same_worker_learns_what_was_prepared_too() {
         processor.prepared.lock().unwrap().clear();
         worker.stop().await;
     }
+}
+
+/// Panics between the phases of the first batch of several records, and then fails at the last record of it.
+#[derive(Clone, Default)]
+struct Interrupted {
+    batches: Arc<AtomicU32>,
+    recovers: Arc<AtomicBool>,
+    pending: Arc<Mutex<Vec<PendingCheckpoint>>>,
+}
+
+#[async_trait]
+impl RecordProcessor for Interrupted {
+    async fn initialize(&mut self, input: InitializationInput) -> ProcessorResult {
+        let pending = input.pending_checkpoint().cloned();
+        self.pending.lock().unwrap().extend(pending);
+        Ok(())
+    }
+
+    async fn process_records(&mut self, input: ProcessRecordsInput) -> ProcessorResult {
+        let last = input.iter().next_back().unwrap().position();
+        let is_first = || self.batches.fetch_add(1, Ordering::SeqCst) == 0;
+        if input.len() > 1 && is_first() {
+            let state = Some((&b"transaction"[..]).into());
+            let _prepared = input.checkpointer().prepare(&last, state).await?;
+            panic!("between the effect and the second phase");
+        }
+        match self.batches.load(Ordering::SeqCst) > 0 && !self.recovers.load(Ordering::SeqCst) {
+            true => Err(BatchFailure::at(last, "not yet").into()),
+            false => Ok(()),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_automatic_checkpoint_before_the_prepared_one_leaves_it_in_the_row() {
+    let fixture = Fixture::new(1);
+    let shard = fixture.shard(0);
+    let processor = Interrupted::default();
+    let builder = || {
+        let processor = processor.clone();
+        Worker::builder("app", "memory", move |_| processor.clone())
+    };
+    // The first record is read alone.
+    fixture.put_many(0, &["a", "b", "c", "d"]);
+    let worker = fixture.start_builder(builder());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let lease = fixture.lease(&shard);
+    let pending = lease.pending.expect("what was prepared");
+    assert_eq!(pending.state.as_deref(), Some(&b"transaction"[..]));
+    assert!(!lease.checkpoint.is_start() && lease.checkpoint < pending.checkpoint);
+    worker.stop().await;
+    let lease = fixture.lease(&shard);
+    assert_eq!(lease.pending.as_ref(), Some(&pending), "a release keeps it");
+    // A worker of the same process, and then another one.
+    let told = || processor.pending.lock().unwrap().len();
+    assert_eq!(told(), 1);
+    let worker = fixture.start_builder(builder());
+    eventually("the next holder to learn it", || told() == 2).await;
+    processor.recovers.store(true, Ordering::SeqCst);
+    let passed = || fixture.lease(&shard).checkpoint == pending.checkpoint;
+    eventually("a checkpoint that reaches it", passed).await;
+    assert_eq!(fixture.lease(&shard).pending, None);
+    worker.stop().await;
 }

@@ -142,25 +142,25 @@ fn writes_that_change_the_owner() {
         )
     );
     assert_eq!(
-        text(&write::hand_over(&held(), &you(), None)),
+        text(&write::hand_over(&held(), &you(), None, None)),
         format!(
             "UPDATE shard IF leaseCounter = 41 AND leaseOwner = 'me': SET leaseOwner = 'you', {taken}"
         )
     );
     assert_eq!(
-        text(&write::hand_over(&held(), &you(), Some(&at("12", 3)))),
+        text(&write::hand_over(&held(), &you(), Some(&at("12", 3)), None)),
         "UPDATE shard IF leaseCounter = 41 AND leaseOwner = 'me': \
          SET leaseOwner = 'you', leaseCounter = 42, checkpoint = '12', checkpointSubSequenceNumber = 3 \
          REMOVE checkpointOwner, pendingCheckpoint, pendingCheckpointSubSequenceNumber, pendingCheckpointState \
          ADD ownerSwitchesSinceCheckpoint 1"
     );
     assert_eq!(
-        text(&write::release(&held(), None)),
+        text(&write::release(&held(), None, None)),
         "UPDATE shard IF leaseCounter = 41 AND leaseOwner = 'me': SET leaseCounter = 42 \
          REMOVE leaseOwner, checkpointOwner ADD ownerSwitchesSinceCheckpoint 1"
     );
     assert_eq!(
-        text(&write::release(&held(), Some(&at("12", 0)))),
+        text(&write::release(&held(), Some(&at("12", 0)), None)),
         "UPDATE shard IF leaseCounter = 41 AND leaseOwner = 'me': \
          SET leaseCounter = 42, checkpoint = '12', checkpointSubSequenceNumber = 0 \
          REMOVE leaseOwner, checkpointOwner, pendingCheckpoint, pendingCheckpointSubSequenceNumber, pendingCheckpointState \
@@ -174,7 +174,7 @@ fn writes_of_a_holder() {
     assert_eq!(text(&write::accept(&held())), mine);
     assert_eq!(text(&write::regrant(&held())), mine);
     assert_eq!(
-        text(&write::checkpoint(&held(), &at("12", 3))),
+        text(&write::checkpoint(&held(), &at("12", 3), None)),
         format!(
             "{mine}, ownerSwitchesSinceCheckpoint = 0, checkpoint = '12', checkpointSubSequenceNumber = 3 \
              REMOVE pendingCheckpoint, pendingCheckpointSubSequenceNumber, pendingCheckpointState"
@@ -189,6 +189,15 @@ fn writes_of_a_holder() {
         format!(
             "{mine}, pendingCheckpoint = '12', pendingCheckpointSubSequenceNumber = 3, pendingCheckpointState = [1, 2]"
         )
+    );
+    let kept = format!(
+        "{mine}, ownerSwitchesSinceCheckpoint = 0, checkpoint = '12', checkpointSubSequenceNumber = 2"
+    );
+    let before = write::checkpoint(&held(), &at("12", 2), Some(&pending));
+    assert_eq!(text(&before), kept);
+    assert_eq!(
+        write::checkpoint(&held(), &at("12", 3), Some(&pending)),
+        write::checkpoint(&held(), &at("12", 3), None)
     );
     pending.state = None;
     assert_eq!(
