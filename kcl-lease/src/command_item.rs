@@ -61,6 +61,17 @@ pub struct CommandItem {
 }
 
 impl CommandItem {
+    /// All that is read of an item, beside its key.
+    pub(crate) const ATTRIBUTES: [&str; 7] = [
+        attribute::ENTITY_TYPE,
+        attribute::COMMAND,
+        attribute::PAUSED,
+        attribute::SEEK,
+        attribute::SEEK_TO,
+        attribute::SEEK_TO_SUB,
+        attribute::SEEK_TO_MOMENT,
+    ];
+
     /// The key of the item for a lease.
     #[must_use]
     pub fn key_of(lease: &LeaseKey) -> String {

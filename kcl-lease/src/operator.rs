@@ -18,6 +18,7 @@ use crate::key::{LeaseKey, WorkerId};
 use crate::lease::Lease;
 use crate::orders::{self, Change, StartPoint};
 use crate::row::Row;
+use crate::row_reader::RowError;
 use crate::runtime::Runtime;
 use crate::table::{Consistency, LeaseTable, Written};
 use crate::worker_item::WorkerItem;
@@ -67,6 +68,8 @@ pub struct Commanded {
     pub finished: Vec<LeaseKey>,
     /// Shards that have no lease.
     pub missing: Vec<LeaseKey>,
+    /// Leases for which there was a command that could not be read, and why not: it is gone, and with it what it ordered.
+    pub replaced: Vec<(LeaseKey, RowError)>,
     /// Leases for which the command was not stored, as far as is known, and why.
     pub failed: Vec<(LeaseKey, OperatorError)>,
 }
@@ -95,6 +98,9 @@ pub enum Standing {
 
 /// Commands the holders of leases. Needs the lease table only: no worker of this process, and no leader.
 ///
+/// A command that cannot be read stops the delivery of its lease like a pause, until another one replaces it: each of the calls
+/// here does. What it ordered is not known, and gone then; the answer names it.
+///
 /// A command is stored before the call returns. The holder learns of it within a second or so; a holder that does not is
 /// told again each time the leader reads the table. Whoever takes the lease later obeys as well.
 #[derive(Debug)]
@@ -107,7 +113,24 @@ pub struct Operator {
 /// What the table says of one lease.
 struct Found {
     lease: Lease,
-    command: Option<CommandItem>,
+    command: Seen,
+}
+
+/// The command item of a lease as it was read.
+enum Seen {
+    None,
+    Command(CommandItem),
+    Unreadable(Item, RowError),
+}
+
+impl Seen {
+    fn new(item: Option<Item>) -> Self {
+        match item.map(|item| (CommandItem::expect_from(&item), item)) {
+            None => Self::None,
+            Some((Ok(command), _)) => Self::Command(command),
+            Some((Err(error), item)) => Self::Unreadable(item, error),
+        }
+    }
 }
 
 impl Operator {
@@ -270,7 +293,13 @@ impl Operator {
         let mut owners: BTreeMap<WorkerId, Vec<LeaseKey>> = BTreeMap::new();
         for (key, found) in self.find(shards).await? {
             match self.command_one(&key, found, change).await {
-                Ok(Told::Stored(issued, owner)) => {
+                Ok(Told::Stored {
+                    issued,
+                    owner,
+                    replaced,
+                }) => {
+                    let replaced = replaced.map(|error| (key.clone(), error));
+                    done.replaced.extend(replaced);
                     if let Some(owner) = owner.filter(WorkerId::is_session) {
                         owners.entry(owner).or_default().push(key);
                     }
@@ -305,7 +334,9 @@ impl Operator {
             }
         }
         let found = |lease: Lease| {
+            // One that could not be read is found where the command is stored.
             let command = commands.remove(&lease.key);
+            let command = command.map_or(Seen::None, Seen::Command);
             (lease.key.clone(), Some(Found { lease, command }))
         };
         Ok(leases.into_iter().map(found).collect())
@@ -329,10 +360,18 @@ impl Operator {
             if lease.is_finished() {
                 return Ok(Told::Finished);
             }
-            let obeyed = &lease.obeyed;
-            let item = orders::commanded(key, command.as_ref(), obeyed, change, id.clone());
-            let seen = command.as_ref().map(|command| &command.command);
-            let stored = match self.write(write::command(&item, seen)).await? {
+            let replace = |seen: Option<&CommandItem>| {
+                orders::commanded(key, seen, &lease.obeyed, change, id.clone())
+            };
+            let write = match &command {
+                Seen::None => write::command(&replace(None), None),
+                Seen::Command(seen) => write::command(&replace(Some(seen)), Some(&seen.command)),
+                Seen::Unreadable(item, _) => {
+                    let seen = orders::unreadable(key, id.clone());
+                    write::replace_unreadable(&replace(Some(&seen)), item)
+                }
+            };
+            let stored = match self.write(write).await? {
                 Written::Applied(_) => true,
                 // Perhaps an earlier attempt was carried out, whose answer was lost.
                 Written::Refused(found) => found.is_some_and(|found| is_command(&found, &id)),
@@ -343,7 +382,14 @@ impl Operator {
                     lease: lease_key,
                     command: id,
                 };
-                return Ok(Told::Stored(issued, lease.owner));
+                return Ok(Told::Stored {
+                    issued,
+                    owner: lease.owner,
+                    replaced: match command {
+                        Seen::Unreadable(_, error) => Some(error),
+                        _ => None,
+                    },
+                });
             }
         }
         Err(OperatorError::Contended { key: key.clone() })
@@ -353,10 +399,7 @@ impl Operator {
         let Some(lease) = self.lease(key).await? else {
             return Ok(None);
         };
-        let item = self.get(&CommandItem::key_of(key)).await?;
-        let command = item
-            .map(|item| CommandItem::expect_from(&item))
-            .transpose()?;
+        let command = Seen::new(self.get(&CommandItem::key_of(key)).await?);
         Ok(Some(Found { lease, command }))
     }
 
@@ -403,7 +446,12 @@ impl Operator {
 
 /// What became of a command for one lease.
 enum Told {
-    Stored(Issued, Option<WorkerId>),
+    Stored {
+        issued: Issued,
+        owner: Option<WorkerId>,
+        /// What was wrong with the command before, if it could not be read.
+        replaced: Option<RowError>,
+    },
     Finished,
     Missing,
 }

@@ -246,6 +246,16 @@ pub(crate) fn commanded(
     }
 }
 
+/// What counts as the command that was seen where nobody could read it: nothing was delivered, as if it were a pause.
+pub(crate) fn unreadable(lease: &LeaseKey, id: CommandId) -> CommandItem {
+    CommandItem {
+        lease: lease.clone(),
+        command: id,
+        paused: true,
+        seek: None,
+    }
+}
+
 /// What a holder knows of its orders before it has looked.
 pub(crate) fn before_the_first_look() -> Option<Orders> {
     mutant::is(Mutant::DeliverBeforeOrders).then(Orders::default)

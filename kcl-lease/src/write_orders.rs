@@ -1,7 +1,7 @@
 //! The writes that belong to commands of operators, as data.
 
 use crate::command_item::{CommandId, CommandItem};
-use crate::item::{Value, attribute};
+use crate::item::{Item, Value, attribute};
 use crate::mutant::{self, Mutant};
 use crate::orders::{Obey, StartPoint};
 use crate::row_write::{Change, Edit, RowWrite, Term};
@@ -17,6 +17,21 @@ pub fn command(item: &CommandItem, seen: Option<&CommandId>) -> RowWrite {
             Some(seen) => command_is(seen),
             None => Term::Absent(attribute::KEY),
         }],
+        change: Change::Put(item.to_item()),
+    }
+}
+
+/// An operator's command in the place of an item that nobody could read, if what is read of a command is still the same.
+#[must_use]
+pub fn replace_unreadable(item: &CommandItem, unreadable: &Item) -> RowWrite {
+    let as_it_was = CommandItem::ATTRIBUTES.map(|name| match unreadable.get(name) {
+        Some(value) => Term::Equals(name, value.clone()),
+        None => Term::Absent(name),
+    });
+    let exists = Term::Present(attribute::KEY);
+    RowWrite {
+        key: CommandItem::key_of(&item.lease),
+        condition: [exists].into_iter().chain(as_it_was).collect(),
         change: Change::Put(item.to_item()),
     }
 }

@@ -37,7 +37,7 @@ impl Driver {
             }
             Hint::Refused { key, worker, .. } => self.on_refused(key, worker, now),
             Hint::Joined { worker } => self.on_joined(worker, now),
-            Hint::Ordered { key, .. } if self.held.contains_key(&key) => self.looks.want(key),
+            Hint::Ordered { key, .. } if self.held.contains_key(&key) => self.looks.news(key),
             // Whoever takes the lease looks.
             Hint::Ordered { .. } => {}
         }

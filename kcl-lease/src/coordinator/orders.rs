@@ -33,6 +33,12 @@ impl Looks {
         self.wanted.insert(key);
     }
 
+    /// An operator has just stored a command. Whatever was wrong with the one before is no reason to wait.
+    pub(super) fn news(&mut self, key: LeaseKey) {
+        self.setbacks.remove(&key);
+        self.want(key);
+    }
+
     /// The lease is not held any more.
     pub(super) fn forget(&mut self, key: &LeaseKey) {
         self.wanted.remove(key);

@@ -326,7 +326,6 @@ async fn what_is_no_command_delivers_nothing_and_is_told() {
         |event: &CoordinatorEvent| matches!(event, CoordinatorEvent::RowUnreadable { .. });
     assert!(told.iter().any(unreadable), "{told:?}");
     assert!(!worker.grant(0).is_ordered_to_deliver());
-    assert!(operator(&table).pause(&only(0)).await.unwrap().failed.len() == 1);
     // Mended by hand: the holder finds out by itself.
     let paused = CommandItem {
         lease: key(0),
@@ -337,6 +336,93 @@ async fn what_is_no_command_delivers_nothing_and_is_told() {
     table.put(&CommandItem::key_of(&key(0)), paused.to_item());
     worker.listen(Duration::from_secs(12)).await;
     assert!(worker.grant(0).is_ordered_to_deliver());
+}
+
+/// Items at the key of a command that nobody can read.
+fn unreadable() -> [Item; 4] {
+    let good = CommandItem {
+        lease: key(0),
+        command: "0123456789abcdef0123456789abcdef".into(),
+        paused: false,
+        seek: None,
+    };
+    let with = |name: &str, value: Value| {
+        let mut item = good.to_item();
+        item.insert(name.to_owned(), value);
+        item
+    };
+    [
+        with(attribute::ENTITY_TYPE, Value::text("SESSION_COMMAND_2")),
+        with(attribute::COMMAND, Value::Bool(true)),
+        with(attribute::SEEK, Value::text("later")),
+        Item::from([(
+            attribute::KEY.to_owned(),
+            Value::text(CommandItem::key_of(&key(0))),
+        )]),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_replaces_what_cannot_be_read_and_the_lease_goes_on() {
+    for item in unreadable() {
+        let table = table();
+        let command_key = CommandItem::key_of(&key(0));
+        table.put(&command_key, item.clone());
+        let mut worker = Worker::running("a", &table, 2).await;
+        worker.listen(Duration::from_secs(5)).await;
+        assert!(!worker.grant(0).is_ordered_to_deliver());
+        let operator = operator(&table);
+        // A seek says nothing of whether the lease is to be delivered.
+        let begun = Instant::now();
+        let done = operator.seek(&Shards::All, SeekTo::Oldest).await.unwrap();
+        assert!(done.failed.is_empty() && done.replaced.len() == 1);
+        let (replaced, error) = &done.replaced[0];
+        assert_eq!(*replaced, key(0), "{error}");
+        let grant = worker.grant(0);
+        let orders = wait_orders(&grant, |orders| orders.seek.is_some()).await;
+        assert!(orders.paused && !orders.allow_delivery());
+        assert!(begun.elapsed() < L / 4, "{:?}", begun.elapsed());
+        let grant = grant.obey(&orders).await.unwrap();
+        let done = operator.resume(&only(0)).await.unwrap();
+        assert!(done.replaced.is_empty(), "it is a command by now");
+        wait_orders(&grant, Orders::allow_delivery).await;
+        // Without a seek: resumed at once, at the place where the lease stands.
+        table.put(&command_key, item.clone());
+        let done = operator.resume(&only(0)).await.unwrap();
+        assert_eq!((done.commands.len(), done.replaced.len()), (1, 1));
+        let orders = wait_orders(&grant, Orders::are_new).await;
+        assert!(orders.allow_delivery());
+        let grant = grant.obey(&orders).await.unwrap();
+        assert_eq!(*grant.start_point(), StartPoint::oldest());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_cannot_be_read_is_replaced_as_it_was_read_only() {
+    for item in unreadable() {
+        let table = table();
+        put_lease(&table, &lease_of(0));
+        let command_key = CommandItem::key_of(&key(0));
+        table.put(&command_key, item);
+        // Somebody stores a pause between the read and the write.
+        let path = Path::new(&table);
+        let (other, mut writes) = (Arc::clone(&table), 0);
+        let paused = crate::orders::unreadable(&key(0), "f".repeat(32).as_str().into());
+        path.rule(move |seen| {
+            if seen.operation == "write" {
+                writes += 1;
+                if writes == 1 {
+                    other.put(&CommandItem::key_of(&key(0)), paused.to_item());
+                }
+            }
+            Act::Pass
+        });
+        let operator = Operator::new(path, Runtime::virtual_time(99));
+        let done = operator.seek(&only(0), SeekTo::Oldest).await.unwrap();
+        assert!(done.replaced.is_empty(), "{done:?}");
+        assert!(command(&table, 0).unwrap().paused);
+        assert_eq!(done.commands.len(), 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]
