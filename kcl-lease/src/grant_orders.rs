@@ -51,7 +51,8 @@ impl Grant {
     /// [fixed](StartPoint::is_fixed). All progress that should be stored before must be stored. A pending checkpoint is
     /// over with it.
     ///
-    /// The grant that is returned [starts](Self::start) there and replaces this one, which stores no progress any more.
+    /// The grant that is returned [starts](Self::start) there and replaces this one, which stores no progress any more. It may
+    /// be asked to move to the same place again; this one, asked again, waits for the same move.
     ///
     /// # Errors
     /// As [`checkpoint`](Self::checkpoint), and [`GrantError::NoFixedPlace`].

@@ -132,8 +132,15 @@ impl HeldLease {
     }
 
     /// The holder obeys a command, or seeks. The answer is the era that begins with the seek.
-    pub(crate) fn want_obey(&mut self, obey: Obey, reply: Reply<u64>) {
-        if obey.to.is_some() && self.sought.as_ref() != Some(&obey) {
+    pub(crate) fn want_obey(&mut self, era: u64, obey: Obey, reply: Reply<u64>) {
+        // An order is followed once. A holder that moved may move to the same place again.
+        let is_same = self.sought.as_ref() == Some(&obey);
+        let asks_again = is_same && (obey.seek.is_some() || era < self.era);
+        if asks_again && self.core.is_obeyed() {
+            let _ = reply.send(Ok(self.era));
+            return;
+        }
+        if obey.to.is_some() && !asks_again {
             self.era += 1;
             self.sought = Some(obey.clone());
             let error = self.repositioned();

@@ -205,18 +205,25 @@ impl HeldCore {
     ///
     /// Progress of the time before a seek is not stored any more: it is that of another place.
     pub(crate) fn want_obey(&mut self, obey: Obey) -> bool {
-        if self.obeyed.covers(&obey, &self.committed) {
+        // What waits or is on its way may move the checkpoint away from where the row has it.
+        let may_move = self.checkpoint.is_some() || self.flight.is_some();
+        let may_move = may_move || self.unresolved.is_some();
+        if self.obeyed.covers(&obey, &self.committed) && !(obey.is_own_seek() && may_move) {
             return false;
         }
         if obey.to.is_some() && !mutant::is(Mutant::SeekKeepsCheckpoint) {
             self.checkpoint = None;
             self.prepare = None;
         }
-        // A command says all that an earlier one said. A seek of the holder's own leaves the command to obey.
-        self.obey = Some(match (self.obey.take(), obey.command.is_some()) {
-            (Some(open), false) => Obey {
+        // A command says all that an earlier one said. It and a seek of the holder's own leave each other as they are.
+        self.obey = Some(match self.obey.take() {
+            Some(open) if obey.is_own_seek() => Obey {
                 to: obey.to,
                 ..open
+            },
+            Some(open) if open.is_own_seek() && obey.to.is_none() => Obey {
+                to: open.to,
+                ..obey
             },
             _ => obey,
         });

@@ -378,7 +378,8 @@ impl Scene {
     fn obey(&mut self) -> oneshot::Receiver<Result<u64, GrantError>> {
         let (reply, answer) = oneshot::channel();
         let orders = self.held.shared.orders().borrow().clone();
-        self.held.want_obey(orders.unwrap().obey(), reply);
+        self.held
+            .want_obey(self.held.era, orders.unwrap().obey(), reply);
         answer
     }
 
@@ -421,6 +422,80 @@ async fn a_seek_goes_before_progress_that_waits_and_ends_it() {
     assert!(scene.delivers());
     assert_eq!(scene.held.lease().start(), StartPoint::at_time(9));
     assert!(scene.send(2_000).is_none(), "no progress of before is left");
+}
+
+impl Scene {
+    /// Seeks with the grant of this era.
+    fn seek(&mut self, era: u64, to: u64) -> oneshot::Receiver<Result<u64, GrantError>> {
+        let (reply, answer) = oneshot::channel();
+        let obey = Obey {
+            to: Some(StartPoint::at_time(to)),
+            ..Obey::default()
+        };
+        self.held.want_obey(era, obey, reply);
+        answer
+    }
+
+    fn want_in(&mut self, era: u64, checkpoint: u64) -> oneshot::Receiver<Result<(), GrantError>> {
+        let (reply, answer) = oneshot::channel();
+        self.held.want_checkpoint(era, at(checkpoint), reply);
+        answer
+    }
+
+    fn apply(&mut self, millis: u64) {
+        let (attempt, _) = self.send(millis).unwrap();
+        self.answer(attempt, Response::Applied, millis);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_seek_to_the_same_place_is_another_one() {
+    let mut scene = Scene::new();
+    let mut first = scene.seek(0, 9);
+    let (attempt, _) = scene.send(0).unwrap();
+    scene.unknown(attempt, 100);
+    assert!(first.try_recv().unwrap().unwrap_err().is_retryable());
+    let mut again = scene.seek(0, 9);
+    scene.apply(1_000);
+    assert_eq!(again.try_recv().unwrap(), Ok(1), "asked again for the same");
+    assert_eq!(scene.seek(0, 9).try_recv().unwrap(), Ok(1));
+    assert!(scene.send(1_000).is_none());
+    let mut progress = scene.want_in(1, 5);
+    scene.apply(1_000);
+    assert_eq!(progress.try_recv().unwrap(), Ok(()));
+    // Back to the same place, while more progress is on its way.
+    let mut progress = scene.want_in(1, 6);
+    let mut second = scene.seek(1, 9);
+    assert!(progress.try_recv().unwrap().is_err());
+    scene.apply(1_000);
+    assert_eq!(second.try_recv().unwrap(), Ok(2));
+    assert_eq!(scene.held.lease().start(), StartPoint::at_time(9));
+    let late = scene.want_in(1, 7).try_recv().unwrap().unwrap_err();
+    assert!(matches!(late, GrantError::Repositioned { .. }), "{late}");
+    // The row says it already, but a checkpoint is on its way that moves it.
+    let _progress = scene.want_in(2, 6);
+    let (attempt, _) = scene.send(1_000).unwrap();
+    let mut third = scene.seek(2, 9);
+    assert!(third.try_recv().is_err());
+    scene.answer(attempt, Response::Applied, 1_000);
+    scene.apply(1_000);
+    assert_eq!(third.try_recv().unwrap(), Ok(3));
+    assert_eq!(scene.held.lease().start(), StartPoint::at_time(9));
+    assert!(scene.send(1_000).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_is_obeyed_meanwhile_does_not_replace_a_seek_of_the_holders_own() {
+    let mut scene = Scene::new();
+    let mut sought = scene.seek(0, 9);
+    scene.held.saw_command(Some(order(true, None)));
+    let orders = Orders::of(Some(&order(true, None)), scene.held.core.obeyed());
+    let (reply, mut obeyed) = oneshot::channel();
+    scene.held.want_obey(0, orders.obey(), reply);
+    scene.apply(0);
+    assert!(sought.try_recv().unwrap().is_ok() && obeyed.try_recv().unwrap().is_ok());
+    assert_eq!(scene.held.lease().start(), StartPoint::at_time(9));
+    assert_eq!(scene.held.lease().obeyed.command, Some("c1".into()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -128,7 +128,7 @@ impl Obeyed {
         let command = obey.command.is_none() || obey.command == self.command;
         let sought = match (&obey.seek, &obey.to) {
             (Some(seek), _) => self.has_sought(seek),
-            // A holder's own seek is the same however often it is applied: nothing is delivered in between.
+            // Nothing is delivered while it may be applied, so that one that was applied is the same applied again.
             (None, Some(to)) => self.start_at(checkpoint) == *to,
             (None, None) => true,
         };
@@ -159,6 +159,13 @@ pub(crate) struct Obey {
     pub(crate) seek: Option<CommandId>,
     /// Where reading goes on from now.
     pub(crate) to: Option<StartPoint>,
+}
+
+impl Obey {
+    /// Whether it moves reading without an order.
+    pub(crate) fn is_own_seek(&self) -> bool {
+        self.to.is_some() && self.seek.is_none()
+    }
 }
 
 /// What operators want of the holder of a lease.

@@ -76,7 +76,7 @@ impl Driver {
                 held.want_checkpoint(era, checkpoint, reply);
             }
             GrantRequest::Prepare(pending, reply) => held.want_prepare(era, pending, reply),
-            GrantRequest::Obey(obey, reply) => held.want_obey(obey, reply),
+            GrantRequest::Obey(obey, reply) => held.want_obey(era, obey, reply),
             GrantRequest::Release(checkpoint, reply) => {
                 let to = self.giving.target(key).cloned();
                 held.want_release(era, checkpoint, to, Some(reply));
