@@ -224,7 +224,7 @@ pub enum WorkerEvent {
     LeaseReleased {
         /// The shard.
         shard: ShardId,
-        /// The final checkpoint.
+        /// The final checkpoint, as it is stored: where the next holder begins.
         checkpoint: Checkpoint,
     },
     /// An operator has paused the shard: nothing is delivered from now on. Tells again when the lease moves.

@@ -316,7 +316,7 @@ async fn leave_before_start(
         match event {
             CoordinatorEvent::Granted(grant) => {
                 match tokio::time::timeout_at(deadline, grant.release(None)).await {
-                    Ok(Ok(())) => report.drained += 1,
+                    Ok(Ok(_)) => report.drained += 1,
                     _ => report.abandoned += 1,
                 }
             }

@@ -18,8 +18,9 @@ use crate::orders::Obeyed;
 pub(crate) enum Verdict {
     /// One of the holder's own writes was applied: the lease is still its.
     Mine(Box<Mine>),
-    /// The holder's own release or hand-over was applied.
-    Released,
+    /// The holder's own release or hand-over was applied, or the worker that should get the lease took it meanwhile. This is
+    /// the progress that is stored.
+    Released(Checkpoint),
     /// The lease is not the holder's any more.
     Lost(LossReason),
 }
@@ -62,14 +63,14 @@ pub(crate) fn judge(
     let recovers =
         (one_bump || mutant::is(Mutant::RecoverOnOwnerOnly)) && !mutant::is(Mutant::NeverRecover);
     match row.owner {
-        Some(owner) if one_bump && given == Given::To(&owner) => Verdict::Released,
+        Some(owner) if one_bump && given == Given::To(&owner) => Verdict::Released(row.checkpoint),
         Some(owner) if owner == *me && recovers => Verdict::Mine(Box::new(Mine {
             counter: row.counter,
             checkpoint: row.checkpoint,
             pending: row.pending,
             obeyed: row.obeyed,
         })),
-        None if one_bump && given == Given::Up => Verdict::Released,
+        None if one_bump && given == Given::Up => Verdict::Released(row.checkpoint),
         _ => Verdict::Lost(LossReason::Taken),
     }
 }
@@ -112,7 +113,7 @@ mod tests {
         let me = WorkerId::from("w/1");
         assert_eq!(
             judge(Some(&row(None, 8)), &me, 7, Given::Up),
-            Verdict::Released
+            Verdict::Released(lease("shard-1").checkpoint)
         );
         let other = WorkerId::from("w/2");
         for (counter, given) in [
@@ -132,7 +133,8 @@ mod tests {
     fn a_row_of_the_next_owner_is_handed_over_only_if_that_was_sent_and_nothing_else_happened() {
         let (me, next) = (WorkerId::from("w/1"), WorkerId::from("w/2"));
         let judge = |owner, counter, given| judge(Some(&row(Some(owner), counter)), &me, 7, given);
-        assert_eq!(judge("w/2", 8, Given::To(&next)), Verdict::Released);
+        let stored = lease("shard-1").checkpoint;
+        assert_eq!(judge("w/2", 8, Given::To(&next)), Verdict::Released(stored));
         let lost = Verdict::Lost(LossReason::Taken);
         assert_eq!(judge("w/2", 8, Given::No), lost);
         assert_eq!(judge("w/2", 8, Given::Up), lost);

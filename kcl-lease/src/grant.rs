@@ -125,7 +125,7 @@ pub(crate) enum GrantRequest {
     Checkpoint(Checkpoint, Reply<()>),
     Prepare(PendingCheckpoint, Reply<()>),
     Obey(Obey, Reply<u64>),
-    Release(Option<Checkpoint>, Reply<()>),
+    Release(Option<Checkpoint>, Reply<Checkpoint>),
     EndShard(Vec<ListedShard>, Reply<ShardEndOutcome>),
 }
 
@@ -301,7 +301,8 @@ impl Grant {
     }
 
     /// Stores the final progress and gives the lease away: after a [recall](Self::recalled) to the worker that was chosen
-    /// to go on, else to whoever wants it. The grant is not current from now on.
+    /// to go on, else to whoever wants it. The grant is not current from now on. The answer is the progress that is stored:
+    /// less than `checkpoint` if an earlier attempt was applied, or if the other worker took the lease meanwhile.
     ///
     /// # Errors
     /// As [`checkpoint`](Self::checkpoint). While the error [is retryable](GrantError::is_retryable), calling again
@@ -309,7 +310,7 @@ impl Grant {
     ///
     /// # Cancellation
     /// Dropping the future does not take the request back.
-    pub async fn release(&self, checkpoint: Option<Checkpoint>) -> Result<(), GrantError> {
+    pub async fn release(&self, checkpoint: Option<Checkpoint>) -> Result<Checkpoint, GrantError> {
         self.ask(|reply| GrantRequest::Release(checkpoint, reply))
             .await
     }

@@ -36,7 +36,7 @@ struct Waiting {
     checkpoint: Vec<(Checkpoint, Reply<()>)>,
     prepare: Vec<(PendingCheckpoint, Reply<()>)>,
     obey: Vec<(u64, Reply<u64>)>,
-    release: Vec<Reply<()>>,
+    release: Vec<Reply<Checkpoint>>,
     end: Vec<Reply<ShardEndOutcome>>,
 }
 
@@ -163,7 +163,7 @@ impl HeldLease {
         era: u64,
         asked: Option<Checkpoint>,
         to: Option<WorkerId>,
-        reply: Option<Reply<()>>,
+        reply: Option<Reply<Checkpoint>>,
     ) {
         self.shared.begin_release();
         let asked = asked.filter(|_| era == self.era);
@@ -218,7 +218,7 @@ impl HeldLease {
                 Fate::Held
             }
             Turn::Released { to } => {
-                accept(&mut self.waiting.release, &());
+                accept(&mut self.waiting.release, self.core.committed());
                 self.end(LossReason::Released);
                 Fate::Released { to }
             }

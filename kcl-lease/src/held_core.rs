@@ -419,7 +419,8 @@ impl HeldCore {
         let held = &self.held;
         match judge(found, &held.owner, held.counter, given) {
             Verdict::Mine(mine) => self.recovered(flight, *mine),
-            Verdict::Released => {
+            Verdict::Released(stored) => {
+                self.committed = stored;
                 self.held.counter = self.held.counter.saturating_add(1);
                 self.released()
             }

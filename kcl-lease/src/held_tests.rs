@@ -279,6 +279,30 @@ async fn an_unanswered_hand_over_is_sent_again_to_the_same_worker_and_found_appl
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_release_tells_what_is_stored_and_not_what_was_asked_for() {
+    for (to, owner) in [(Some("w/next"), Some("w/next")), (None, None)] {
+        let mut scene = Scene::new();
+        let to = to.map(WorkerId::from);
+        let _progress = scene.want(5);
+        let (first, mut early) = oneshot::channel();
+        scene
+            .held
+            .want_release(0, Some(at(8)), to.clone(), Some(first));
+        let (attempt, _) = scene.send(0).unwrap();
+        scene.unknown(attempt, 1_700);
+        assert!(early.try_recv().unwrap().is_err());
+        let (second, mut late) = oneshot::channel();
+        scene.held.want_release(0, Some(at(9)), to, Some(second));
+        let (attempt, _) = scene.send(2_700).unwrap();
+        // The first attempt was applied, or the next owner took the lease where it stood.
+        let found = Response::Refused(row(owner, COUNTER + 1, at(8)));
+        scene.answer(attempt, found, 2_710);
+        assert_eq!(late.try_recv().unwrap(), Ok(at(8)));
+        assert_eq!(scene.held.lease().checkpoint, at(8));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn any_other_row_ends_the_grant() {
     for found in [
         None,

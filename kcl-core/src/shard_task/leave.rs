@@ -58,12 +58,12 @@ impl ShardTask {
     pub(super) async fn release(&mut self) -> Result<(), LossReason> {
         let mut schedule = self.schedule();
         loop {
-            let checkpoint = self.progress.complete();
-            // Storing it would remove what is prepared, which the next holder has to know.
-            let stored = (!self.progress.is_prepared()).then(|| checkpoint.clone());
-            match self.grant.release(stored).await {
-                Ok(()) => {
-                    self.report_released(checkpoint);
+            // Storing it could remove what is prepared, which the next holder has to know.
+            let keeps = self.progress.is_prepared();
+            let complete = (!keeps).then(|| self.progress.complete());
+            match self.grant.release(complete).await {
+                Ok(stored) => {
+                    self.report_released(stored);
                     return Ok(());
                 }
                 Err(GrantError::Lost { reason, .. }) => return Err(reason),

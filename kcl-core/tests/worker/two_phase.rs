@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use kcl_core::{
     BatchFailure, Checkpoint, InitializationInput, PendingCheckpoint, PreparedCheckpoint,
-    ProcessRecordsInput, ProcessorResult, RecordProcessor, Worker, WorkerBuilder, async_trait,
+    ProcessRecordsInput, ProcessorResult, RecordProcessor, Worker, WorkerBuilder, WorkerEvent,
+    async_trait,
 };
 
 use crate::fixture::{Call, Fixture, eventually, texts};
@@ -142,9 +143,17 @@ async fn the_next_holder_learns_what_was_prepared_and_decides() {
         fixture.put_many(0, &["a"]);
         let worker = fixture.start_builder(processor.builder());
         let prepared = processor.first_phase().await;
+        let mut events = worker.handle.events();
         worker.stop().await;
-        assert!(fixture.lease(&shard).pending.is_some(), "a stop keeps it");
-        assert!(fixture.lease(&shard).checkpoint.is_start());
+        let stored = fixture.lease(&shard);
+        assert!(stored.pending.is_some(), "a stop keeps it");
+        assert!(stored.checkpoint.is_start());
+        let told = loop {
+            if let WorkerEvent::LeaseReleased { checkpoint, .. } = events.next().await.unwrap() {
+                break checkpoint;
+            }
+        };
+        assert_eq!(told, stored.checkpoint, "nothing else is stored");
         fixture.put_many(0, &["b"]);
         processor.commits_pending.store(commits, Ordering::SeqCst);
         let seen = fixture.log.delivered().len();

@@ -132,7 +132,7 @@ async fn a_release_whose_answer_is_lost_is_sent_again_and_nothing_is_delivered()
         }
         let over = matches!(
             released,
-            Ok(())
+            Ok(_)
                 | Err(GrantError::Lost {
                     reason: LossReason::Released,
                     ..
