@@ -1,5 +1,6 @@
 //! From a shard to batches of user records: source, pacing, byte budget, polling, de-aggregation.
 
+mod absence;
 mod batch;
 mod batch_builder;
 mod budget;
@@ -7,8 +8,8 @@ mod deaggregate;
 mod delivery;
 mod error;
 mod idle;
+mod intake;
 mod kinesis;
-
 mod memory;
 mod observer;
 mod one_line;
@@ -16,6 +17,7 @@ mod pace;
 mod plan;
 mod polling;
 mod record;
+mod shard_end;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ pub use deaggregate::{DeaggregationCounts, OutOfRange, deaggregate};
 pub use delivery::{Delivery, Gap, PollEnd, ShardEnd};
 pub use error::{SourceError, SourceErrorKind};
 pub use idle::IdleShards;
+pub use intake::ShardRead;
 pub use kinesis::KinesisSource;
 pub(crate) use kinesis::{classify, control_overrides, reading_client};
 pub use memory::MemoryStream;
@@ -34,7 +37,7 @@ pub use observer::{FetchReport, RetrievalObserver, Unobserved};
 pub(crate) use one_line::one_line;
 pub use pace::PaceOptions;
 pub use plan::MAX_RECORDS_PER_CALL;
-pub use polling::{Poller, Polling, ShardRead};
+pub use polling::{Poller, Polling};
 pub use record::{EncryptionType, Record, RecordRef};
 pub use source::{
     Fetched, ShardFilter, ShardIterator, ShardSource, StartPosition, StreamDescription,

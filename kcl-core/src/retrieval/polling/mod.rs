@@ -2,23 +2,24 @@
 
 mod read;
 mod recover;
-mod shard_end;
 
 use std::sync::Arc;
 
-use kcl_checkpoint::{Position, SequenceNumber};
+use kcl_lease::ListedShard;
 use kcl_lease::runtime::Runtime;
-use kcl_lease::{HashKeyRange, ListedShard, ShardId};
 use tokio::sync::mpsc;
 
-use super::budget::{Budget, Member};
+use super::absence::Absence;
+use super::budget::Budget;
 use super::deaggregate::OutOfRange;
 use super::delivery::{Delivery, PollEnd};
+use super::error::SourceError;
 use super::idle::{IdleMark, IdleShards};
-use super::observer::RetrievalObserver;
+use super::intake::{Intake, ShardRead};
 use super::pace::{PaceOptions, Pacer};
-use super::plan::{Learned, MAX_RECORDS_PER_CALL};
-use super::source::{ShardIterator, ShardSource, StartPosition};
+use super::plan::MAX_RECORDS_PER_CALL;
+use super::shard_end::{Ending, ending};
+use super::source::{ShardIterator, ShardSource};
 
 /// What all shards of a worker poll with.
 #[derive(Debug, Clone)]
@@ -55,44 +56,17 @@ impl Polling {
     }
 }
 
-/// Which shard to read, and from where.
-#[derive(Debug, Clone)]
-pub struct ShardRead {
-    /// The shard.
-    pub shard: ShardId,
-    /// The hash keys that the shard owns; [`HashKeyRange::FULL`] if not known, then nothing is out of range.
-    pub hash_range: HashKeyRange,
-    /// Where to start. For a stored checkpoint: *at* its sequence number, because it may lie inside an aggregated record.
-    pub start: StartPosition,
-    /// What is complete already and not to be delivered again.
-    pub skip_through: Option<Position>,
-    /// Who hears of it.
-    pub observer: Arc<dyn RetrievalObserver>,
-}
-
 /// Reads one shard by polling until it ends.
 #[derive(Debug)]
 pub struct Poller {
     polling: Polling,
-    read: ShardRead,
-    member: Member,
+    intake: Intake,
     pacer: Pacer,
     idle: IdleMark,
     iterator: Option<ShardIterator>,
-    /// The last Kinesis record that was fetched: where to go on with a new iterator.
-    fetched_through: Option<SequenceNumber>,
-    /// The record that the first answer of an iterator should begin with: the one at which reading resumes.
-    expected_first: Option<SequenceNumber>,
-    /// What is complete or delivered: nothing up to here is delivered (again).
-    reached: Option<Position>,
-    /// What Kinesis records of this shard take in memory.
-    learned: Option<Learned>,
     /// Whether the iterator expired before it was ever used with success.
     expired_unused: bool,
-    /// Whether it was told that what is complete lies ahead of the shard's tip.
-    told_ahead: bool,
-    /// How often in a row the service knew neither the shard nor its place in the listing.
-    missing: u32,
+    absence: Absence,
     /// The shard answered without a next iterator; children that it named.
     closed: Option<Vec<ListedShard>>,
 }
@@ -103,23 +77,14 @@ impl Poller {
     pub fn new(polling: Polling, read: ShardRead) -> Self {
         let rng = polling.runtime.rng(read.shard.as_str());
         Self {
-            member: polling.budget.join(),
+            intake: Intake::new(read, polling.budget.join(), polling.out_of_range),
             pacer: Pacer::new(polling.pace.clone(), rng),
             idle: polling.idle_shards.mark(),
             iterator: None,
-            fetched_through: None,
-            expected_first: match &read.start {
-                StartPosition::AtSequenceNumber(number) => Some(number.clone()),
-                _ => None,
-            },
-            reached: read.skip_through.clone(),
-            learned: None,
             expired_unused: false,
-            told_ahead: false,
-            missing: 0,
+            absence: Absence::default(),
             closed: None,
             polling,
-            read,
         }
     }
 
@@ -155,7 +120,7 @@ impl Poller {
     async fn next(&mut self) -> Result<Delivery, PollEnd> {
         loop {
             let pause = self.pacer.pause(self.polling.runtime.now());
-            self.read.observer.paused(pause);
+            self.intake.read.observer.paused(pause);
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
@@ -167,6 +132,24 @@ impl Poller {
                 Ok(Some(delivery)) => return Ok(delivery),
                 Ok(None) => {}
                 Err(error) => self.recover(error).await?,
+            }
+        }
+    }
+
+    /// The last delivery of the shard; `None` when it turns out to be open after all.
+    async fn end_of_shard(
+        &mut self,
+        named: Vec<ListedShard>,
+    ) -> Result<Option<Delivery>, SourceError> {
+        let source = self.polling.source.as_ref();
+        match ending(source, &self.intake.read.shard, named, "GetRecords").await? {
+            Ending::Children(children) => {
+                let now = self.polling.runtime.now();
+                Ok(Some(self.intake.end(children, now)))
+            }
+            Ending::Open(contradiction) => {
+                self.closed = None;
+                Err(contradiction)
             }
         }
     }

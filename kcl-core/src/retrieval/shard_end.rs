@@ -1,14 +1,9 @@
 //! The end of a closed shard: who takes over.
 
-use std::sync::Arc;
-
 use kcl_lease::{ListedShard, ShardId};
 
-use super::Poller;
-use crate::retrieval::batch::Batch;
-use crate::retrieval::delivery::{Delivery, Gap, ShardEnd};
-use crate::retrieval::error::{SourceError, SourceErrorKind};
-use crate::retrieval::source::ShardFilter;
+use super::error::{SourceError, SourceErrorKind};
+use super::source::{ShardFilter, ShardSource};
 
 /// What the listing says of a shard whose last answer named no children.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,46 +29,42 @@ fn look_up(listing: &[ListedShard], shard: &ShardId) -> Listed {
     }
 }
 
-impl Poller {
-    /// The last delivery of the shard; `None` when it turns out to be open after all.
-    ///
-    /// The service names the children in the last answer. Where it does not, they are looked up (interop §5.4 calls
-    /// such an answer invalid).
-    pub(super) async fn end_of_shard(
-        &mut self,
-        named: Vec<ListedShard>,
-    ) -> Result<Option<Delivery>, SourceError> {
-        if !named.is_empty() {
-            return Ok(Some(self.end(named)));
-        }
-        let listing = self.polling.source.list_shards(ShardFilter::All).await?;
-        let contradiction = match look_up(&listing, &self.read.shard) {
-            Listed::Children(children) => return Ok(Some(self.end(children))),
-            Listed::Open => {
-                self.closed = None;
-                "there is no next iterator, but the shard is open"
-            }
-            Listed::NoChildrenYet => "the shard is closed, but no shard is listed that follows it",
-        };
-        Err(SourceError::new(SourceErrorKind::Malformed, "GetRecords")
-            .about(format!("shard {}", self.read.shard))
-            .with_detail(contradiction))
-    }
+/// What comes of an answer that says that the shard ended.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// It did, and these take over.
+    Children(Vec<ListedShard>),
+    /// The shard is open: the answer was wrong.
+    Open(SourceError),
+}
 
-    fn end(&mut self, children: Vec<ListedShard>) -> Delivery {
-        // The record at which reading was to go on is gone, and so is all that followed.
-        let gap = self.expected_first.take().map(|from| Gap {
-            from: Some(from),
-            to: None,
-        });
-        Delivery {
-            gap,
-            batch: Arc::new(Batch::empty()),
-            rows: 0..0,
-            behind: None,
-            fetched_at: self.polling.runtime.now(),
-            end: Some(ShardEnd { children }),
-        }
+/// Who takes over from a shard whose last answer to `operation` named these shards.
+///
+/// The service names the children in the last answer. Where it does not, they are looked up (interop §5.4 calls such an
+/// answer invalid).
+pub(super) async fn ending(
+    source: &dyn ShardSource,
+    shard: &ShardId,
+    named: Vec<ListedShard>,
+    operation: &'static str,
+) -> Result<Ending, SourceError> {
+    if !named.is_empty() {
+        return Ok(Ending::Children(named));
+    }
+    let contradiction = |detail: &str| {
+        SourceError::new(SourceErrorKind::Malformed, operation)
+            .about(format!("shard {shard}"))
+            .with_detail(detail)
+    };
+    let listing = source.list_shards(ShardFilter::All).await?;
+    match look_up(&listing, shard) {
+        Listed::Children(children) => Ok(Ending::Children(children)),
+        Listed::Open => Ok(Ending::Open(contradiction(
+            "it says that the shard ended, but the shard is open",
+        ))),
+        Listed::NoChildrenYet => Err(contradiction(
+            "the shard is closed, but no shard is listed that follows it",
+        )),
     }
 }
 
