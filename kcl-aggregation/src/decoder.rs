@@ -11,14 +11,14 @@ use crate::tables::{Row, Tables};
 /// The most user records, and the most keys per table, that a [`Decoder`] accepts unless told otherwise.
 ///
 /// A user record takes at least six bytes, so every aggregated record of up to 1 MiB stays below.
-pub const MAX_USER_RECORDS: usize = 1 << 18;
+pub const MAX_USER_RECORDS: usize = 200_000;
 
 /// Takes aggregated records apart, one after the other, in memory that it uses again.
 ///
 /// Work and memory are bounded by the input: each byte is read a fixed number of times (digest, structure, keys), each
 /// key is hashed at most once, and nothing is copied, so that user records cannot add up to more than the record that
 /// holds them. The tables take at most about ten times the input and never more than the limit on user records
-/// allows (12 MiB at [`MAX_USER_RECORDS`]); the decoder keeps that memory until it is dropped.
+/// allows (9 MiB at [`MAX_USER_RECORDS`]); the decoder keeps that memory until it is dropped.
 #[derive(Debug)]
 pub struct Decoder {
     tables: Tables,

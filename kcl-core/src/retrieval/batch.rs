@@ -36,6 +36,13 @@ pub(super) struct Row {
     pub(super) out_of_range: bool,
 }
 
+impl Row {
+    /// What the service counts of a raw row.
+    fn payload_bytes(&self) -> u64 {
+        u64::from(self.data.len) + u64::from(self.partition_key.len)
+    }
+}
+
 /// One Kinesis record, from which one or many user records come.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Source {
@@ -88,6 +95,26 @@ impl Batch {
         true
     }
 
+    /// Parts a raw batch before the Kinesis record with this index. Both parts keep the chunks.
+    pub(super) fn split_off(&mut self, at: usize) -> Self {
+        let sources = self.sources.split_off(at.min(self.sources.len()));
+        let mut rows = self.rows.split_off(at.min(self.rows.len()));
+        for row in &mut rows {
+            row.source = row
+                .source
+                .saturating_sub(u32::try_from(at).unwrap_or(u32::MAX));
+        }
+        let rest_bytes: u64 = rows.iter().map(Row::payload_bytes).sum();
+        self.payload_bytes = self.payload_bytes.saturating_sub(rest_bytes);
+        Self {
+            chunks: self.chunks.clone(),
+            sources,
+            rows,
+            payload_bytes: rest_bytes,
+            room: self.room.clone(),
+        }
+    }
+
     /// User records.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -116,10 +143,15 @@ impl Batch {
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         let chunks: usize = self.chunks.iter().map(Bytes::len).sum();
+        chunks as u64 + self.table_bytes()
+    }
+
+    /// Bytes of memory that the tables of offsets take.
+    pub(super) fn table_bytes(&self) -> u64 {
         let tables = self.rows.capacity() * size_of::<Row>()
             + self.sources.capacity() * size_of::<Source>()
             + self.chunks.capacity() * CHUNK_OVERHEAD;
-        (chunks + tables) as u64
+        tables as u64
     }
 
     /// The user record with this index.
@@ -202,6 +234,11 @@ impl Batch {
                 _room: Arc::clone(&room),
             });
         }
+        self.room = Some(room);
+    }
+
+    /// Ties the table of offsets, and the batch, to room of its own.
+    pub(super) fn hold_table(&mut self, room: Arc<Reservation>) {
         self.room = Some(room);
     }
 

@@ -16,9 +16,9 @@ use super::plan::{Learned, MAX_ANSWER_BYTES, learned};
 ///
 /// Room is reserved before a read from what records took lately. A read that meets larger ones takes more, and then no
 /// new read starts until use is below the total again. Reads that run at the same time are covered against that: there is
-/// room for the largest answer of each of them (10 MiB) but one. An answer's table of user records, which can be larger than
-/// the answer, gets its room before it is made, and only one at a time gets more than there is. So use exceeds the total by
-/// at most one answer and one table.
+/// room for the largest answer of each of them (10 MiB) but one. Tables of user records can be larger than the answer: they
+/// are made for 10 MiB at a time, get their room before they are made, and only one at a time gets more than there is. So use
+/// exceeds the total by at most one answer with its table: 20 MiB, whatever records come.
 ///
 /// A shard whose answers are kept for long, because a processor is stuck or does not acknowledge, does not keep others from
 /// being read: who holds more than an equal part of the budget reads on only while half of it is free.
@@ -254,8 +254,12 @@ impl State {
     fn fits(&self, queue: Queue, holder: Option<&Arc<Holder>>, bytes: u64, total: u64) -> bool {
         match queue {
             Queue::Tables => {
-                let used = self.used.saturating_add(bytes);
-                self.beyond.is_none() || self.used <= total || used <= total
+                let (running, largest) = (self.open_bytes, self.open.keys().next_back());
+                let covered = running - largest.copied().unwrap_or_default();
+                let within = self.used.saturating_add(bytes).saturating_add(covered) <= total;
+                // More than there is: one at a time, and not while a read could do the same.
+                let alone = self.beyond.is_none() || self.used <= total;
+                within || (alone && self.open.is_empty())
             }
             Queue::Reads if self.used == 0 => true,
             Queue::Reads => {
@@ -446,6 +450,17 @@ impl Member {
     /// As [`Budget::reserve`], for an answer of this shard: one that holds much lets others pass.
     pub async fn reserve(&self, bytes: u64) -> Reservation {
         self.budget.reserve_for(Some(&self.holder), bytes).await
+    }
+
+    /// A reservation of nothing yet, for a table beside an answer that is held already.
+    pub(super) fn nothing(&self) -> Reservation {
+        Reservation {
+            shared: Arc::clone(&self.budget.shared),
+            bytes: 0,
+            holder: Some(Arc::clone(&self.holder)),
+            open: None,
+            beyond: None,
+        }
     }
 
     /// What one answer of this shard should take at most: with one answer in hand and one fetched ahead, all shards

@@ -50,10 +50,27 @@ const SMALLEST_USER_RECORD: usize = 6;
 
 /// The most bytes that the table of a raw batch can grow by when its aggregated records are taken apart; 0 if there are none.
 pub(super) fn largest_table(batch: &Batch) -> u64 {
-    let records = batch.iter().map(RecordRef::data);
-    let aggregated = records.filter(|data| looks_aggregated(data));
-    let rows = aggregated.map(|data| (data.len() / SMALLEST_USER_RECORD).min(MAX_USER_RECORDS));
-    (rows.sum::<usize>() * size_of::<Row>()) as u64
+    batch.iter().map(largest_share).sum()
+}
+
+/// How many Kinesis records of a raw batch, at least one, have tables of together at most so many bytes.
+pub(super) fn records_within(batch: &Batch, table_bytes: u64) -> usize {
+    let mut bytes = 0;
+    let within = batch.iter().map(largest_share).take_while(|share| {
+        bytes += share;
+        bytes <= table_bytes
+    });
+    within.count().max(1)
+}
+
+/// What one record adds to the table at most.
+fn largest_share(record: RecordRef<'_>) -> u64 {
+    let data = record.data();
+    if !looks_aggregated(data) {
+        return 0;
+    }
+    let rows = (data.len() / SMALLEST_USER_RECORD).min(MAX_USER_RECORDS);
+    (rows * size_of::<Row>()) as u64
 }
 
 /// Replaces each aggregated record of a raw batch by its user records. Payloads and keys stay where they are.

@@ -10,11 +10,17 @@ use kcl_lease::{HashKeyRange, ListedShard, ShardId};
 
 use super::batch::Batch;
 use super::budget::{Member, Reservation};
-use super::deaggregate::{DeaggregationCounts, OutOfRange, deaggregate, largest_table};
+use super::deaggregate::{
+    DeaggregationCounts, OutOfRange, deaggregate, largest_table, records_within,
+};
 use super::delivery::{Delivery, Gap, ShardEnd};
 use super::observer::{FetchReport, RetrievalObserver};
-use super::plan::{Learned, learned};
+use super::plan::{Learned, MAX_ANSWER_BYTES, learned};
 use super::source::StartPosition;
+
+/// Tables of user records are made for so many bytes at a time, as an answer has at most; a single aggregated record needs
+/// less ([`MAX_USER_RECORDS`](kcl_aggregation::MAX_USER_RECORDS)).
+const MAX_TABLE_BYTES: u64 = MAX_ANSWER_BYTES;
 
 /// Which shard to read, and from where.
 #[derive(Debug, Clone)]
@@ -60,6 +66,8 @@ pub(super) struct Intake {
     learned: Option<Learned>,
     /// Whether it was told that what is complete lies ahead of the shard's tip.
     told_ahead: bool,
+    /// What is left of an answer that is taken in part by part.
+    parts: Option<Arrived>,
 }
 
 impl Intake {
@@ -72,6 +80,7 @@ impl Intake {
             reached: read.skip_through.clone(),
             learned: None,
             told_ahead: false,
+            parts: None,
             read,
         }
     }
@@ -91,26 +100,84 @@ impl Intake {
     /// Takes an answer in: counts, takes aggregates apart, moves on. `None`: nothing new.
     pub(super) async fn accept(
         &mut self,
-        arrived: Arrived,
+        mut arrived: Arrived,
         mut room: Reservation,
     ) -> Option<Delivery> {
-        let (behind, at_end) = (arrived.behind, arrived.at_end);
         room.resize(arrived.batch.resident_bytes());
-        let (mut batch, counts) = match largest_table(&arrived.batch) {
-            // Nothing is aggregated.
-            0 => (arrived.batch, DeaggregationCounts::default()),
-            largest => {
-                room.add_table(largest).await;
-                deaggregate(arrived.batch, &self.read.hash_range, self.out_of_range)
+        let table = largest_table(&arrived.batch);
+        if table > MAX_TABLE_BYTES {
+            arrived.batch.hold(Arc::new(room));
+            self.parts = Some(arrived);
+            return self.next_part().await;
+        }
+        // Without aggregated records there is nothing to make room for.
+        if table > 0 {
+            room.add_table(table).await;
+        }
+        let (mut batch, counts) = self.take_apart(arrived.batch, table);
+        if batch.kinesis_records() > 0 {
+            room.resize(batch.resident_bytes());
+            batch.hold(Arc::new(room));
+        }
+        arrived.batch = batch;
+        self.advance(arrived, &counts)
+    }
+
+    /// What is left of an answer whose table of user records would be larger than an answer can be: it is taken in part by
+    /// part. `None`: nothing is left.
+    pub(super) async fn next_part(&mut self) -> Option<Delivery> {
+        while let Some(mut part) = self.parts.take() {
+            let rest = part
+                .batch
+                .split_off(records_within(&part.batch, MAX_TABLE_BYTES));
+            let is_last = rest.kinesis_records() == 0;
+            if !is_last {
+                self.parts = Some(Arrived {
+                    batch: rest,
+                    behind: part.behind,
+                    at: part.at,
+                    took: Duration::ZERO,
+                    at_end: std::mem::take(&mut part.at_end),
+                });
+                // There is more, however near to the tip the answer came.
+                part.behind = part
+                    .behind
+                    .map(|behind| behind.max(Duration::from_millis(1)));
             }
-        };
+            // The answer itself has its room, which all parts share.
+            let mut room = self.member.nothing();
+            let table = largest_table(&part.batch);
+            room.add_table(table).await;
+            let (mut batch, counts) = self.take_apart(part.batch, table);
+            room.resize(batch.table_bytes());
+            batch.hold_table(Arc::new(room));
+            part.batch = batch;
+            let delivery = self.advance(part, &counts);
+            if delivery.is_some() {
+                return delivery;
+            }
+        }
+        None
+    }
+
+    fn take_apart(&self, batch: Batch, table: u64) -> (Batch, DeaggregationCounts) {
+        match table {
+            0 => (batch, DeaggregationCounts::default()),
+            _ => deaggregate(batch, &self.read.hash_range, self.out_of_range),
+        }
+    }
+
+    /// Counts what came and moves on. `None`: nothing new.
+    fn advance(&mut self, arrived: Arrived, counts: &DeaggregationCounts) -> Option<Delivery> {
+        let Arrived {
+            batch,
+            behind,
+            at_end,
+            ..
+        } = arrived;
         let resident_bytes = batch.resident_bytes();
         let kinesis_records = batch.kinesis_records();
-        if kinesis_records == 0 {
-            drop(room);
-        } else {
-            room.resize(resident_bytes);
-            batch.hold(Arc::new(room));
+        if kinesis_records > 0 {
             self.learned = learned(self.learned, resident_bytes, kinesis_records);
             self.member.learn(resident_bytes, kinesis_records);
         }
@@ -124,7 +191,7 @@ impl Intake {
             took: arrived.took,
         });
         if !counts.is_zero() {
-            self.read.observer.deaggregated(&counts);
+            self.read.observer.deaggregated(counts);
         }
         if behind.is_some_and(|behind| behind.is_zero()) {
             self.tell_ahead(&batch);

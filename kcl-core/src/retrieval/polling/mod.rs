@@ -118,6 +118,9 @@ impl Poller {
 
     /// The next answer with news.
     async fn next(&mut self) -> Result<Delivery, PollEnd> {
+        if let Some(part) = self.intake.next_part().await {
+            return Ok(part);
+        }
         loop {
             let pause = self.pacer.pause(self.polling.runtime.now());
             self.intake.read.observer.paused(pause);

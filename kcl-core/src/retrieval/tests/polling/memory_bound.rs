@@ -151,6 +151,40 @@ async fn a24_records_that_grow_everywhere_at_once_exceed_the_budget_by_one_answe
     }
 }
 
+/// The tables of all its user records would take 80 MB.
+#[tokio::test(start_paused = true)]
+async fn a24_the_largest_answer_with_the_smallest_user_records_stays_within_the_budget() {
+    let setup = Setup::with_budget(1, 24 * MIB);
+    let shard = setup.shard(0);
+    let smallest: Vec<(&str, &[u8])> = (0..170_000).map(|_| ("k", &[][..])).collect();
+    let packed = aggregate(&smallest);
+    assert!(packed.len() > 1_000_000, "{} bytes", packed.len());
+    // So many are read at once after small ones.
+    for _ in 0..100 {
+        setup.stream.put_to(&shard, "key", vec![1; 100]);
+    }
+    let mut reading = setup.read(StartPosition::TrimHorizon, None);
+    let mut small = 0;
+    while small < 100 {
+        small += reading.next().await.rows.len();
+    }
+    for _ in 0..10 {
+        setup.stream.put_to(&shard, "key", packed.clone());
+    }
+    let (mut records, mut last, mut parts) = (0, None, 0);
+    while records < 10 * smallest.len() {
+        let delivery = reading.next().await;
+        records += delivery.rows.len();
+        parts += 1;
+        assert!(delivery.batch.first_position() > last, "in order");
+        last = delivery.batch.last_position();
+    }
+    assert_eq!(records, 10 * smallest.len());
+    assert!(parts >= 8, "{parts} deliveries");
+    let budget = &setup.polling.budget;
+    assert!(budget.peak() <= budget.total(), "{} bytes", budget.peak());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a24_a_shard_whose_answers_are_kept_leaves_room_for_the_others() {
     let setup = slow(20, 16 * MIB);
