@@ -14,7 +14,7 @@ use crate::failure::FailurePolicy;
 use crate::lease_table;
 use crate::processor::{ProcessorFactory, RecordProcessor};
 use crate::replay::Window;
-use crate::retrieval::{KinesisSource, OutOfRange, ShardSource};
+use crate::retrieval::{KinesisSource, OutOfRange, ShardSource, TimeLimited};
 use crate::shard_info::ShardInfo;
 use crate::stream::{ApplicationName, StreamRef, Streams};
 use crate::worker::{TableFactory, Worker, WorkerParts};
@@ -365,7 +365,7 @@ impl WorkerBuilder {
             config: self.config,
             factory: self.factory,
             dead_letters: self.dead_letters,
-            source,
+            source: Arc::new(TimeLimited::new(source)),
             table,
             runtime: self.runtime.unwrap_or_else(Runtime::production),
         }))

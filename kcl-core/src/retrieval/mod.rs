@@ -21,6 +21,7 @@ mod shard_end;
 mod source;
 #[cfg(test)]
 mod tests;
+mod time_limit;
 
 pub use batch::{Batch, Records};
 pub use batch_builder::{BatchBuilder, InvalidBatch, RawRecord};
@@ -43,3 +44,4 @@ pub use source::{
     Fetched, ShardFilter, ShardIterator, ShardSource, StartPosition, StreamDescription,
     StreamStatus,
 };
+pub(crate) use time_limit::TimeLimited;

@@ -79,8 +79,8 @@ pub struct Fetched {
 
 /// A stream whose shards can be listed and read.
 ///
-/// Every call makes a bounded number of attempts and ends within its own time limit. Dropping a call's future is safe:
-/// reads change nothing.
+/// Every call makes a bounded number of attempts and ends within its own time limit: a worker drops calls that take longer
+/// than 40 seconds (listings: 300), and calls again. Dropping a call's future is safe: reads change nothing.
 #[async_trait]
 pub trait ShardSource: Debug + Send + Sync + 'static {
     /// Describes the stream.

@@ -314,9 +314,45 @@ async fn a25_a_read_that_is_never_answered_turns_an_empty_shard_red() {
     tokio::time::sleep(seconds(600)).await;
     assert!(worker.handle.health().is_healthy());
     silent.store(true, Ordering::SeqCst);
-    tokio::time::sleep(LIMIT + seconds(5)).await;
+    tokio::time::sleep(seconds(35)).await;
+    let health = worker.handle.health();
+    assert_eq!(of(&health, &fixture, 0).state, ShardState::WaitingForRead);
+    tokio::time::sleep(LIMIT).await;
     let health = worker.handle.health();
     assert_eq!(health.unhealthy_shards().count(), 2);
-    assert_eq!(of(&health, &fixture, 0).state, ShardState::WaitingForRead);
+    let shard = of(&health, &fixture, 0);
+    assert_eq!(shard.state, ShardState::ReadFailing);
+    let error = shard.last_error.unwrap().error;
+    assert!(error.contains("dropped after 40 s"), "{error}");
     drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a25_a_read_that_is_never_answered_is_dropped_and_repeated() {
+    let fixture = Fixture::new(1);
+    let silent = Arc::new(AtomicBool::new(false));
+    let source = Silent {
+        stream: fixture.stream.clone(),
+        silent: Arc::clone(&silent),
+    };
+    let builder = failing_on(&fixture, "-", &Arc::default());
+    let worker = fixture.start_on(Arc::new(source), builder);
+    fixture.warm_up(&worker).await;
+    let mut events = worker.handle.events();
+    silent.store(true, Ordering::SeqCst);
+    tokio::time::sleep(seconds(5)).await;
+    // The stream answers again, but for the read that is on its way.
+    silent.store(false, Ordering::SeqCst);
+    fixture.put_many(0, &["after"]);
+    let delivered = || fixture.log.delivered().contains(&"after".to_owned());
+    eventually("the next read", delivered).await;
+    let error = loop {
+        match events.next().await.unwrap() {
+            WorkerEvent::ReadFailed { error, .. } => break error,
+            _ => continue,
+        }
+    };
+    assert!(error.contains("GetRecords"), "{error}");
+    assert!(worker.handle.health().is_healthy());
+    worker.stop().await;
 }
