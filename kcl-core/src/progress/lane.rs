@@ -450,6 +450,11 @@ impl LaneProgress {
         let mut state = self.lock();
         let parcel = state.parcels.remove_out(id).ok_or(AckError::Over)?;
         state.watermark.complete(id);
+        // Else what is of other lanes would count as this one's until the call returns.
+        if let Some(call) = state.call.take() {
+            state.pass_over_complete(&call);
+            state.call = Some(call);
+        }
         state.completed();
         drop(state);
         self.shard.advance();

@@ -20,7 +20,7 @@ enum LaneStep {
     /// So many records are handed out, to these lanes in turn.
     HandOut(Vec<usize>),
     /// The lane is given what waits for it, and has this done with the places up to one of them: complete; deferred, and
-    /// then answered in some order; or failed.
+    /// then answered in some order; deferred and answered one by one while the call runs; or failed.
     Work {
         lane: prop::sample::Index,
         through: prop::sample::Index,
@@ -35,12 +35,13 @@ enum LaneStep {
 enum Outcome {
     Done,
     Deferred,
+    Answered { backwards: bool },
     Failed,
 }
 
 fn lane_step() -> impl Strategy<Value = LaneStep> {
     let index = any::<prop::sample::Index>;
-    let outcome = prop_oneof![3 => Just(Outcome::Done), 2 => Just(Outcome::Deferred), 1 => Just(Outcome::Failed)];
+    let outcome = prop_oneof![3 => Just(Outcome::Done), 2 => Just(Outcome::Deferred), 1 => any::<bool>().prop_map(|backwards| Outcome::Answered { backwards }), 1 => Just(Outcome::Failed)];
     prop_oneof![
         3 => prop::collection::vec(0..3_usize, 1..8).prop_map(LaneStep::HandOut),
         5 => (index(), index(), outcome).prop_map(|(lane, through, outcome)| LaneStep::Work { lane, through, outcome }),
@@ -60,6 +61,13 @@ impl Model {
     fn watermark(&self) -> u64 {
         let complete = (1..=self.delivered).find(|number| !self.complete.contains(number));
         complete.unwrap_or(self.delivered + 1) - 1
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        match self.watermark() {
+            0 => Checkpoint::TrimHorizon,
+            number => Checkpoint::At(at(number, 0)),
+        }
     }
 }
 
@@ -141,6 +149,18 @@ proptest! {
                             let others = numbers(&call).into_iter().filter(open).collect();
                             handles.extend(lanes[lane].defer_all(call_id).map(|id| (lane, id, others)));
                         }
+                        Outcome::Answered { backwards } => {
+                            for step in 0..places {
+                                let place = if backwards { places - 1 - step } else { step };
+                                let number = numbers(&call)[place];
+                                match lanes[lane].defer(call_id, place) {
+                                    Ok(id) => prop_assert_eq!(lanes[lane].acknowledge(id), Ok(1)),
+                                    Err(_) => prop_assert!(model.complete.contains(&number)),
+                                }
+                                model.complete.insert(number);
+                                prop_assert_eq!(shard.complete(), model.checkpoint());
+                            }
+                        }
                         Outcome::Failed => {}
                     }
                     match outcome {
@@ -181,11 +201,7 @@ proptest! {
                 }
                 _ => {}
             }
-            let expected = match model.watermark() {
-                0 => Checkpoint::TrimHorizon,
-                number => Checkpoint::At(at(number, 0)),
-            };
-            prop_assert_eq!(shard.complete(), expected);
+            prop_assert_eq!(shard.complete(), model.checkpoint());
             let waits: usize = waiting.iter().flatten().map(|(_, records, _)| records.len()).sum();
             let held: usize = handles.iter().filter(|(_, _, held)| held.iter().any(|n| !model.complete.contains(n))).map(|(_, _, held)| held.len()).sum();
             prop_assert_eq!(shard.in_flight(), waits + held);
