@@ -11,6 +11,10 @@ use crate::processor::BoxError;
 ///
 /// It outlives the call, and may be sent anywhere. Handles can be answered in any order: the checkpoint follows up to the
 /// first record that is not complete. Dropping a handle without an answer is a failure of its record.
+///
+/// Answers in the call that deferred the record count at once. If that call fails nevertheless, delivery goes on at the first
+/// of its records that is not complete: what was acknowledged before that one does not come again, what was acknowledged
+/// after it does, and to defer it again has no effect ([`AckError::Over`]).
 #[derive(Debug)]
 #[must_use = "a handle that is dropped makes its record fail"]
 pub struct Ack(Handle);

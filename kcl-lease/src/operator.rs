@@ -38,7 +38,8 @@ const BEFORE_NOW_MILLIS: u64 = 1_000;
 /// Which shards a command is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shards {
-    /// All that have a lease now. Those that get one later are not concerned.
+    /// All that have a lease now. Those that get one later are not concerned: children of a shard that ends before it obeys
+    /// a pause ([`Standing::Over`]), and children that begin after a seek, at their first record. A paused shard does not end.
     All,
     /// These.
     Of(Vec<LeaseKey>),

@@ -9,6 +9,7 @@ use kcl_core::{
     ProcessorResult, RecordProcessor, Worker, async_trait,
 };
 
+use crate::crew::Crew;
 use crate::desk::{Desk, STORED, start_with, stored};
 use crate::fixture::{Call, Fixture, eventually, texts};
 use crate::poison::{Letters, numbered, put_all, put_keyed};
@@ -463,4 +464,36 @@ async fn a02_a_parked_key_does_not_give_other_keys_more_attempts() {
     worker.handle.caught_up().await;
     worker.stop().await;
     assert_eq!(letters.texts(), ["a1", "b1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a02_an_answer_in_a_call_that_fails_counts_up_to_the_first_record_without_one() {
+    let fixture = Fixture::new(1);
+    let answers: Arc<Mutex<Vec<(String, bool)>>> = Arc::default();
+    let log = Arc::clone(&answers);
+    let crew = Crew::new(move |input| {
+        for record in input {
+            let text = String::from_utf8_lossy(record.data()).into_owned();
+            if text == "a" || text == "c" {
+                let is_new = input.defer(record).done().is_ok();
+                log.lock().unwrap().push((text, is_new));
+            }
+        }
+        match input.attempt() == 1 && input.len() > 1 {
+            true => (Duration::ZERO, Err("after the answers".into())),
+            false => (Duration::ZERO, Ok(())),
+        }
+    });
+    // The first record is read alone.
+    fixture.put_many(0, &["first", "a", "b", "c"]);
+    let worker = fixture.start_builder(crew.builder(1));
+    worker.handle.caught_up().await;
+    assert_eq!(crew.begun(), ["first", "a", "b", "c", "b", "c"]);
+    let told: Vec<(String, bool)> = answers.lock().unwrap().clone();
+    let told: Vec<(&str, bool)> = told
+        .iter()
+        .map(|(text, new)| (text.as_str(), *new))
+        .collect();
+    assert_eq!(told, [("a", true), ("c", true), ("c", false)]);
+    worker.stop().await;
 }

@@ -130,7 +130,7 @@ async fn a_pause_is_reported_when_the_call_that_runs_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paused_shard_does_not_end() {
+async fn a_paused_shard_does_not_end_and_its_children_begin_when_it_is_resumed() {
     let fixture = Fixture::new(1);
     let worker = fixture.start(|_| Ok(()));
     fixture.warm_up(&worker).await;
@@ -138,10 +138,15 @@ async fn a_paused_shard_does_not_end() {
     obeyed(&operator, &operator.pause(&Shards::All).await.unwrap()).await;
     let parent = fixture.shard(0);
     fixture.stream.split(&parent).unwrap();
+    fixture.put_many(1, &["of a child"]);
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(!fixture.lease(&parent).is_finished());
+    assert_eq!(operator.leases().await.unwrap().len(), 1);
+    assert_eq!(fixture.log.delivered(), ["warm"]);
     operator.resume(&Shards::All).await.unwrap();
     eventually("the end", || fixture.lease(&parent).is_finished()).await;
+    let begun = || fixture.log.delivered() == ["warm", "of a child"];
+    eventually("a child", begun).await;
     let sought = operator.seek(&only(&parent), SeekTo::Oldest).await.unwrap();
     assert_eq!(sought.finished, [LeaseKey::of_shard(&parent)]);
     worker.stop().await;
@@ -186,6 +191,24 @@ async fn a_seek_reads_again_with_a_new_processor_in_every_number_of_lanes() {
         assert_eq!(worker.handle.counters().leases_lost, 0);
         worker.stop().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_seek_to_the_same_place_reads_it_again() {
+    let fixture = Fixture::new(1);
+    let worker = fixture.start(|_| Ok(()));
+    fixture.warm_up(&worker).await;
+    let operator = worker.handle.operator();
+    for times in 2..=3 {
+        let sought = operator.seek(&Shards::All, SeekTo::Oldest).await.unwrap();
+        obeyed(&operator, &sought).await;
+        let again = || fixture.log.delivered() == vec!["warm"; times];
+        eventually("once more", again).await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert!(again() && !fixture.lease(&fixture.shard(0)).checkpoint.is_start());
+    }
+    assert_eq!(worker.handle.counters().seeks, 2);
+    worker.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
