@@ -171,8 +171,16 @@ impl ShardTask {
         }
         self.progress.forget_deferred();
         let mut schedule = self.schedule();
+        let mut asked = None;
         loop {
-            match self.store_and_seek().await {
+            asked = self.ordered_seek().or_else(|| {
+                // What an attempt that failed asked for was applied meanwhile: its order is not shown any more. Possibly
+                // another command was obeyed since then.
+                let mut applied: Orders = asked?;
+                applied.command = None;
+                Some(applied)
+            });
+            match self.store_and_seek(asked.as_ref()).await {
                 Ok(next) => {
                     match self
                         .jump
@@ -191,7 +199,10 @@ impl ShardTask {
     }
 
     /// One attempt. The error is why the lease is lost, if it is.
-    async fn store_and_seek(&mut self) -> Result<kcl_lease::Grant, Option<LossReason>> {
+    async fn store_and_seek(
+        &mut self,
+        ordered: Option<&Orders>,
+    ) -> Result<kcl_lease::Grant, Option<LossReason>> {
         if let Some(lane) = self.lanes.first() {
             match lane.checkpointer.store().await {
                 // The seek was sent by an earlier attempt.
@@ -200,8 +211,8 @@ impl ShardTask {
             }
         }
         let own = self.jump.as_ref().map(|jump| &jump.to);
-        let sought = match (self.ordered_seek(), own.or(self.replayed.as_ref())) {
-            (Some(orders), _) => self.grant.obey(&orders).await,
+        let sought = match (ordered, own.or(self.replayed.as_ref())) {
+            (Some(orders), _) => self.grant.obey(orders).await,
             (None, Some(to)) => self.grant.seek(to.clone()).await,
             // The order was taken back by hand.
             (None, None) => self.grant.seek(self.stands_at()).await,

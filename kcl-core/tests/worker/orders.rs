@@ -8,7 +8,7 @@ use kcl_core::{
     ProcessRecordsInput, ProcessorResult, RecordProcessor, SeekTo, ShardState, Shards,
     ShutdownReason, ShutdownRequestedInput, Standing, StartPoint, Worker, WorkerEvent, async_trait,
 };
-use kcl_lease::{LeaseKey, ShardId};
+use kcl_lease::{Fault, LeaseKey, MemoryLeaseTable, ShardId};
 
 use crate::fixture::{Call, Fixture, Log, Running, eventually, texts};
 
@@ -228,6 +228,62 @@ async fn a_seek_to_the_tip_passes_over_what_is_there_and_nothing_that_comes() {
     operator.resume(&Shards::All).await.unwrap();
     eventually("new", || fixture.log.delivered() == ["warm", "new"]).await;
     worker.stop().await;
+}
+
+/// When it is asked to stop, the answers to the next calls to the lease table are lost.
+struct Disturbs {
+    log: Log,
+    shard: ShardId,
+    table: Arc<MemoryLeaseTable>,
+    times: usize,
+}
+
+#[async_trait]
+impl RecordProcessor for Disturbs {
+    async fn initialize(&mut self, input: InitializationInput) -> ProcessorResult {
+        let begin = Call::Initialize(input.checkpoint().clone());
+        self.log.push(&self.shard, begin);
+        Ok(())
+    }
+
+    async fn process_records(&mut self, input: ProcessRecordsInput) -> ProcessorResult {
+        let (data, attempt) = (texts(&input), input.attempt());
+        self.log.push(&self.shard, Call::Records { data, attempt });
+        Ok(())
+    }
+
+    async fn shutdown_requested(&mut self, _input: ShutdownRequestedInput) -> ProcessorResult {
+        for _ in 0..self.times {
+            self.table.inject(Fault::LoseAnswer);
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seek_whose_answer_is_lost_stays_applied() {
+    // Each time another one of those that wait is the first to try again.
+    for times in 1..8 {
+        let fixture = Fixture::new(1);
+        let (log, table) = (fixture.log.clone(), Arc::clone(&fixture.table));
+        let builder = Worker::builder("app", "memory", move |shard| Disturbs {
+            log: log.clone(),
+            shard: shard.shard_id().clone(),
+            table: Arc::clone(&table),
+            times,
+        });
+        let worker = fixture.start_builder(builder);
+        fixture.warm_up(&worker).await;
+        let shard = fixture.shard(0);
+        eventually("stored", || fixture.is_checkpointed(&shard)).await;
+        let operator = worker.handle.operator();
+        let sought = operator.seek(&Shards::All, SeekTo::Oldest).await.unwrap();
+        obeyed(&operator, &sought).await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let delivered = fixture.log.delivered();
+        assert_eq!(delivered, ["warm", "warm"], "{times} answers lost");
+        worker.stop().await;
+    }
 }
 
 /// Defers everything, and stores progress when it is asked to stop.
