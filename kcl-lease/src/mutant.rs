@@ -47,8 +47,7 @@ pub enum Kind {
     /// Something right is done late or never.
     Liveness,
     /// Another rule of whole workers covers for it: a second line of defence. Most are caught by the model of the lease
-    /// protocol, which leaves those other rules out; so are those about commands of operators, which the simulation does
-    /// not give.
+    /// protocol, which leaves those other rules out.
     Redundant,
 }
 
@@ -101,13 +100,13 @@ mutants! {
     NeverTakeExpired, Liveness, "The leases of dead workers are not taken.";
     NeverAccept, Liveness, "Leases whose rows name the worker are not accepted.";
 
-    SeekAgain, Redundant, "A seek that the row says was applied is applied again.";
+    SeekAgain, Safety, "A seek that the row says was applied is applied again.";
     SeekKeepsCheckpoint, Redundant, "A checkpoint that was wanted before a seek is stored after it.";
-    ObeyUnfenced, Redundant, "That a command is obeyed, or a seek, is written whoever holds the lease.";
-    DeliverBeforeOrders, Redundant, "A grant delivers before it is known whether its lease is paused.";
-    TidyUnconditional, Redundant, "A command is tidied away whatever it says by now.";
-    DeliverWhilePaused, Redundant, "Records of a paused shard are delivered.";
-    PauseReportedEarly, Redundant, "A pause is reported while a call still runs.";
+    ObeyUnfenced, Safety, "That a command is obeyed, or a seek, is written whoever holds the lease.";
+    DeliverBeforeOrders, Safety, "A grant delivers before it is known whether its lease is paused.";
+    TidyUnconditional, Safety, "A command is tidied away whatever it says by now.";
+    DeliverWhilePaused, Safety, "Records of a paused shard are delivered.";
+    PauseReportedEarly, Safety, "A pause is reported while a call still runs.";
     NeverRemind, Redundant, "A holder that does not know of a command is not told again.";
 
     GiveToDraining, Safety, "Leases are given to workers that stop.";

@@ -3,20 +3,32 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kcl_core::{Operator, Runtime, SeekTo, Shards};
 use kcl_emulator::faults::{Fault as Request, Rule};
 use kcl_emulator::{Caller, Service};
-use kcl_lease::Row;
 use kcl_lease::item::Value;
 use kcl_lease::write::{Change, RowWrite};
+use kcl_lease::{Lease, LeaseKey, Row};
 
 use super::history::{Event, ShardNo, shard_id};
 use super::node::{Node, Path};
 use super::processor::Mood;
 use super::schedule::{Cut, Pick};
-use super::world::{NOBODY, World};
+use super::world::{NOBODY, SimulatedTable, World};
 
 /// A worker that is asked to stop has this long, then it is killed, as an orchestrator does it.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What an operator commands.
+#[derive(Debug)]
+pub enum Command {
+    /// That nothing is delivered.
+    Pause,
+    /// That delivery goes on.
+    Resume,
+    /// That reading goes on there.
+    Seek(SeekTo),
+}
 
 /// The processes of a run. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -243,23 +255,72 @@ impl Fleet {
         }
     }
 
+    /// The leases of shards that have not ended.
+    #[must_use]
+    pub fn unfinished_leases(&self) -> Vec<LeaseKey> {
+        self.leases(|lease| !lease.is_finished())
+    }
+
+    fn leases(&self, wanted: impl Fn(&Lease) -> bool) -> Vec<LeaseKey> {
+        let rows = self.world.rows();
+        let leases = rows
+            .iter()
+            .filter_map(|(_, item)| match Row::from_item(item) {
+                Ok(Row::Lease(lease)) => wanted(&lease).then_some(lease.key),
+                _ => None,
+            });
+        leases.collect()
+    }
+
+    /// Commands the holders of leases: through a worker, whose requests may be late or lost as its others are, and who may die
+    /// over it, or by a tool of its own.
+    pub fn command(&self, by: Option<Pick>, shards: Shards, command: Command) {
+        let node = by.and_then(|pick| self.pick(pick));
+        // By the date of a process that is wrong the tip may be in the future.
+        let by_date = matches!(command, Command::Seek(SeekTo::Latest))
+            && !self.world.climate().dates_differ.is_zero();
+        let node = match self.path {
+            Path::Direct => node.filter(|_| !by_date),
+            // The SDK's requests of a tool would be those of an unknown process.
+            Path::Sdk => node.or_else(|| self.pick(0)),
+        };
+        let operator = match &node {
+            Some(node) => node.operator(),
+            None => {
+                let table = SimulatedTable::new(&self.world, NOBODY, "operator");
+                let runtime = Runtime::virtual_time(self.world.seed());
+                let runtime = runtime.counting_from(self.world.began());
+                Operator::new(Arc::new(table), runtime)
+            }
+        };
+        let act = async move {
+            let _told = match command {
+                Command::Pause => operator.pause(&shards).await,
+                Command::Resume => operator.resume(&shards).await,
+                Command::Seek(to) => operator.seek(&shards, to).await,
+            };
+        };
+        match node {
+            Some(node) => {
+                let act = node.guard(act);
+                self.world.spawn(async move {
+                    let _killed = act.await;
+                });
+            }
+            None => self.world.spawn(act),
+        }
+    }
+
     /// Deletes the row of a lease that somebody holds, as an operator by mistake.
     pub fn delete_lease(&self, pick: Pick) {
-        let keys: Vec<String> = {
-            let rows = self.world.rows();
-            let held = rows.iter().filter(|(_, item)| match Row::from_item(item) {
-                Ok(Row::Lease(lease)) => lease.owner.is_some() && !lease.is_finished(),
-                _ => false,
-            });
-            held.map(|(key, _)| key.clone()).collect()
-        };
+        let keys = self.leases(|lease| lease.owner.is_some() && !lease.is_finished());
         let index = pick.checked_rem(keys.len() as u64);
         let key = index.and_then(|index| keys.get(usize::try_from(index).ok()?));
         if let Some(key) = key {
             let until = self.world.millis();
             let name = "lease row deleted".to_owned();
             self.world.tell(Event::FaultBegan { name, until });
-            self.delete(key.clone());
+            self.delete(key.as_str().to_owned());
         }
     }
 

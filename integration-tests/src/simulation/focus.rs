@@ -149,6 +149,19 @@ pub const ALL: &[Focus] = &[
         weather: &[],
         habits: &[Habit::Lanes],
     },
+    Focus {
+        name: "orders",
+        kinds: &[
+            ("paused by an operator", 25),
+            ("resumed by an operator", 15),
+            ("moved by an operator", 25),
+            ("pause of a lease", 60),
+            ("kill", 120),
+            ("restart", 120),
+        ],
+        weather: &[("answers lost", 0.3), ("requests lost", 0.15)],
+        habits: &[],
+    },
 ];
 
 /// The one under which a mutant is looked for, if it needs one.
@@ -183,6 +196,14 @@ pub fn of(mutant: Mutant) -> Option<&'static Focus> {
         | Mutant::FailedCallKeepsDeferred
         | Mutant::AnswerAfterLoss
         | Mutant::InFlightUnbounded => "answers",
+        Mutant::SeekAgain
+        | Mutant::SeekKeepsCheckpoint
+        | Mutant::ObeyUnfenced
+        | Mutant::DeliverBeforeOrders
+        | Mutant::TidyUnconditional
+        | Mutant::DeliverWhilePaused
+        | Mutant::PauseReportedEarly
+        | Mutant::NeverRemind => "orders",
         Mutant::EndBeforeAnswers => "answers-at-the-end",
         Mutant::PanicCountsAsSuccess | Mutant::FastestLane | Mutant::KeysSpread => "lanes",
         _ => return None,

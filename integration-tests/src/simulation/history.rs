@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 use kcl_core::Checkpoint;
 use kcl_emulator::Service;
 use kcl_lease::item::Item;
-use kcl_lease::{LossReason, Row, RowRepair};
+use kcl_lease::{CommandItem, LossReason, Obeyed, Row, RowRepair};
 
 use super::checker::{Calls, Checker};
 use super::world::Process;
@@ -59,6 +59,8 @@ pub struct LeaseState {
     pub counter: u64,
     /// Its progress.
     pub checkpoint: Stored,
+    /// What was done about commands of operators.
+    pub obeyed: Obeyed,
 }
 
 /// What one write changed.
@@ -81,6 +83,15 @@ pub enum Change {
         before: Option<u64>,
         /// Its heartbeat after.
         after: Option<u64>,
+    },
+    /// What operators want of the holder of a lease.
+    Command {
+        /// The shard.
+        shard: ShardNo,
+        /// Before.
+        before: Option<CommandItem>,
+        /// After.
+        after: Option<CommandItem>,
     },
     /// The leader item.
     Leader {
@@ -147,6 +158,8 @@ pub enum Event {
         shard: ShardNo,
         sequence: String,
         key: KeyNo,
+        /// By the stream's clock, epoch milliseconds.
+        arrived: u64,
     },
     /// Records before this moment of the stream's clock passed out of retention.
     Trimmed { shards: Vec<(ShardNo, u32)> },
@@ -430,6 +443,7 @@ pub fn change(key: &str, before: Option<&Item>, after: Option<&Item>) -> Change 
             owner: lease.owner.map(|owner| owner.as_str().to_owned()),
             counter: lease.counter,
             checkpoint: Stored::from(&lease.checkpoint),
+            obeyed: lease.obeyed,
         }),
         _ => None,
     };
@@ -437,8 +451,17 @@ pub fn change(key: &str, before: Option<&Item>, after: Option<&Item>) -> Change 
         Some(Row::Worker(worker)) => Some(worker.heartbeat),
         _ => None,
     };
+    let command = |row: Option<Row>| match row {
+        Some(Row::Command(command)) => Some(command),
+        _ => None,
+    };
     let (was, is) = (row(before), row(after));
     match (&was, &is) {
+        (Some(Row::Command(_)), _) | (_, Some(Row::Command(_))) => Change::Command {
+            shard: shard_number(key),
+            before: command(was),
+            after: command(is),
+        },
         (Some(Row::Lease(_)), _) | (_, Some(Row::Lease(_))) => Change::Lease {
             shard: shard_number(key),
             before: lease(was),

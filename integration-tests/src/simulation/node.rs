@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kcl_core::{InitialPosition, Runtime, Worker, WorkerError, WorkerEvent, WorkerHandle};
+use kcl_core::{
+    InitialPosition, Operator, Runtime, Worker, WorkerError, WorkerEvent, WorkerHandle,
+};
 use kcl_lease::runtime::Gate;
 use std::time::Duration;
 
@@ -134,6 +136,21 @@ impl Node {
             });
             self.gate.resume();
         }
+    }
+
+    /// An operator in this process.
+    #[must_use]
+    pub fn operator(&self) -> Operator {
+        self.handle.operator()
+    }
+
+    /// A task of this process: it stands still and dies with it.
+    pub fn guard<F>(&self, task: F) -> impl Future<Output = Option<F::Output>> + Send + use<F>
+    where
+        F: Future + Send,
+        F::Output: Send,
+    {
+        self.gate.guard(task)
     }
 
     /// Asks it to stop.

@@ -1,20 +1,21 @@
 //! One run: a seed's circumstances and schedule, played against real workers, then healed and judged.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use kcl_core::{Position, SeekTo, Shards};
 use kcl_emulator::Emulator;
 use kcl_emulator::Service;
 use kcl_emulator::faults::{Fault as Request, Rule};
 use kcl_lease::mutant::{self, Mutant};
 
 use super::checker::{Calls, Look, Tally, Violation};
-use super::fleet::Fleet;
+use super::fleet::{Command, Fleet};
 use super::focus::{self, Focus};
-use super::history::{Event, History};
+use super::history::{Event, History, shard_number};
 use super::node::Path;
 use super::processor::Mood;
-use super::schedule::{Fault, Temper, Timed};
+use super::schedule::{Fault, Order, Pick, Temper, Timed};
 use super::stream::Producer;
 use super::swarm::{Climate, swarm};
 use super::world::{SCAN_PAGE, STREAM, World};
@@ -344,9 +345,47 @@ impl Stage {
             // The SDK's requests reach the stream past the world's clock.
             Fault::Retention if self.path == Path::Sdk => {}
             Fault::Retention => producer.expire(),
+            Fault::Order { order, shard, by } => self.order(*order, *shard, *by, producer),
             Fault::Processors(temper) => self.mood.set(*temper),
             Fault::Weather(rule) => self.weather(rule),
         }
+    }
+
+    fn order(&self, order: Order, shard: Option<Pick>, by: Option<Pick>, producer: &Producer) {
+        let leases = self.fleet.unfinished_leases();
+        let shards = match shard {
+            None => Shards::All,
+            Some(pick) => match pick.checked_rem(leases.len() as u64) {
+                Some(index) => {
+                    let index = usize::try_from(index).unwrap_or(0);
+                    Shards::Of(leases.into_iter().skip(index).take(1).collect())
+                }
+                None => return,
+            },
+        };
+        let now = self.world.stream_time().0;
+        let time = |ago: Duration| {
+            let ago = i64::try_from(ago.as_millis()).unwrap_or(0);
+            let millis = u64::try_from(now - ago).unwrap_or(0);
+            SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
+        };
+        let after = |pick: Pick| {
+            let Shards::Of(leases) = &shards else {
+                return None;
+            };
+            let shard = shard_number(leases.first()?.as_str());
+            let record = producer.record(shard, pick)?;
+            Some(SeekTo::After(Position::new(record.clone(), 0)))
+        };
+        let command = match order {
+            Order::Pause => Command::Pause,
+            Order::Resume => Command::Resume,
+            Order::Oldest => Command::Seek(SeekTo::Oldest),
+            Order::Latest => Command::Seek(SeekTo::Latest),
+            Order::After(pick) => Command::Seek(after(pick).unwrap_or(SeekTo::Oldest)),
+            Order::Ago(ago) => Command::Seek(SeekTo::Time(time(ago))),
+        };
+        self.fleet.command(by, shards, command);
     }
 
     fn weather(&self, rule: &Rule) {

@@ -31,6 +31,23 @@ pub enum Cut {
     Both,
 }
 
+/// What an operator wants of shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing is delivered.
+    Pause,
+    /// Delivery goes on.
+    Resume,
+    /// Reading goes on at the oldest record.
+    Oldest,
+    /// Reading goes on at the tip.
+    Latest,
+    /// Reading goes on after a record; of all shards at the oldest one.
+    After(Pick),
+    /// Reading goes on at what arrived so long ago.
+    Ago(Duration),
+}
+
 /// What goes wrong, or just happens.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fault {
@@ -125,6 +142,15 @@ pub enum Fault {
     },
     /// The stream's clock jumps by a day: whatever was put before passes out of retention.
     Retention,
+    /// An operator commands the holders of shards.
+    Order {
+        /// What.
+        order: Order,
+        /// Which lease, all if there is none.
+        shard: Option<Pick>,
+        /// Through which worker; a tool of its own if there is none.
+        by: Option<Pick>,
+    },
     /// Processors behave badly from now on.
     Processors(Temper),
     /// Requests meet this rule while it is due (it names its own time).
@@ -212,6 +238,15 @@ impl Fault {
             Self::DeleteWorker { .. } => "worker item deleted",
             Self::DeleteLease { .. } => "lease row deleted",
             Self::Retention => "retention",
+            Self::Order {
+                order: Order::Pause,
+                ..
+            } => "paused by an operator",
+            Self::Order {
+                order: Order::Resume,
+                ..
+            } => "resumed by an operator",
+            Self::Order { .. } => "moved by an operator",
             Self::Processors(_) => "bad processors",
             Self::Weather(_) => "weather",
         }

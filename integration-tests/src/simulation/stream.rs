@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
+use kcl_core::SequenceNumber;
 use kcl_emulator::kinesis::api::{
     ListShardsInput, MergeShardsInput, PutRecordInput, Shard, SplitShardInput,
 };
@@ -31,6 +32,7 @@ pub struct Producer {
     known: BTreeSet<ShardNo>,
     closed: BTreeSet<ShardNo>,
     lengths: BTreeMap<ShardNo, u32>,
+    sequences: BTreeMap<ShardNo, Vec<SequenceNumber>>,
 }
 
 impl Producer {
@@ -45,6 +47,7 @@ impl Producer {
             known: BTreeSet::new(),
             closed: BTreeSet::new(),
             lengths: BTreeMap::new(),
+            sequences: BTreeMap::new(),
         };
         producer.look();
         producer
@@ -65,10 +68,13 @@ impl Producer {
             if let Ok(Response::PutRecord(put)) = self.call(input) {
                 let shard = shard_number(&put.shard_id);
                 *self.lengths.entry(shard).or_default() += 1;
+                let sequence = SequenceNumber::parse(&put.sequence_number.to_string());
+                self.sequences.entry(shard).or_default().extend(sequence);
                 self.world.tell(Event::Put {
                     shard,
                     sequence: put.sequence_number.to_string(),
                     key: u32::try_from(key).unwrap_or_default(),
+                    arrived: u64::try_from(self.world.stream_time().0).unwrap_or_default(),
                 });
                 self.next += 1;
             }
@@ -139,6 +145,12 @@ impl Producer {
     pub fn open_shard(&self, pick: Pick) -> Option<ShardNo> {
         let open = self.open();
         pick_of(&open, pick).map(|shard| shard_number(&shard.shard_id))
+    }
+
+    /// One of the records that were put to a shard.
+    #[must_use]
+    pub fn record(&self, shard: ShardNo, pick: Pick) -> Option<&SequenceNumber> {
+        pick_of(self.sequences.get(&shard)?, pick)
     }
 
     /// Lets a day pass for the stream: whatever was put until now may be gone.

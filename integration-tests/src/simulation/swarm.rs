@@ -12,10 +12,12 @@ use kcl_emulator::faults::{Fault as Request, Rule};
 use super::draw::{between, fraction};
 use super::focus::Focus;
 use super::practice::{GivenUp, Practice};
-use super::schedule::{Cut, Fault, Temper, Timed};
+use super::schedule::{Cut, Fault, Order, Temper, Timed};
 
 /// A kind of fault is in this share of the runs.
 const SHARE_OF_KINDS: f64 = 0.4;
+/// Operators command shards in this share of the runs.
+const SHARE_OF_ORDERS: f64 = 0.4;
 /// Nothing happens before the fleet had this much time to start.
 const CALM_START: Duration = Duration::from_secs(20);
 
@@ -54,7 +56,12 @@ pub fn swarm(seed: u64, quiet: Duration, focus: Option<&Focus>) -> (Climate, Vec
     let mut schedule = Vec::new();
     // Records that pass out of retention before slow processors let a valid iterator reach them are jumped over without a
     // word: the service says nothing, and only a new iterator shows it. P12 does not hold there.
-    let possible = |kind: &&Kind| kind.name != "retention" || !has_big_records(seed);
+    let possible = |kind: &&Kind| match kind.name {
+        "retention" => !has_big_records(seed),
+        // Who makes a row again remembers how far it was read, and not that somebody moved it since.
+        "lease row deleted" => !has_orders(seed),
+        _ => true,
+    };
     for kind in KINDS.iter().filter(possible) {
         if let Some(mean) = kind.mean(seed, focus) {
             kind.schedule(seed, mean, quiet, &mut schedule);
@@ -93,6 +100,10 @@ fn has_big_records(seed: u64) -> bool {
     fraction(seed, "big records", 0) < SHARE_OF_BIG_RECORDS
 }
 
+fn has_orders(seed: u64) -> bool {
+    fraction(seed, "orders", 0) < SHARE_OF_ORDERS
+}
+
 fn is_stale(fault: &Fault) -> bool {
     matches!(fault, Fault::Weather(rule) if matches!(rule.fault, Request::StaleRead { .. }))
 }
@@ -113,6 +124,15 @@ struct Draws<'a> {
 }
 
 impl Draws<'_> {
+    /// An operator's command, one in three given by a tool.
+    fn order(&self, order: Order, of_all: bool) -> Fault {
+        Fault::Order {
+            order,
+            shard: (!of_all).then(|| self.pick()),
+            by: (self.number(5, 0, 3) > 0).then(|| self.number(6, 0, u64::MAX)),
+        }
+    }
+
     fn number(&self, what: u64, low: u64, high: u64) -> u64 {
         between(self.seed, self.kind, self.n * 8 + what, low..high)
     }
@@ -285,6 +305,29 @@ const KINDS: &[Kind] = &[
         },
     },
     Kind {
+        name: "paused by an operator",
+        every: (60, 300),
+        make: |draws| draws.order(Order::Pause, draws.number(4, 0, 4) == 0),
+    },
+    Kind {
+        name: "resumed by an operator",
+        every: (40, 120),
+        make: |draws| draws.order(Order::Resume, draws.number(4, 0, 2) == 0),
+    },
+    Kind {
+        name: "moved by an operator",
+        every: (40, 300),
+        make: |draws| {
+            let order = match draws.number(7, 0, 6) {
+                0 => Order::Oldest,
+                1 => Order::Latest,
+                2..=3 => Order::After(draws.number(2, 0, u64::MAX)),
+                _ => Order::Ago(Duration::from_millis(draws.number(3, 0, 300_000))),
+            };
+            draws.order(order, draws.number(4, 0, 4) == 0)
+        },
+    },
+    Kind {
         name: "retention",
         every: (600, 1_800),
         make: |_| Fault::Retention,
@@ -297,10 +340,17 @@ impl Kind {
         let drawn = || between(seed, self.name, 1, self.every.0..self.every.1);
         let mean = match focus {
             Some(focus) => focus.mean_of(self.name)?,
-            None if fraction(seed, self.name, 0) < SHARE_OF_KINDS => drawn(),
+            None if self.is_drawn(seed) => drawn(),
             None => return None,
         };
         Some(mean as f64)
+    }
+
+    fn is_drawn(&self, seed: u64) -> bool {
+        match self.name.ends_with("by an operator") {
+            true => has_orders(seed),
+            false => fraction(seed, self.name, 0) < SHARE_OF_KINDS,
+        }
     }
 
     fn schedule(&self, seed: u64, mean: f64, quiet: Duration, schedule: &mut Vec<Timed>) {

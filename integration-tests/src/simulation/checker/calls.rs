@@ -20,6 +20,7 @@ impl Checker {
         };
         self.judge_holder(process, shard);
         self.judge_validity(process, shard);
+        self.judge_paused(process, shard);
         self.judge_lane(process, shard, lane, &batch);
         if !self.has_open_grant(process, shard) {
             let text = format!("process {process} delivers shard {shard} without a grant");
@@ -118,6 +119,7 @@ impl Checker {
             handles: Vec::new(),
         };
         grant.calls.insert(lane, call);
+        grant.idle_since = None;
         let end = batch.last().map_or(0, |last| last + 1);
         grant.delivered = grant.delivered.max(end);
     }
@@ -193,10 +195,7 @@ impl Checker {
         let Some(grant) = self.grants.all.get(grant) else {
             return;
         };
-        let (begins, goes_on) = (
-            grant.start(),
-            matches!(grant.from, crate::simulation::history::Place::After(_)),
-        );
+        let (begins, goes_on) = (grant.start(), !grant.anywhere);
         let one_lane = grant.lanes <= 1;
         let touched = |index: u32| grant.state(index).is_some_and(|state| state != State::Gone);
         let earlier = (begins..).take_while(|index| Some(index) != gone.first());
@@ -265,6 +264,7 @@ impl Checker {
         let Some(call) = grant.calls.remove(&lane) else {
             return;
         };
+        grant.note_idle(now);
         let in_call = |index: &u32| grant.state(*index) == Some(State::InCall);
         let done: Vec<u32> = call.records.into_iter().filter(in_call).collect();
         grant.complete(now, done.iter().copied());
@@ -288,6 +288,7 @@ impl Checker {
         let Some(call) = grant.calls.remove(&lane) else {
             return;
         };
+        grant.note_idle(now);
         let mut took_back = false;
         for handle in call.handles {
             // Whose records are complete was answered; the others are void now, answered or not.
@@ -328,6 +329,7 @@ impl Checker {
         reply: Reply,
     ) {
         let now = self.now;
+        let is_to_move = self.is_to_move(shard);
         let named = match answer {
             Answer::Failed(Some(number)) => self.index(number),
             _ => None,
@@ -345,7 +347,7 @@ impl Checker {
         let is_over = grant.over.is_some();
         let wrong = match reply {
             Reply::Taken => known.is_none() || grant.told_over,
-            Reply::Over => known.is_some() && !is_over,
+            Reply::Over => known.is_some() && !is_over && !is_to_move,
             Reply::NotInCall => true,
             Reply::LeaseLost | Reply::Unheard => false,
         };

@@ -20,13 +20,15 @@ impl Checker {
         self.judge_skips(u64::MAX);
         let shards: Vec<ShardNo> = self.stream.shards.keys().copied().collect();
         let given_up = self.given_up();
-        let read = |shard: &&ShardNo| !given_up.contains(*shard);
+        let read =
+            |shard: &&ShardNo| !given_up.contains(*shard) && !self.waits_for_operators(**shard);
         let read: Vec<ShardNo> = shards.iter().filter(read).copied().collect();
         for shard in &read {
             self.judge_delivered(*shard);
             self.judge_held(*shard);
             self.judge_row_left(*shard);
         }
+        self.judge_commands_left();
         self.judge_items_left();
         self.judge_deletions_told();
         self.judge_balance();

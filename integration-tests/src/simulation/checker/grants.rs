@@ -64,7 +64,9 @@ impl Checker {
             let text = format!("process {process} runs shard {shard} twice at a time");
             self.violate("P2 order", text);
         }
-        let grant = Grant::new(process, shard, epoch, lanes, place);
+        let mut grant = Grant::new(process, shard, epoch, lanes, place);
+        grant.anywhere = *from == Stored::Start;
+        grant.idle_since = Some(self.now);
         self.grants.all.push(grant);
         let index = self.grants.all.len() - 1;
         self.grants.open.insert((process, shard), index);
@@ -110,6 +112,9 @@ impl Checker {
     fn judge_start(&mut self, process: Process, shard: ShardNo, epoch: u64, place: Place) {
         let row = self.table.rows.get(&shard);
         let version = row.and_then(|row| row.versions.get(&epoch)).copied();
+        // A seek goes on under the same token.
+        let sought = row.and_then(|row| row.versions.get(&row.sought.filter(|at| *at > epoch)?));
+        let begins = sought.or(version.as_ref()).map(|version| version.place);
         match version {
             Some(version) if version.by != process => {
                 let text = format!(
@@ -118,10 +123,9 @@ impl Checker {
                 );
                 self.violate("P5 fenced", text);
             }
-            Some(version) if version.place != place => {
+            Some(_) if begins != Some(place) => {
                 let text = format!(
-                    "process {process} starts shard {shard} at {place:?}, its grant says {:?}",
-                    version.place
+                    "process {process} starts shard {shard} at {place:?}, its grant says {begins:?}"
                 );
                 self.violate("P2 order", text);
             }
@@ -323,7 +327,7 @@ impl Checker {
         self.grants.all.get_mut(index)?.over.as_mut()
     }
 
-    fn close(&mut self, process: Process, shard: ShardNo, cause: Cause) {
+    pub(super) fn close(&mut self, process: Process, shard: ShardNo, cause: Cause) {
         if let Some(grant) = self.open_grant(process, shard) {
             grant.over.get_or_insert(cause);
         }

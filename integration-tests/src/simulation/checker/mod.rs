@@ -30,6 +30,11 @@
 //! | V1 | no delivery begins after the holder's own deadline, counted from the send time of its last heartbeat that was applied | `validity` |
 //! | V2 | after a lapse no delivery begins before a write to the lease's row that was sent after the lapse | `validity` |
 //! | D1 | a lease row that somebody deleted is told of, and no other; it is never made again beyond what is complete | `deleted` |
+//! | C1 | what the holder of a lease obeys was commanded, and is newer than what was obeyed before; nobody but the holder says so | `orders` |
+//! | C2 | a seek is applied once, between calls, to exactly where it should go; reading begins there (P2), and what it goes back to is complete only once it is complete again (P1) | `orders` |
+//! | C3 | no delivery begins, and none runs, while a shard is paused and its holder said so | `orders` |
+//! | C4 | no command is tidied away before it was obeyed, no pause before it is over | `orders` |
+//! | C5 | in calm times commands are obeyed in time, and at the end all are | `orders` |
 //! | A6 | after an outage in calm times nothing moves that lives | `timing` |
 
 mod calls;
@@ -44,6 +49,9 @@ mod gaps_tests;
 mod grants;
 mod letters;
 mod memory;
+mod orders;
+#[cfg(test)]
+mod orders_tests;
 #[cfg(test)]
 mod processing_tests;
 #[cfg(test)]
@@ -69,6 +77,7 @@ use gaps::Gaps;
 use grants::Grants;
 pub use memory::Look;
 use memory::Memory;
+use orders::Commands;
 use stream::Stream;
 use table::Table;
 pub use tally::{Cause, SOMETIMES, Tally};
@@ -140,6 +149,7 @@ pub struct Checker {
     /// When grants went on after records that failed, whose policy it is to skip them: the worker says so.
     skips: Vec<(u64, usize, u32)>,
     deleted: Deleted,
+    commands: Commands,
     memory: BTreeMap<Process, Memory>,
     late: bool,
     /// What was counted.
@@ -166,7 +176,8 @@ impl Checker {
                 shard,
                 sequence,
                 key,
-            } => self.put(shard, sequence, key),
+                arrived,
+            } => self.put(shard, sequence, key, arrived),
             Event::Trimmed { shards } => self.trimmed(&shards),
             Event::Started { process, name } => {
                 let again = self.processes.values().any(|p| p.name == name);

@@ -29,11 +29,15 @@ pub(super) struct Shard {
     pub(super) optional: u32,
     /// Every record before this index is complete, or optional.
     pub(super) complete: u32,
+    /// Where reading starts that has no progress: at the record with this index.
+    pub(super) begins: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Record {
     pub(super) key: KeyNo,
+    /// By the stream's clock.
+    arrived: u64,
     /// Who got it last.
     pub(super) delivered_by: Option<Process>,
     pub(super) complete: bool,
@@ -44,6 +48,21 @@ pub(super) struct Record {
 impl Shard {
     pub(super) fn len(&self) -> u32 {
         u32::try_from(self.records.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The index of the first record that arrived then or later.
+    pub(super) fn first_at(&self, moment: u64) -> u32 {
+        let before = self.records.partition_point(|r| r.arrived < moment);
+        u32::try_from(before).unwrap_or(u32::MAX)
+    }
+
+    /// Reading goes on at this index: what comes before is passed over, and the others count anew.
+    pub(super) fn seek(&mut self, index: u32) {
+        for (number, record) in (0..).zip(&mut self.records) {
+            record.complete = number < index;
+        }
+        self.complete = index;
+        self.advance();
     }
 
     fn advance(&mut self) {
@@ -87,7 +106,10 @@ impl Stream {
     /// How far a stored checkpoint is in its shard.
     pub(super) fn place(&self, shard: ShardNo, stored: &Stored) -> Result<Place, String> {
         match stored {
-            Stored::Start => Ok(Place::Start),
+            Stored::Start => Ok(match self.shards.get(&shard).map_or(0, |s| s.begins) {
+                0 => Place::Start,
+                begins => Place::After(begins),
+            }),
             Stored::End => Ok(Place::End),
             Stored::Through(sequence) => match self.places.get(sequence) {
                 Some((found, index)) if *found == shard => Ok(Place::After(index + 1)),
@@ -113,13 +135,14 @@ impl Checker {
         self.stream.shard(shard).closed = true;
     }
 
-    pub(super) fn put(&mut self, shard: ShardNo, sequence: String, key: KeyNo) {
+    pub(super) fn put(&mut self, shard: ShardNo, sequence: String, key: KeyNo, arrived: u64) {
         self.tally.put += 1;
         let known = self.stream.shard(shard);
         let index = known.len();
         known.keys.entry(key).or_default().push(index);
         known.records.push(Record {
             key,
+            arrived,
             ..Record::default()
         });
         self.stream.numbers.push((shard, index));

@@ -30,6 +30,8 @@ pub(super) struct RowTruth {
     pub(super) versions: BTreeMap<u64, Version>,
     /// The version at which the owner last changed.
     pub(super) switched: u64,
+    /// The version at which its reading was last moved.
+    pub(super) sought: Option<u64>,
     /// When its owner's last write to it was sent, if that is known.
     pub(super) confirmed: Option<u64>,
     highest: u64,
@@ -91,6 +93,11 @@ impl Checker {
                 (Some(before), None) => self.row_deleted(by, shard, &before),
                 (None, None) => {}
             },
+            Change::Command {
+                shard,
+                before,
+                after,
+            } => self.commanded(by, shard, before.as_ref(), after),
             Change::Leader { leader } => {
                 let changed = self.table.leader.is_some() && self.table.leader != leader;
                 self.note_if(changed, "another leader");
@@ -178,7 +185,11 @@ impl Checker {
             .owner
             .as_deref()
             .and_then(|o| self.session_process(o));
-        if before.checkpoint != after.checkpoint {
+        let sought = self.judge_obeyed(by, shard, before, &after);
+        if sought {
+            self.table.rows.entry(shard).or_default().sought = Some(after.counter);
+        }
+        if before.checkpoint != after.checkpoint && !sought {
             self.judge_progress(by, shard, before, &after);
             if holder != Some(by) {
                 let text =
@@ -325,7 +336,8 @@ impl Checker {
         let children = self.stream.shard(shard).children.clone();
         for child in children {
             let moved = self.table.rows.get(&child).is_some_and(|row| {
-                row.deleted || row.place.is_some_and(|place| place != Place::Start)
+                let moved = row.place.is_some_and(|place| place != Place::Start);
+                row.deleted || moved || row.sought.is_some()
             });
             // What the service forgot is nobody's parent any more.
             if !moved && !self.stream.shard(shard).is_gone() {

@@ -15,6 +15,8 @@ pub enum Cause {
     SessionLost,
     /// Somebody deleted the lease's row.
     RowDeleted,
+    /// An operator moved the reading back.
+    Sought,
     /// The lease was given away cleanly before an earlier record was complete.
     Overtaken,
     /// The lease was given away cleanly: never.
@@ -33,6 +35,7 @@ impl Cause {
             Self::Lapse => "lapse",
             Self::SessionLost => "session lost",
             Self::RowDeleted => "row deleted",
+            Self::Sought => "moved back",
             Self::Overtaken => "overtaken",
             Self::HandOver => "hand-over",
             Self::Unexplained => "unexplained",
@@ -85,6 +88,11 @@ pub const SOMETIMES: &[&str] = &[
     "given away without all answers",
     "as much in flight as allowed",
     "lanes in calls at the same time",
+    "shard commanded",
+    "pause obeyed",
+    "shard moved back",
+    "shard moved ahead",
+    "paused shard moved",
 ];
 
 /// Counters of one run, or of many.

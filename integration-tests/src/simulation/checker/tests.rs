@@ -1,3 +1,5 @@
+use kcl_lease::Obeyed;
+
 use super::*;
 use crate::simulation::history::{Change, LeaseState, Stop, Stored};
 
@@ -22,6 +24,7 @@ pub(super) fn fixture() -> Checker {
                 shard: 0,
                 sequence: n.to_string(),
                 key: n % 2,
+                arrived: u64::from(n) * 10,
             },
         );
     }
@@ -76,6 +79,7 @@ pub(super) fn row(owner: Option<Process>, counter: u64, checkpoint: Stored) -> L
         owner: owner.map(session),
         counter,
         checkpoint,
+        obeyed: Obeyed::default(),
     }
 }
 

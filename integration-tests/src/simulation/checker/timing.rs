@@ -57,6 +57,11 @@ impl Timing {
         self.disturbed_until + CALM_AFTER < now
     }
 
+    /// Whether all has been calm since then.
+    pub(super) fn was_calm_since(&self, since: u64) -> bool {
+        self.disturbed_until + CALM_AFTER < since
+    }
+
     pub(super) fn is_stormy(&self, now: u64) -> bool {
         !self.is_calm(now)
     }

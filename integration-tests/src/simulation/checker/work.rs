@@ -15,6 +15,8 @@ pub(super) struct Grant {
     pub(super) lanes: u32,
     /// Where it began.
     pub(super) from: Place,
+    /// No record says where it began: nothing is missing before what it finds there.
+    pub(super) anywhere: bool,
     /// The records that it touched, by their indexes.
     pub(super) tracks: BTreeMap<u32, Track>,
     /// Those that a failed call left, which come again before any later one.
@@ -24,6 +26,8 @@ pub(super) struct Grant {
     advances: Vec<(u64, u32)>,
     /// Through where something was delivered.
     pub(super) delivered: u32,
+    /// Since when no lane is in a call, if none is.
+    pub(super) idle_since: Option<u64>,
     /// What each lane works on.
     pub(super) calls: BTreeMap<u32, Call>,
     /// Handles that may still be answered, and the records of each.
@@ -112,6 +116,8 @@ impl Grant {
             epoch,
             lanes,
             from,
+            anywhere: false,
+            idle_since: None,
             tracks: BTreeMap::new(),
             failed: BTreeSet::new(),
             through: start,
@@ -126,6 +132,11 @@ impl Grant {
             told_over: false,
             given: None,
         }
+    }
+
+    /// Notes that a call ended, possibly the last one that ran.
+    pub(super) fn note_idle(&mut self, now: u64) {
+        self.idle_since = self.calls.is_empty().then_some(now);
     }
 
     /// The index of the first record that is its business.
