@@ -27,6 +27,8 @@ struct Commanded {
     item: Option<CommandItem>,
     /// Every command that was ever stored.
     all: BTreeMap<CommandId, Known>,
+    /// How often one was stored.
+    given: usize,
     /// How often the lease was paused so far.
     pauses: u32,
     /// The lease is paused, and its holder has said that nothing is delivered.
@@ -102,9 +104,10 @@ impl Checker {
         known.halted &= is_paused && was_paused;
         let pauses = known.pauses;
         if let (Some(item), true) = (&known.item, is_new) {
-            let number = known.all.len() + 1;
+            // A repeated request may store the same command once more, after it was tidied away.
+            known.given += 1;
             let command = Known {
-                number,
+                number: known.given,
                 at: now,
                 pause: is_paused.then_some(pauses),
                 seek: item.seek.clone(),
