@@ -70,6 +70,7 @@ impl ShardBoard {
     pub(crate) fn started(&self, shard: &ShardId) {
         self.change(|board| {
             board.expected.remove(shard);
+            board.stopped.remove(shard);
             board.shards.insert(shard.clone(), false);
         });
     }
@@ -107,11 +108,23 @@ impl ShardBoard {
         });
     }
 
-    /// Notes that a held shard rests until its lease ends.
-    pub(crate) fn rests(&self, stopped: StoppedShard) {
+    /// Notes that a held shard rests until it is resumed or its lease ends. False if that is known.
+    pub(crate) fn rests(&self, stopped: StoppedShard) -> bool {
+        let mut is_new = false;
         self.change(|board| {
             board.shards.insert(stopped.shard.clone(), false);
-            board.stopped.insert(stopped.shard.clone(), stopped);
+            is_new = board
+                .stopped
+                .insert(stopped.shard.clone(), stopped)
+                .is_none();
+        });
+        is_new
+    }
+
+    /// Notes that a held shard does not rest any more.
+    pub(crate) fn resumes(&self, shard: &ShardId) {
+        self.change(|board| {
+            board.stopped.remove(shard);
         });
     }
 

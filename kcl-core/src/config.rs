@@ -34,9 +34,9 @@ pub enum GapPolicy {
     /// The shard goes on at the oldest record that is left; at its end, with its children.
     #[default]
     Continue,
-    /// The shard is stopped: its lease is kept, and nothing that comes after the gap is delivered by this worker.
-    /// [`WorkerHandle::stopped_shards`](crate::WorkerHandle::stopped_shards) and its health show it. A worker with
-    /// [`Continue`](Self::Continue) goes on.
+    /// The shard is stopped as by [`OnFailure::StopShard`](crate::OnFailure::StopShard): nothing that comes after the gap is
+    /// delivered, whoever holds the lease, until an [`Operator`](crate::Operator) resumes the shard and its holder goes on at
+    /// gaps, or the operator moves it first.
     StopShard,
 }
 

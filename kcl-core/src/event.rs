@@ -129,7 +129,7 @@ pub enum WorkerEvent {
         time: Option<Duration>,
     },
     /// A shard's records are delivered no more, because one could not be processed, or some are gone. The checkpoint stays
-    /// before that.
+    /// before that. Each worker that holds the shard later tells so, too, until it is resumed.
     ShardStopped {
         /// The shard.
         shard: ShardId,

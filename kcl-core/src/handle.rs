@@ -11,7 +11,7 @@ use kcl_lease::runtime::Runtime;
 
 use crate::board::ShardBoard;
 use crate::counters::WorkerCounters;
-use crate::event::{EventSink, Events};
+use crate::event::{EventSink, Events, WorkerEvent};
 use crate::health::{Health, WorkerState};
 use crate::retrieval::Budget;
 use crate::shutdown::Stop;
@@ -58,7 +58,7 @@ impl WorkerHandle {
     }
 
     /// The held shards whose delivery was stopped because a record could not be processed or some are gone, each with its
-    /// cause.
+    /// cause, whichever worker stopped them.
     #[must_use]
     pub fn stopped_shards(&self) -> Vec<StoppedShard> {
         self.board.stopped()
@@ -106,7 +106,7 @@ impl WorkerHandle {
     /// [`with_graceful_shutdown`](crate::Worker::with_graceful_shutdown) does.
     pub fn shutdown(&self) {
         if self.stop.begin(self.drain_budget) {
-            self.events.emit(crate::WorkerEvent::ShutdownStarted);
+            self.events.emit(WorkerEvent::ShutdownStarted);
         }
     }
 
@@ -129,6 +129,16 @@ pub struct StoppedShard {
     /// The record that could not be processed, or at which reading was to go on; `None` if nothing of the shard was
     /// complete. The checkpoint does not pass it.
     pub position: Option<Position>,
-    /// The text of the last error.
+    /// The text of the last error; of what another worker was told, the first 1,000 bytes.
     pub error: String,
+}
+
+impl StoppedShard {
+    pub(crate) fn event(&self) -> WorkerEvent {
+        WorkerEvent::ShardStopped {
+            shard: self.shard.clone(),
+            position: self.position.clone(),
+            error: self.error.clone(),
+        }
+    }
 }

@@ -41,7 +41,7 @@ pub use kcl_lease::operator::{
 pub use kcl_lease::runtime::Runtime;
 pub use kcl_lease::{
     CommandId, CommandItem, CoordinatorError, HashKeyRange, LeaseKey, LossReason, RowRepair, Seek,
-    ShardId, StartPoint, WorkerId,
+    ShardId, StartPoint, StopCause, WorkerId,
 };
 
 pub use ack::{Ack, AckError, BatchAck};

@@ -8,6 +8,7 @@ use crate::key::LeaseKey;
 use crate::lease::read_checkpoint;
 use crate::orders::{Seek, StartPoint};
 use crate::row_reader::{RowError, RowReader};
+use crate::stop_cause::StopCause;
 
 const PREFIX: &str = "SessionCommand:";
 
@@ -56,13 +57,15 @@ pub struct CommandItem {
     pub command: CommandId,
     /// Nothing of the shard may be delivered.
     pub paused: bool,
+    /// Why it is paused, if a worker did that because of a record that could not be processed.
+    pub stopped: Option<StopCause>,
     /// Where reading should go on; to be applied once.
     pub seek: Option<Seek>,
 }
 
 impl CommandItem {
     /// All that is read of an item, beside its key.
-    pub(crate) const ATTRIBUTES: [&str; 7] = [
+    pub(crate) const ATTRIBUTES: [&str; 10] = [
         attribute::ENTITY_TYPE,
         attribute::COMMAND,
         attribute::PAUSED,
@@ -70,6 +73,9 @@ impl CommandItem {
         attribute::SEEK_TO,
         attribute::SEEK_TO_SUB,
         attribute::SEEK_TO_MOMENT,
+        attribute::STOP_CAUSE,
+        attribute::STOPPED_AT,
+        attribute::STOPPED_AT_SUB,
     ];
 
     /// The key of the item for a lease.
@@ -97,6 +103,7 @@ impl CommandItem {
             lease: LeaseKey::from(lease),
             command: read_id(row, attribute::COMMAND, command)?,
             paused: row.optional_bool(attribute::PAUSED)?.unwrap_or(false),
+            stopped: StopCause::read(row)?,
             seek: read_seek(row)?,
         }))
     }
@@ -125,6 +132,9 @@ impl CommandItem {
             ),
             (attribute::PAUSED.to_owned(), Value::Bool(self.paused)),
         ]);
+        if let Some(cause) = &self.stopped {
+            cause.store(&mut item);
+        }
         let Some(seek) = &self.seek else {
             return item;
         };

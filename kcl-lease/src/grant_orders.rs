@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use crate::grant::{Grant, GrantError, GrantRequest};
 use crate::orders::{Obey, Orders, StartPoint};
+use crate::stop_cause::StopCause;
 
 impl Grant {
     /// What operators want of the holder: `None` until that is known, which takes one read after the lease was granted.
@@ -27,6 +28,13 @@ impl Grant {
     pub fn is_paused(&self) -> bool {
         let orders = self.shared.orders().borrow();
         orders.as_ref().is_some_and(|orders| orders.paused)
+    }
+
+    /// Why a worker stopped the shard for all its holders, as far as is known.
+    #[must_use]
+    pub fn stop_cause(&self) -> Option<StopCause> {
+        let orders = self.shared.orders().borrow();
+        orders.as_ref().and_then(|orders| orders.stopped.clone())
     }
 
     /// Stores that the holder obeys these orders, in the lease's row: from then on operators know that it does. It must do

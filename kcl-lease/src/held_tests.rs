@@ -391,6 +391,7 @@ fn order(paused: bool, to: Option<StartPoint>) -> CommandItem {
         lease: "s".into(),
         command: "c1".into(),
         paused,
+        stopped: None,
         seek: to.map(|to| Seek {
             id: "s1".into(),
             to,

@@ -162,6 +162,12 @@ pub mod attribute {
     pub const SEEK_TO_SUB: &str = "seekToSubSequenceNumber";
     /// The moment that a seek to a time speaks of, epoch milliseconds.
     pub const SEEK_TO_MOMENT: &str = "seekToMoment";
+    /// Why a worker paused the shard by itself: the text of an error.
+    pub const STOP_CAUSE: &str = "stopCause";
+    /// The record that could not be processed: a sequence number.
+    pub const STOPPED_AT: &str = "stoppedAt";
+    /// The index inside an aggregated record of that place.
+    pub const STOPPED_AT_SUB: &str = "stoppedAtSubSequenceNumber";
 }
 
 /// The values of the `entityType` attribute that this library reads.

@@ -20,6 +20,7 @@ use crate::orders::{self, Change, StartPoint};
 use crate::row::Row;
 use crate::row_reader::RowError;
 use crate::runtime::Runtime;
+use crate::stop_cause::StopCause;
 use crate::table::{Consistency, LeaseTable, Written};
 use crate::worker_item::WorkerItem;
 use crate::write;
@@ -71,6 +72,9 @@ pub struct Commanded {
     pub missing: Vec<LeaseKey>,
     /// Leases for which there was a command that could not be read, and why not: it is gone, and with it what it ordered.
     pub replaced: Vec<(LeaseKey, RowError)>,
+    /// Shards that stay paused although all were to be resumed, because a record of theirs could not be processed, and which:
+    /// they are resumed when they are named.
+    pub stopped: Vec<(LeaseKey, StopCause)>,
     /// Leases for which the command was not stored, as far as is known, and why.
     pub failed: Vec<(LeaseKey, OperatorError)>,
 }
@@ -117,6 +121,15 @@ struct Found {
     command: Seen,
 }
 
+impl Found {
+    fn stopped(&self) -> Option<&StopCause> {
+        match &self.command {
+            Seen::Command(command) => command.stopped.as_ref(),
+            Seen::None | Seen::Unreadable(..) => None,
+        }
+    }
+}
+
 /// The command item of a lease as it was read.
 enum Seen {
     None,
@@ -158,7 +171,24 @@ impl Operator {
         self.command(shards, &Change::Paused(true)).await
     }
 
-    /// Lets shards that were paused go on, exactly where they stopped.
+    /// Pauses a shard because a record cannot be processed. All its holders show the cause until it is resumed.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    ///
+    /// # Cancellation
+    /// As [`pause`](Self::pause).
+    pub async fn stop(
+        &self,
+        lease: &LeaseKey,
+        cause: StopCause,
+    ) -> Result<Commanded, OperatorError> {
+        let this = Shards::Of(vec![lease.clone()]);
+        self.command(&this, &Change::Stopped(cause)).await
+    }
+
+    /// Lets shards that were paused go on, exactly where they stopped. [`Shards::All`] leaves out those that a worker stopped
+    /// because of a record: they begin with the same record again, and are resumed when they are named.
     ///
     /// # Errors
     /// As [`pause`](Self::pause).
@@ -293,6 +323,12 @@ impl Operator {
         let mut done = Commanded::default();
         let mut owners: BTreeMap<WorkerId, Vec<LeaseKey>> = BTreeMap::new();
         for (key, found) in self.find(shards).await? {
+            if let (Shards::All, Change::Paused(false), Some(cause)) =
+                (shards, change, found.as_ref().and_then(Found::stopped))
+            {
+                done.stopped.push((key, cause.clone()));
+                continue;
+            }
             match self.command_one(&key, found, change).await {
                 Ok(Told::Stored {
                     issued,

@@ -11,6 +11,7 @@ use crate::item::{Item, Value, attribute};
 use crate::key::LeaseKey;
 use crate::mutant::{self, Mutant};
 use crate::row_reader::{RowError, RowReader};
+use crate::stop_cause::StopCause;
 
 /// Where reading of a shard goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -174,6 +175,8 @@ impl Obey {
 pub struct Orders {
     /// Nothing of the shard may be delivered.
     pub paused: bool,
+    /// Why it is paused, if a worker did that because of a record that could not be processed.
+    pub stopped: Option<StopCause>,
     /// A seek that was not applied yet: nothing may be delivered before it is.
     pub seek: Option<Seek>,
     /// The command that says so, unless the row says that it was obeyed.
@@ -191,6 +194,7 @@ impl Orders {
         let is_new = obeyed.command.as_ref() != Some(&item.command);
         Self {
             paused: item.paused,
+            stopped: item.stopped.clone().filter(|_| item.paused),
             command: (is_new || seek.is_some()).then(|| item.command.clone()),
             seek,
         }
@@ -222,6 +226,8 @@ impl Orders {
 pub(crate) enum Change {
     /// Whether the lease is paused.
     Paused(bool),
+    /// The lease is paused for this cause.
+    Stopped(StopCause),
     /// Where reading goes on.
     Seek(StartPoint),
 }
@@ -238,17 +244,21 @@ pub(crate) fn commanded(
     let open = |seek: &Seek| !obeyed.has_sought(&seek.id);
     let kept = || seen.and_then(|item| item.seek.clone()).filter(open);
     let was_paused = seen.is_some_and(|item| item.paused);
-    let (paused, seek) = match change {
-        Change::Paused(paused) => (*paused, kept()),
+    let cause = || seen.and_then(|item| item.stopped.clone());
+    let (paused, stopped, seek) = match change {
+        Change::Paused(true) => (true, cause(), kept()),
+        Change::Paused(false) => (false, None, kept()),
+        Change::Stopped(cause) => (true, Some(cause.clone()), kept()),
         Change::Seek(to) => {
             let (id, to) = (command.clone(), to.clone());
-            (was_paused, Some(Seek { id, to }))
+            (was_paused, cause(), Some(Seek { id, to }))
         }
     };
     CommandItem {
         lease: lease.clone(),
         command,
         paused,
+        stopped,
         seek,
     }
 }
@@ -259,6 +269,7 @@ pub(crate) fn unreadable(lease: &LeaseKey, id: CommandId) -> CommandItem {
         lease: lease.clone(),
         command: id,
         paused: true,
+        stopped: None,
         seek: None,
     }
 }

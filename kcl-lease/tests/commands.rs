@@ -2,7 +2,7 @@
 
 use kcl_checkpoint::{Checkpoint, Position, SequenceNumber};
 use kcl_lease::item::{Item, Value};
-use kcl_lease::{CommandItem, Lease, LeaseKey, Row, Seek, StartPoint};
+use kcl_lease::{CommandItem, Lease, LeaseKey, Row, Seek, StartPoint, StopCause};
 use proptest::prelude::*;
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
@@ -12,6 +12,7 @@ fn command(to: Option<StartPoint>) -> CommandItem {
         lease: LeaseKey::from("123456789012:orders:1620000000:shardId-000000000006"),
         command: ID.into(),
         paused: true,
+        stopped: None,
         seek: to.map(|to| Seek { id: ID.into(), to }),
     }
 }
@@ -38,6 +39,26 @@ fn commands_come_back_and_are_no_leases() {
         // It is in no index by owner, and the Java library knows by its kind that it is no lease.
         assert!(!item.contains_key("leaseOwner"));
         assert_eq!(item["entityType"], Value::text("SESSION_COMMAND"));
+    }
+}
+
+#[test]
+fn why_a_shard_was_stopped_comes_back_at_a_bounded_length() {
+    let position = Position::new(SequenceNumber::parse("4959").unwrap(), 3);
+    for (at, error, kept) in [
+        (Some(position), "cannot parse", 12),
+        (None, "", "unknown".len()),
+        (None, &*"ä".repeat(5_000), 1_000),
+        (None, &*format!("a{}", "ä".repeat(5_000)), 999),
+    ] {
+        let cause = StopCause::new(at, error);
+        assert_eq!(cause.error.len(), kept);
+        let command = CommandItem {
+            stopped: Some(cause),
+            ..command(None)
+        };
+        let item = command.to_item();
+        assert_eq!(CommandItem::from_item(&item).unwrap(), Some(command));
     }
 }
 

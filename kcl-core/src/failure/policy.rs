@@ -55,11 +55,11 @@ pub enum OnFailure {
     ParkKey(ParkTime),
     /// The shard's records are delivered no more, and its checkpoint stays before this record.
     ///
-    /// The shard is paused in the lease table, as by an [`Operator`](crate::Operator): whoever holds the lease later delivers
-    /// nothing either, so that the record does not go round the fleet. [`ShardStopped`](crate::WorkerEvent::ShardStopped)
-    /// names the cause, and [`WorkerHandle::stopped_shards`](crate::WorkerHandle::stopped_shards) lists the shard while it
-    /// rests with the worker that stopped it. [`Operator::resume`](crate::Operator::resume) lets it begin again at the
-    /// checkpoint, with all attempts; [`Operator::seek`](crate::Operator::seek) moves it past the record first.
+    /// The shard is marked in the lease table with the record and the error: whoever holds the lease later delivers nothing
+    /// either, so that the record does not go round the fleet. [`ShardStopped`](crate::WorkerEvent::ShardStopped) names the
+    /// cause, and [`WorkerHandle::stopped_shards`](crate::WorkerHandle::stopped_shards) and health show it, at each holder.
+    /// [`Operator::resume`](crate::Operator::resume) of this shard by name lets it begin again at the checkpoint, with all
+    /// attempts; [`Operator::seek`](crate::Operator::seek) moves it past the record first.
     StopShard,
     /// The worker shuts down gracefully, and `run` returns [`WorkerError::Processor`](crate::WorkerError::Processor). Other
     /// workers of the application take its shards, this one included, and fail on the same record.

@@ -127,6 +127,7 @@ impl Monitor {
         let standing = self.progress.standing();
         let (checkpoint, complete) = (self.progress.last_stored(), self.progress.complete());
         let paused = self.grant.is_paused();
+        let stopped = self.grant.stop_cause();
         let facts = self.lock();
         let now = Instant::now();
         let age = |since: Instant| now.saturating_duration_since(since);
@@ -140,7 +141,10 @@ impl Monitor {
                 | ShardState::WaitingForRead
                     if paused =>
                 {
-                    ShardState::Paused
+                    match stopped {
+                        Some(_) => ShardState::Stopped,
+                        None => ShardState::Paused,
+                    }
                 }
                 state => state,
             },
@@ -168,11 +172,19 @@ impl Monitor {
                     position,
                     age: age(since),
                 }),
-            last_error: facts.error.as_ref().map(|(what, error, at)| LastError {
-                what,
-                error: error.clone(),
-                age: age(*at),
-            }),
+            last_error: match (&facts.error, stopped) {
+                (Some((what, error, at)), _) => Some(LastError {
+                    what,
+                    error: error.clone(),
+                    age: age(*at),
+                }),
+                (None, Some(cause)) => Some(LastError {
+                    what: "another holder",
+                    error: one_line(&cause.to_string()),
+                    age: age(facts.phase_since),
+                }),
+                (None, None) => None,
+            },
         }
     }
 

@@ -1,27 +1,40 @@
 //! Leaving a shard that goes on: its lease was lost, or is given away. Or resting on it.
 
+use kcl_lease::StopCause;
+
 use super::*;
 
 impl ShardTask {
     /// Keeps the lease, and delivers nothing, until the lease ends or is wanted elsewhere, or an operator lets the shard go on.
     pub(super) async fn rest(&mut self, cause: StoppedShard) -> Stopped {
         self.context.events.counters().shards_stopped.add(1);
-        self.context.events.emit(WorkerEvent::ShardStopped {
-            shard: cause.shard.clone(),
-            position: cause.position.clone(),
-            error: cause.error.clone(),
-        });
+        self.context.events.emit(cause.event());
         self.monitor.enter(Phase::Stopped);
+        let stop = StopCause::new(cause.position.clone(), &cause.error);
         self.context.board.rests(cause);
         self.halt.cancel();
         // A worker that stops because of the record leaves it to the next one.
         let is_alone = self.context.failure.get().is_none();
-        let resumed = orders::pause_until_resumed(&self.context, &self.grant, self.schedule());
+        if is_alone {
+            self.store_stop(&stop).await;
+        }
         tokio::select! {
             biased;
             stopped = stopped(&self.grant) => stopped,
             () = self.given_up.cancelled() => Stopped::GivenUp,
-            () = resumed, if is_alone => Stopped::Sought,
+            () = orders::resumed(&self.grant), if is_alone => Stopped::Sought,
+        }
+    }
+
+    /// Stores that the shard is stopped. That comes before giving the lease away, as long as the table answers within a lease
+    /// duration: else the record would go round the fleet.
+    async fn store_stop(&mut self, cause: &StopCause) {
+        let (grant, schedule) = (&self.grant, self.schedule());
+        let stored = orders::store_stop(&self.context, grant.lease_key(), cause, schedule);
+        tokio::select! {
+            biased;
+            _ = grant.lost() => {}
+            _ = tokio::time::timeout(self.context.config.lease_duration, stored) => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! Orders of operators: a shard that is paused delivers nothing, and a seek moves its reading.
 
-use kcl_lease::operator::{Operator, Shards};
-use kcl_lease::{Orders, StartPoint};
+use kcl_lease::operator::Operator;
+use kcl_lease::{LeaseKey, Orders, StartPoint, StopCause};
 use tokio::sync::watch;
 
 use super::*;
@@ -54,22 +54,30 @@ async fn ordered_to_deliver(grant: &kcl_lease::Grant) {
     until(grant, Orders::allow_delivery).await;
 }
 
-/// Stores that the shard is paused, so that nobody who holds it later begins again by himself, and waits until an operator
-/// resumes it.
-pub(super) async fn pause_until_resumed(
+/// Stores that the shard is stopped and why, so that nobody who holds it later begins again by himself.
+pub(super) async fn store_stop(
     context: &Context,
-    grant: &kcl_lease::Grant,
+    lease: &LeaseKey,
+    cause: &StopCause,
     mut schedule: RetrySchedule,
 ) {
     let operator = Operator::new((context.table)(), context.runtime.clone());
-    let this = Shards::Of(vec![grant.lease_key().clone()]);
-    while !operator
-        .pause(&this)
-        .await
-        .is_ok_and(|commanded| commanded.failed.is_empty())
-    {
-        tokio::time::sleep(schedule.next_or_cap()).await;
+    loop {
+        let error = match operator.stop(lease, cause.clone()).await {
+            Ok(mut commanded) => match commanded.failed.pop() {
+                None => return,
+                Some((_, error)) => error,
+            },
+            Err(error) => error,
+        };
+        let retry_in = schedule.next_or_cap();
+        tracing::warn!(%lease, %error, ?retry_in, "that the shard is stopped could not be stored");
+        tokio::time::sleep(retry_in).await;
     }
+}
+
+/// Waits until the holder knows that the shard is paused, and then until it is resumed.
+pub(super) async fn resumed(grant: &kcl_lease::Grant) {
     until(grant, |orders| orders.paused).await;
     until(grant, |orders| !orders.paused).await;
 }
@@ -82,10 +90,10 @@ pub(super) async fn report(
     mut schedule: RetrySchedule,
 ) {
     let mut orders = grant.orders();
-    let mut paused = false;
+    let mut told = Orders::default();
     loop {
         let news = |orders: &Option<Orders>| {
-            let news = |orders: &Orders| orders.are_new() || orders.paused != paused;
+            let news = |orders: &Orders| orders.are_new() || are_other(orders, &told);
             orders.as_ref().is_some_and(|o| o.seek.is_none() && news(o))
         };
         let Some(current) = orders.wait_for(news).await.ok().and_then(|o| o.clone()) else {
@@ -106,15 +114,42 @@ pub(super) async fn report(
                 continue;
             }
         }
-        if current.paused != paused {
-            paused = current.paused;
-            let shard = grant.shard_id().clone();
-            context.events.emit(match paused {
-                true => WorkerEvent::ShardPaused { shard },
-                false => WorkerEvent::ShardResumed { shard },
-            });
+        if are_other(&current, &told) {
+            tell(&context, grant.shard_id(), &current);
+            told = current;
         }
     }
+}
+
+fn are_other(orders: &Orders, told: &Orders) -> bool {
+    (orders.paused, &orders.stopped) != (told.paused, &told.stopped)
+}
+
+/// Tells that the shard is paused, stopped or resumed.
+fn tell(context: &Context, shard: &ShardId, orders: &Orders) {
+    let shard = shard.clone();
+    let event = match &orders.stopped {
+        Some(cause) => {
+            let stopped = StoppedShard {
+                shard,
+                position: cause.position.clone(),
+                error: cause.error.to_string(),
+            };
+            if !context.board.rests(stopped.clone()) {
+                // Told when it was stopped here.
+                return;
+            }
+            stopped.event()
+        }
+        None => {
+            context.board.resumes(&shard);
+            match orders.paused {
+                true => WorkerEvent::ShardPaused { shard },
+                false => WorkerEvent::ShardResumed { shard },
+            }
+        }
+    };
+    context.events.emit(event);
 }
 
 impl Lane {

@@ -1,14 +1,17 @@
 //! Records that cannot be processed: what the failure policy says happens, and nothing is passed over before.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kcl_core::{
-    BuildError, FailurePolicy, OnFailure, ProcessRecordsInput, SeekTo, Shards, WorkerBuilder,
-    WorkerError, WorkerEvent,
+    BuildError, FailurePolicy, LeaseKey, OnFailure, ProcessRecordsInput, SeekTo, ShardState,
+    Shards, WorkerBuilder, WorkerError, WorkerEvent,
 };
+use kcl_lease::Fault;
 
 use crate::fixture::{Fixture, eventually};
+use crate::orders::only;
 use crate::poison::{
     Letters, builder, name_poison, numbered, processed, put_all, refuse_poison, three_times,
 };
@@ -140,11 +143,57 @@ async fn a01_a_stopped_shard_keeps_its_checkpoint_before_the_record_and_others_g
     let worker = fixture.start(|_| Ok(()));
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(fixture.log.delivered().len(), seen);
-    worker.handle.operator().resume(&Shards::All).await.unwrap();
+    // It says why.
+    let health = worker.handle.health();
+    let standing = health.shards.iter().find(|s| s.shard == shard).unwrap();
+    assert_eq!(standing.state, ShardState::Stopped);
+    let cause = &standing.last_error.as_ref().unwrap().error;
+    assert!(cause.ends_with("refused"), "{cause}");
+    assert!(!health.is_healthy());
+    assert_eq!(worker.handle.stopped_shards(), stopped);
+    assert_eq!(worker.handle.counters().shards_stopped, 0, "not by it");
+    // To resume all that an operator paused is not meant for it.
+    let operator = worker.handle.operator();
+    operator.pause(&Shards::All).await.unwrap();
+    let left = operator.resume(&Shards::All).await.unwrap().stopped;
+    assert_eq!(left[0].0, LeaseKey::of_shard(&shard));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(fixture.log.delivered().len(), seen);
+    assert_eq!(worker.handle.stopped_shards().len(), 1);
+    operator.resume(&only(&shard)).await.unwrap();
     worker.handle.caught_up().await;
+    assert_eq!(worker.handle.stopped_shards(), []);
+    assert!(worker.handle.health().is_healthy());
     worker.stop().await;
     assert_eq!(fixture.log.delivered()[seen], "poison 9");
     assert_eq!(fixture.log.delivered().len() - seen, 7);
+}
+
+/// The table is slow when the shard is stopped, and the worker is told to leave just then.
+#[tokio::test(start_paused = true)]
+async fn a01_a_shard_is_marked_as_stopped_before_its_lease_is_given_away() {
+    let fixture = Fixture::new(1);
+    let table = Arc::clone(&fixture.table);
+    let refusals = AtomicUsize::new(0);
+    let behaviour = move |input: &ProcessRecordsInput| {
+        let outcome = refuse_poison(input);
+        if outcome.is_err() && refusals.fetch_add(1, Ordering::SeqCst) == 2 {
+            table.inject(Fault::Delay(Duration::from_secs(2)));
+        }
+        outcome
+    };
+    let builder = builder(&fixture, behaviour).failure_policy(three_times(OnFailure::StopShard));
+    let worker = fixture.start_builder(builder);
+    fixture.warm_up(&worker).await;
+    put_all(&fixture, &numbered(1, &[0]));
+    eventually("the stop", || worker.handle.counters().shards_stopped == 1).await;
+    worker.stop().await;
+    let seen = fixture.log.delivered().len();
+    let worker = fixture.start(|_| Ok(()));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(fixture.log.delivered().len(), seen);
+    assert_eq!(worker.handle.stopped_shards().len(), 1);
+    worker.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -231,7 +280,7 @@ async fn a01_a_stopped_shard_begins_again_when_an_operator_says_so_before_the_re
             tokio::time::sleep(Duration::from_secs(60)).await;
             assert_eq!(fixture.log.delivered().len(), seen, "it is paused");
         }
-        operator.resume(&Shards::All).await.unwrap();
+        operator.resume(&only(&fixture.shard(0))).await.unwrap();
         if passes {
             worker.handle.caught_up().await;
             assert_eq!(fixture.log.delivered()[seen..], ["2", "3"]);

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use kcl_core::retrieval::MemoryStream;
 use kcl_core::{
-    Checkpoint, GapPolicy, Position, SequenceNumber, ShardState, Shards, SourceErrorKind,
-    WorkerBuilder, WorkerEvent, WorkerHandle,
+    Checkpoint, GapPolicy, Position, SequenceNumber, ShardState, SourceErrorKind, WorkerBuilder,
+    WorkerEvent, WorkerHandle,
 };
 use tokio::time::Instant;
 
 use crate::fixture::{Call, Fixture, Running, eventually};
+use crate::orders::only;
 use crate::poison::builder;
 
 const QUIET: Duration = Duration::from_secs(600);
@@ -190,7 +191,12 @@ async fn a07_with_stop_nothing_after_the_gap_is_delivered_until_somebody_says_so
         assert_eq!(fixture.lease(&shard).checkpoint, checkpoint.into());
         // Told to go on, it does.
         let worker = fixture.start(|_| Ok(()));
-        let resumed = worker.handle.operator().resume(&Shards::All).await.unwrap();
+        let resumed = worker
+            .handle
+            .operator()
+            .resume(&only(&shard))
+            .await
+            .unwrap();
         assert_eq!(resumed.commands.len(), 1);
         worker.handle.caught_up().await;
         assert_eq!(worker.handle.counters().gaps, 1);

@@ -12,7 +12,7 @@ use kcl_lease::{Fault, LeaseKey, MemoryLeaseTable, ShardId};
 
 use crate::fixture::{Call, Fixture, Log, Running, eventually, texts};
 
-fn only(shard: &ShardId) -> Shards {
+pub(crate) fn only(shard: &ShardId) -> Shards {
     Shards::Of(vec![LeaseKey::of_shard(shard)])
 }
 

@@ -331,6 +331,7 @@ async fn what_is_no_command_delivers_nothing_and_is_told() {
         lease: key(0),
         command: "0123456789abcdef0123456789abcdef".into(),
         paused: false,
+        stopped: None,
         seek: None,
     };
     table.put(&CommandItem::key_of(&key(0)), paused.to_item());
@@ -344,6 +345,7 @@ fn unreadable() -> [Item; 4] {
         lease: key(0),
         command: "0123456789abcdef0123456789abcdef".into(),
         paused: false,
+        stopped: None,
         seek: None,
     };
     let with = |name: &str, value: Value| {
