@@ -18,6 +18,7 @@ fn item(number: u32, paused: bool, seek: Option<StartPoint>) -> CommandItem {
         lease: "shardId-000000000000".into(),
         command: id(number),
         paused,
+        stopped: None,
         seek: seek.map(|to| Seek { id: id(number), to }),
     }
 }
