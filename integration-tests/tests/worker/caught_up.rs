@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use integration_tests::Stage;
 
 #[tokio::test(start_paused = true)]
-async fn the_leases_of_a_killed_worker_are_waited_for() {
+async fn b07_the_leases_of_a_killed_worker_are_waited_for() {
     let stage = Stage::new(2);
     stage.put_numbered(0, 20).await;
     let worker = stage.worker("a");
@@ -19,7 +19,7 @@ async fn the_leases_of_a_killed_worker_are_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_whole_lineage_of_a_resharded_stream_is_waited_for() {
+async fn b07_the_whole_lineage_of_a_resharded_stream_is_waited_for() {
     let stage = Stage::new(2);
     stage.put_numbered(0, 50).await;
     stage.split("shardId-000000000000").await;

@@ -26,7 +26,7 @@ async fn refused(stage: &Stage, stream: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_stream_is_refused() {
+async fn a08_another_stream_is_refused() {
     let stage = Stage::new(1);
     stage.put_numbered(0, 5).await;
     stage.catch_up("a").await;
@@ -58,7 +58,7 @@ async fn created_anew() -> Stage {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_reads_the_new_stream_from_its_beginning() {
+async fn a08_a_reset_reads_the_new_stream_from_its_beginning() {
     let stage = created_anew().await;
     let worker = stage.worker("b").reset_if_stream_changed(true);
     stage.catch_up_with("b", worker).await;
@@ -71,7 +71,7 @@ async fn a_reset_reads_the_new_stream_from_its_beginning() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_was_created_anew_is_refused() {
+async fn a08_a_stream_that_was_created_anew_is_refused() {
     let stage = created_anew().await;
     let error = refused(&stage, STREAM).await;
     assert!(error.contains(STREAM), "{error}");
@@ -97,7 +97,7 @@ async fn create_anew(stage: &Stage) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_comes_to_lead_refuses_a_stream_that_was_created_anew() {
+async fn a08_whoever_comes_to_lead_refuses_a_stream_that_was_created_anew() {
     let stage = Stage::new(1);
     stage.put_numbered(0, 5).await;
     // The leader dies, and what it left says that it leads.
@@ -128,7 +128,7 @@ async fn whoever_comes_to_lead_refuses_a_stream_that_was_created_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_stream_is_refused_also_while_the_fleet_runs() {
+async fn a08_another_stream_is_refused_also_while_the_fleet_runs() {
     let stage = Stage::new(1);
     stage.emulator.create_stream("payments", 1).unwrap();
     stage.put_numbered(0, 5).await;
@@ -144,7 +144,7 @@ async fn another_stream_is_refused_also_while_the_fleet_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_follower_that_comes_to_lead_looks_at_the_stream_itself() {
+async fn a08_a_follower_that_comes_to_lead_looks_at_the_stream_itself() {
     let stage = Stage::new(2);
     stage.put_numbered(0, 10).await;
     let follow = async {
@@ -162,7 +162,7 @@ async fn a_follower_that_comes_to_lead_looks_at_the_stream_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_does_not_exist_is_one_clear_line() {
+async fn a08_a_stream_that_does_not_exist_is_one_clear_line() {
     let stage = Stage::new(1);
     let error = refused(&stage, "nowhere").await;
     assert!(

@@ -31,7 +31,7 @@ fn started(stage: &Stage) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn records_after_the_first_start_are_delivered_although_the_first_owner_died() {
+async fn a06_records_after_the_first_start_are_delivered_although_the_first_owner_died() {
     let stage = Stage::new(1);
     stage.put_numbered(0, 20).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
@@ -48,7 +48,7 @@ async fn records_after_the_first_start_are_delivered_although_the_first_owner_di
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reshard_before_the_first_checkpoint_neither_loses_nor_replays() {
+async fn a06_a_reshard_before_the_first_checkpoint_neither_loses_nor_replays() {
     let stage = Stage::new(1);
     stage.put_numbered(0, 20).await;
     tokio::time::sleep(Duration::from_secs(60)).await;

@@ -75,7 +75,7 @@ impl RecordProcessor for Collector {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_waits_to_be_granted_again_takes_no_call_from_others() {
+async fn a09_a_lease_that_waits_to_be_granted_again_takes_no_call_from_others() {
     let fixture = Fixture::new(2);
     let table = Arc::new(Refusing {
         table: Arc::clone(&fixture.table),

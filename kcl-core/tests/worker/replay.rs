@@ -35,7 +35,7 @@ async fn records(fixture: &Fixture) -> Vec<SystemTime> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_window_is_read_and_the_worker_stops() {
+async fn b03_the_window_is_read_and_the_worker_stops() {
     for (lanes, most) in [(1, 10_000), (1, 1), (3, 2)] {
         let fixture = Fixture::new(2);
         let minutes = records(&fixture).await;
@@ -58,7 +58,7 @@ async fn the_window_is_read_and_the_worker_stops() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_window_that_ends_later_is_waited_for() {
+async fn b03_a_window_that_ends_later_is_waited_for() {
     let fixture = Fixture::new(1);
     let now = fixture.runtime.wall_time();
     let worker = fixture.start_builder(builder(&fixture).replay(now, now + 10 * MINUTE));
@@ -74,7 +74,7 @@ async fn a_window_that_ends_later_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn children_are_replayed_and_all_workers_of_a_fleet_stop() {
+async fn b03_children_are_replayed_and_all_workers_of_a_fleet_stop() {
     let fixture = Fixture::new(2);
     let begin = fixture.runtime.wall_time();
     let end = begin + 2 * MINUTE;
@@ -102,7 +102,7 @@ async fn children_are_replayed_and_all_workers_of_a_fleet_stop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_is_stopped_before_the_end_is_followed_where_it_was() {
+async fn b03_a_worker_that_is_stopped_before_the_end_is_followed_where_it_was() {
     let fixture = Fixture::new(1);
     let begin = fixture.runtime.wall_time();
     fixture.put_many(0, &["a", "b"]);
@@ -137,7 +137,7 @@ impl RecordProcessor for Slow {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_done_waits_for_the_others() {
+async fn b03_who_is_done_waits_for_the_others() {
     let fixture = Fixture::new(2);
     let begin = fixture.runtime.wall_time();
     let end = begin + MINUTE;
@@ -160,7 +160,7 @@ async fn who_is_done_waits_for_the_others() {
 }
 
 #[test]
-fn contradictions_are_refused_with_the_pair() {
+fn b03_contradictions_are_refused_with_the_pair() {
     let fixture = Fixture::new(1);
     let now = SystemTime::UNIX_EPOCH + 1_000 * MINUTE;
     let window = || builder(&fixture).replay(now, now + MINUTE);

@@ -16,7 +16,7 @@ fn once(operation: &'static str, key: &'static str, act: Act) -> impl FnMut(&See
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_checkpoint_whose_answer_is_lost_keeps_the_lease() {
+async fn a10_a_checkpoint_whose_answer_is_lost_keeps_the_lease() {
     for act in [
         Act::LoseAnswer,
         Act::Swallow,
@@ -44,7 +44,7 @@ async fn a_checkpoint_whose_answer_is_lost_keeps_the_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_newer_checkpoint_replaces_one_that_is_not_resolved() {
+async fn a10_a_newer_checkpoint_replaces_one_that_is_not_resolved() {
     for act in [
         Act::LoseAnswer,
         Act::Swallow,
@@ -69,7 +69,7 @@ async fn a_newer_checkpoint_replaces_one_that_is_not_resolved() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_take_whose_answer_is_lost_is_looked_up_before_anything_else() {
+async fn a10_a_take_whose_answer_is_lost_is_looked_up_before_anything_else() {
     for act in [
         Act::LoseAnswer,
         Act::Swallow,
@@ -112,7 +112,7 @@ async fn a_take_whose_answer_is_lost_is_looked_up_before_anything_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_whose_answer_is_lost_is_sent_again_and_nothing_is_delivered() {
+async fn a10_a_release_whose_answer_is_lost_is_sent_again_and_nothing_is_delivered() {
     for act in [
         Act::LoseAnswer,
         Act::Swallow,
@@ -146,7 +146,7 @@ async fn a_release_whose_answer_is_lost_is_sent_again_and_nothing_is_delivered()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registration_whose_answer_is_lost_counts_from_its_first_call() {
+async fn a10_a_registration_whose_answer_is_lost_counts_from_its_first_call() {
     let table = table();
     let mut worker = Worker::start("w", &table);
     worker.path.rule(once("write", "w/", Act::LoseAnswer));
@@ -162,7 +162,7 @@ async fn a_registration_whose_answer_is_lost_counts_from_its_first_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn heartbeats_are_repeated_at_once_and_never_overlap() {
+async fn a10_heartbeats_are_repeated_at_once_and_never_overlap() {
     let table = table();
     let mut worker = Worker::running("w", &table, 1).await;
     let id = worker.handle.worker();
@@ -196,7 +196,7 @@ async fn heartbeats_are_repeated_at_once_and_never_overlap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn transient_trouble_at_the_start_is_waited_out_and_told() {
+async fn a10_transient_trouble_at_the_start_is_waited_out_and_told() {
     let table = table();
     let mut worker = Worker::start("w", &table);
     let until = Instant::now() + Duration::from_secs(20);
@@ -215,7 +215,7 @@ async fn transient_trouble_at_the_start_is_waited_out_and_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_that_never_succeeds_ends_with_one_clear_error() {
+async fn a10_a_start_that_never_succeeds_ends_with_one_clear_error() {
     let table = table();
     let mut worker = Worker::start_with("w", &table, |options| {
         options.startup_timeout = Duration::from_secs(30);
@@ -233,7 +233,7 @@ async fn a_start_that_never_succeeds_ends_with_one_clear_error() {
 
 /// Random faults on every call: whatever happens, no checkpoint moves back and none that was answered is missing.
 #[tokio::test(start_paused = true)]
-async fn under_random_faults_no_answered_checkpoint_is_lost_and_none_moves_back() {
+async fn a10_under_random_faults_no_answered_checkpoint_is_lost_and_none_moves_back() {
     for seed in 0..15 {
         let table = table();
         let mut worker = Worker::running("w", &table, 2).await;
@@ -271,7 +271,7 @@ async fn under_random_faults_no_answered_checkpoint_is_lost_and_none_moves_back(
 }
 
 #[tokio::test(start_paused = true)]
-async fn rows_are_created_through_a_throttled_table() {
+async fn a10_rows_are_created_through_a_throttled_table() {
     let table = table();
     let mut worker = Worker::start("w", &table);
     let mut rng = fastrand::Rng::with_seed(3);
@@ -285,7 +285,7 @@ async fn rows_are_created_through_a_throttled_table() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_table_that_may_not_be_read_ends_the_start_and_later_is_only_told() {
+async fn a10_a_table_that_may_not_be_read_ends_the_start_and_later_is_only_told() {
     let denied = || TableErrorKind::AccessDenied {
         action: "dynamodb:Scan",
     };
@@ -326,7 +326,7 @@ async fn a_table_that_may_not_be_read_ends_the_start_and_later_is_only_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_table_that_never_answers_ends_the_start_in_time() {
+async fn a10_a_table_that_never_answers_ends_the_start_in_time() {
     let table = table();
     let mut worker = Worker::start_with("w", &table, |options| {
         options.startup_timeout = Duration::from_secs(30);
