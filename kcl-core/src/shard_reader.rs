@@ -163,6 +163,8 @@ impl RetrievalObserver for Observer {
 
     fn throttled(&self, error: &SourceError, retry_in: Duration) {
         self.events.counters().reads_throttled.add(1);
+        // One now and then is nothing; health is about those that no success follows.
+        self.monitor.read_failed(&error.to_string());
         tracing::debug!(shard = %self.shard, %error, ?retry_in, "a read was throttled");
     }
 

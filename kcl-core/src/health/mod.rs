@@ -14,6 +14,9 @@ pub(crate) use monitor::{LaneMonitor, Monitor, Phase};
 ///
 /// It tells two things apart. *Healthy*, for a liveness probe: no held shard that has something to do stands still.
 /// *Ready*, for a readiness probe: the worker is caught up.
+///
+/// It is about shards. A worker that holds none is healthy, and ready once it has seen which leases there are, even while the
+/// lease table does not answer: [`TableTrouble`](crate::WorkerEvent::TableTrouble) tells of that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
@@ -32,7 +35,7 @@ impl Health {
     /// [`unhealthy_after`](crate::WorkerBuilder::unhealthy_after).
     ///
     /// A shard moves when its oldest incomplete record is complete, in each of its lanes. It has something to do if it has such
-    /// a record, if there is more to read, if reading fails or is overdue, so that nobody knows, and while it starts, ends,
+    /// a record, if there is more to read, if reading fails, is refused or is overdue, so that nobody knows, and while it starts, ends,
     /// rests or is given away.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
@@ -55,11 +58,18 @@ impl Health {
     }
 
     /// Whether the worker runs, and every shard that it could take is processed up to its tip, as
-    /// [`WorkerHandle::caught_up`](crate::WorkerHandle::caught_up) waits for. It is not ready again whenever there is
-    /// something new, so a probe that needs less should look at [`ShardHealth::lag`].
+    /// [`WorkerHandle::caught_up`](crate::WorkerHandle::caught_up) waits for, and as far as is known: not while reads of a
+    /// shard fail, are refused, or are not answered. It is not ready again whenever there is something new, so a probe that
+    /// needs less should look at [`ShardHealth::lag`].
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.caught_up && self.worker == WorkerState::Running
+        let is_unknown = |shard: &ShardHealth| {
+            matches!(
+                shard.state,
+                ShardState::ReadFailing | ShardState::WaitingForRead
+            )
+        };
+        self.caught_up && self.worker == WorkerState::Running && !self.shards.iter().any(is_unknown)
     }
 }
 
@@ -137,11 +147,11 @@ pub enum ShardState {
     WaitingForRead,
     /// The lease is not surely held: it has to be granted again first.
     WaitingForLease,
-    /// Reading fails.
+    /// Reading fails, or is refused for the service's limits.
     ReadFailing,
     /// It was read to the end of a bounded replay.
     Replayed,
-    /// An operator has paused it: that it stands still is no fault.
+    /// An operator has paused it, and no call runs any more: that it stands still is no fault.
     Paused,
     /// A record could not be processed, and nothing more is delivered.
     Stopped,

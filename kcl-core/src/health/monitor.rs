@@ -48,7 +48,7 @@ struct Facts {
     phase: Phase,
     phase_since: Instant,
     lanes: Vec<LaneFacts>,
-    /// Whether the last read failed.
+    /// Whether the last read failed, or was refused for the service's limits.
     read_failing: bool,
     /// Whether the last answer said that there is nothing more.
     at_tip: bool,
@@ -111,7 +111,7 @@ impl Monitor {
         self.lock().read_due = now.checked_add(time).unwrap_or(now);
     }
 
-    /// Notes that reading failed, and is tried again.
+    /// Notes that reading failed or was refused, and is tried again.
     pub(crate) fn read_failed(&self, error: &str) {
         let mut facts = self.lock();
         facts.read_failing = true;
@@ -126,9 +126,10 @@ impl Monitor {
     pub(crate) fn health(&self) -> ShardHealth {
         let standing = self.progress.standing();
         let (checkpoint, complete) = (self.progress.last_stored(), self.progress.complete());
-        let paused = self.grant.is_paused();
         let stopped = self.grant.stop_cause();
         let facts = self.lock();
+        // A pause is obeyed when no call runs any more: until then it hides nothing.
+        let paused = self.grant.is_paused() && facts.longest_call().is_none();
         let now = Instant::now();
         let age = |since: Instant| now.saturating_duration_since(since);
         ShardHealth {

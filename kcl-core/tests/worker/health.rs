@@ -9,7 +9,7 @@ use kcl_core::retrieval::{
     StreamDescription,
 };
 use kcl_core::{
-    FailurePolicy, Health, OnFailure, ShardHealth, ShardId, ShardState, SourceError,
+    FailurePolicy, Health, OnFailure, ShardHealth, ShardId, ShardState, Shards, SourceError,
     SourceErrorKind, Worker, WorkerBuilder, WorkerEvent, WorkerState, async_trait,
 };
 use kcl_lease::ListedShard;
@@ -170,6 +170,52 @@ async fn a25_a_shard_that_cannot_be_read_is_red_and_an_empty_one_stays_green() {
     assert_eq!(shard.state, ShardState::ReadFailing);
     assert_eq!(shard.last_error.unwrap().what, "read");
     worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a25_a_shard_whose_reads_are_all_throttled_is_not_ready_and_turns_red() {
+    let fixture = Fixture::new(1);
+    let failing = Arc::new(AtomicBool::new(false));
+    let worker = fixture.start_builder(failing_on(&fixture, "-", &failing));
+    worker.handle.caught_up().await;
+    let throttle = |times| {
+        let throttled = SourceErrorKind::Throttled;
+        fixture.stream.fail_next("GetRecords", throttled, times);
+    };
+    throttle(1);
+    tokio::time::sleep(seconds(10)).await;
+    let health = worker.handle.health();
+    assert!(health.is_healthy() && health.is_ready(), "one is nothing");
+    throttle(10_000);
+    tokio::time::sleep(seconds(5)).await;
+    fixture.put_many(0, &["unread"]);
+    let health = worker.handle.health();
+    assert!(health.is_healthy() && !health.is_ready(), "{health:?}");
+    tokio::time::sleep(LIMIT).await;
+    let health = worker.handle.health();
+    assert!(!health.is_healthy() && !health.is_ready(), "{health:?}");
+    let shard = of(&health, &fixture, 0);
+    assert_eq!(shard.state, ShardState::ReadFailing);
+    let error = shard.last_error.unwrap();
+    assert_eq!(error.what, "read");
+    assert!(error.error.contains("throttled"), "{error:?}");
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a25_a_pause_does_not_hide_a_call_that_never_ends() {
+    let fixture = Fixture::new(1);
+    let crew = Crew::new(|_| (seconds(1_000_000), Ok(())));
+    let worker = fixture.start_builder(crew.builder(1).unhealthy_after(LIMIT));
+    put_keyed(&fixture, &[("k", "hang")]);
+    eventually("the call", || !crew.begun().is_empty()).await;
+    let operator = worker.handle.operator();
+    operator.pause(&Shards::All).await.unwrap();
+    tokio::time::sleep(LIMIT + seconds(5)).await;
+    let health = worker.handle.health();
+    assert!(!health.is_healthy(), "{health:?}");
+    assert_eq!(of(&health, &fixture, 0).state, ShardState::Running);
+    drop(worker);
 }
 
 #[tokio::test(start_paused = true)]
