@@ -49,7 +49,7 @@ pub enum Shards {
 /// Where reading should go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SeekTo {
-    /// After this position.
+    /// After this position, which belongs to one shard: a seek that is for several is refused.
     After(Position),
     /// At the oldest record that there is.
     Oldest,
@@ -206,7 +206,7 @@ impl Operator {
     /// all shards to a time before it therefore repeats only what is in shards that have not ended.
     ///
     /// # Errors
-    /// As [`pause`](Self::pause).
+    /// As [`pause`](Self::pause), and [`OperatorError::PositionOfOneShard`]: then nothing was commanded.
     ///
     /// # Cancellation
     /// As [`pause`](Self::pause).
@@ -322,7 +322,12 @@ impl Operator {
     async fn command(&self, shards: &Shards, change: &Change) -> Result<Commanded, OperatorError> {
         let mut done = Commanded::default();
         let mut owners: BTreeMap<WorkerId, Vec<LeaseKey>> = BTreeMap::new();
-        for (key, found) in self.find(shards).await? {
+        let found = self.find(shards).await?;
+        if change.is_for_one_shard() && found.len() > 1 {
+            let shards = found.len();
+            return Err(OperatorError::PositionOfOneShard { shards });
+        }
+        for (key, found) in found {
             if let (Shards::All, Change::Paused(false), Some(cause)) =
                 (shards, change, found.as_ref().and_then(Found::stopped))
             {

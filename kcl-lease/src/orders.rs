@@ -232,6 +232,13 @@ pub(crate) enum Change {
     Seek(StartPoint),
 }
 
+impl Change {
+    /// Whether it means something for one shard only: every position belongs to one.
+    pub(crate) fn is_for_one_shard(&self) -> bool {
+        matches!(self, Self::Seek(to) if matches!(to.checkpoint, Checkpoint::At(_)))
+    }
+}
+
 /// The command that an operator puts in the place of the one that was `seen`, for a lease whose row says `obeyed`. A seek
 /// that nobody applied yet stays, unless another one replaces it.
 pub(crate) fn commanded(

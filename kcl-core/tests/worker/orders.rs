@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kcl_core::{
-    Ack, AckError, Checkpoint, Commanded, Events, InitializationInput, Operator,
-    ProcessRecordsInput, ProcessorResult, RecordProcessor, SeekTo, ShardState, Shards,
+    Ack, AckError, Checkpoint, Commanded, Events, InitializationInput, Operator, OperatorError,
+    Position, ProcessRecordsInput, ProcessorResult, RecordProcessor, SeekTo, ShardState, Shards,
     ShutdownReason, ShutdownRequestedInput, Standing, StartPoint, Worker, WorkerEvent, async_trait,
 };
 use kcl_lease::{Fault, LeaseKey, MemoryLeaseTable, ShardId};
@@ -209,6 +209,50 @@ async fn a_second_seek_to_the_same_place_reads_it_again() {
     }
     assert_eq!(worker.handle.counters().seeks, 2);
     worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rewind_to_a_position_reads_exactly_what_follows_it_in_every_number_of_lanes() {
+    for lanes in [1, 4] {
+        let fixture = Fixture::new(2);
+        let log = fixture.log.clone();
+        let builder = Worker::builder("app", "memory", move |shard| crate::fixture::Recorder {
+            shard: shard.shard_id().clone(),
+            log: log.clone(),
+            behaviour: Arc::new(|_| Ok(())),
+        });
+        let worker = fixture.start_builder(builder.lanes(lanes));
+        let texts: Vec<String> = (0..20).map(|number| format!("{number:02}")).collect();
+        let mut positions = Vec::new();
+        for text in &texts {
+            let put = fixture.stream.put_to(&fixture.shard(0), text, text.clone());
+            positions.push(Position::new(put.unwrap(), 0));
+        }
+        let delivered = || {
+            let mut delivered = fixture.log.delivered();
+            delivered.sort_unstable();
+            delivered
+        };
+        eventually("all of them", || delivered() == texts).await;
+        let operator = worker.handle.operator();
+        let after = SeekTo::After(positions[11].clone());
+        let all = operator.seek(&Shards::All, after.clone()).await;
+        let refused = matches!(all, Err(OperatorError::PositionOfOneShard { shards: 2 }));
+        assert!(refused, "{all:?}");
+        assert!(operator.commands().await.unwrap().is_empty());
+        let this = only(&fixture.shard(0));
+        obeyed(&operator, &operator.seek(&this, after).await.unwrap()).await;
+        let mut twice = texts.clone();
+        twice.extend_from_slice(&texts[12..]);
+        twice.sort_unstable();
+        eventually("the rest again", || delivered() == twice).await;
+        worker.handle.caught_up().await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(delivered(), twice);
+        let stored = fixture.lease(&fixture.shard(0)).checkpoint;
+        assert_eq!(stored, Checkpoint::At(positions[19].clone()));
+        worker.stop().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

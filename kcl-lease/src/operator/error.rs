@@ -19,6 +19,14 @@ pub enum OperatorError {
     /// The lease's row, or the command for it, cannot be read.
     #[error(transparent)]
     Unreadable(#[from] RowError),
+    /// A position is one shard's, and the command was for several.
+    #[error(
+        "a position belongs to one shard, and {shards} are meant; name the shard, or seek to a time"
+    )]
+    PositionOfOneShard {
+        /// How many leases the command was for.
+        shards: usize,
+    },
     /// Others command the same lease all the time.
     #[error("others command {key} at the same time; command again")]
     Contended {
