@@ -17,13 +17,17 @@ pub(super) struct Jump {
 }
 
 impl ShardTask {
-    /// Stops the work at this place if the shard is further behind than it may be.
-    pub(super) fn jump_if_too_far(&mut self, behind: Option<Duration>) -> Flow<()> {
+    /// Stops the work at this place if the shard is further behind than it may be; not after an operator has moved it,
+    /// which may be far back on purpose, before it was within the limit again.
+    pub(super) fn jump_if_too_far(&mut self, delivery: &Delivery) -> Flow<()> {
         let most = self.context.config.jump_to_latest_when_behind;
-        let (Some(most), Some(lag)) = (most, behind) else {
+        let (Some(most), Some(lag)) = (most, self.lag(delivery)) else {
             return ControlFlow::Continue(());
         };
-        if lag <= most || self.grant.is_paused() {
+        if lag <= most {
+            self.may_jump = true;
+        }
+        if lag <= most || !self.may_jump || self.grant.is_paused() {
             return ControlFlow::Continue(());
         }
         let now = self.context.runtime.wall_time();
@@ -33,6 +37,16 @@ impl ShardTask {
         let to = StartPoint::at_time(moment);
         self.jump = Some(Jump { to, lag });
         ControlFlow::Break(Stopped::Sought)
+    }
+
+    /// How far the first record is behind, or the end of the answer: a backlog may fit into one answer, whose end is at the
+    /// tip.
+    fn lag(&self, delivery: &Delivery) -> Option<Duration> {
+        let first = delivery.batch.get(delivery.rows.start);
+        let arrival = first.and_then(RecordRef::approximate_arrival);
+        let now = self.context.runtime.wall_time();
+        let age = arrival.and_then(|arrival| now.duration_since(arrival).ok());
+        age.max(delivery.behind)
     }
 
     pub(super) fn report_jump(&self, jump: &Jump) {

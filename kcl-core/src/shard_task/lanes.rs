@@ -124,7 +124,7 @@ impl ShardTask {
                         return ControlFlow::Continue(end.children);
                     }
                 }
-                Next::AtTip => self.read_to_tip = true,
+                Next::AtTip => self.reached_tip(),
                 Next::Over(end) => {
                     check_over(&end)?;
                     self.lanes_done().await?;

@@ -103,22 +103,32 @@ pub(crate) async fn run(context: Arc<Context>, grant: kcl_lease::Grant) -> Outco
         checkpoint: grant.start().clone(),
         epoch: grant.epoch(),
     });
-    let mut grant = grant;
+    let mut next = Anew {
+        grant,
+        may_jump: true,
+    };
     loop {
-        match run_from(&context, grant, &shard).await {
+        match run_from(&context, next, &shard).await {
             Ok(outcome) => return outcome,
-            Err(next) => grant = next,
+            Err(anew) => next = anew,
         }
         context.board.started(shard.shard_id());
     }
 }
 
-/// Runs one shard from where the grant starts. The error is the grant with which to begin anew, at another place.
+/// How to begin anew, at another place.
+struct Anew {
+    grant: kcl_lease::Grant,
+    /// Whether the shard may jump to its tip before it was near it.
+    may_jump: bool,
+}
+
+/// Runs one shard from where the grant starts. The error says how to begin anew.
 async fn run_from(
     context: &Arc<Context>,
-    grant: kcl_lease::Grant,
+    Anew { grant, may_jump }: Anew,
     shard: &ShardInfo,
-) -> Result<Outcome, kcl_lease::Grant> {
+) -> Result<Outcome, Anew> {
     let (context, shard) = (Arc::clone(context), shard.clone());
     let lanes = context.config.lanes;
     let progress = Arc::new(ShardProgress::new(grant.start().clone(), lanes));
@@ -142,6 +152,7 @@ async fn run_from(
         halt,
         read_to_tip: false,
         ending: None,
+        may_jump,
         jump: None,
         replayed: None,
     };
@@ -169,6 +180,8 @@ struct ShardTask {
     read_to_tip: bool,
     /// The children, once the processors know that the shard ended.
     ending: Option<Vec<ListedShard>>,
+    /// Whether the shard may be passed over when it is too far behind: not after an operator has moved it.
+    may_jump: bool,
     /// Where reading goes on because the shard is too far behind.
     jump: Option<Jump>,
     /// What the row is to say because the shard was read to the end of a replay.
@@ -176,7 +189,7 @@ struct ShardTask {
 }
 
 impl ShardTask {
-    async fn run(mut self) -> Result<Outcome, kcl_lease::Grant> {
+    async fn run(mut self) -> Result<Outcome, Anew> {
         let _reports = self.report_orders();
         let automatic = self.checkpoint_automatically();
         let stopped = match self.deliver_all().await {
@@ -279,7 +292,7 @@ impl ShardTask {
                         return ControlFlow::Continue(end.children);
                     }
                 }
-                Next::AtTip => self.read_to_tip = true,
+                Next::AtTip => self.reached_tip(),
                 Next::Over(end) => {
                     check_over(&end)?;
                     lane.deferred_done().await?;
@@ -293,7 +306,7 @@ impl ShardTask {
     fn before(&mut self, delivery: &Delivery) -> Flow<()> {
         self.read_to_tip = false;
         self.show_tip();
-        self.jump_if_too_far(delivery.behind)?;
+        self.jump_if_too_far(delivery)?;
         self.on_gap(delivery.gap.as_ref())
     }
 
@@ -306,6 +319,10 @@ impl ShardTask {
     /// Whether everything up to the shard's tip is complete.
     fn is_at_tip(&self) -> bool {
         self.read_to_tip && self.progress.in_flight() == 0
+    }
+
+    fn reached_tip(&mut self) {
+        (self.read_to_tip, self.may_jump) = (true, true);
     }
 
     fn show_tip(&self) {

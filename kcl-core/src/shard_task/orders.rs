@@ -191,8 +191,8 @@ impl ShardTask {
     }
 
     /// Ends the work at this place, stores its progress, and moves to where the operators want it. All lanes have been
-    /// gathered. Returns the grant with which reading begins anew.
-    pub(super) async fn reposition(mut self) -> Result<kcl_lease::Grant, Outcome> {
+    /// gathered. Returns how reading begins anew.
+    pub(super) async fn reposition(mut self) -> Result<Anew, Outcome> {
         let deadline = Instant::now() + self.context.config.lease_duration;
         let reason = match self.replayed {
             Some(_) => ShutdownReason::ReplayDone,
@@ -216,16 +216,15 @@ impl ShardTask {
                 Some(applied)
             });
             match self.store_and_seek(asked.as_ref()).await {
-                Ok(next) => {
-                    match self
-                        .jump
-                        .take()
-                        .filter(|jump| jump.to == *next.start_point())
-                    {
-                        Some(jump) => self.report_jump(&jump),
-                        None => self.report_repositioned(&next),
+                Ok(grant) => {
+                    let to = grant.start_point();
+                    let jump = self.jump.take().filter(|jump| jump.to == *to);
+                    match &jump {
+                        Some(jump) => self.report_jump(jump),
+                        None => self.report_repositioned(&grant),
                     }
-                    return Ok(next);
+                    let may_jump = jump.is_some();
+                    return Ok(Anew { grant, may_jump });
                 }
                 Err(Some(reason)) => return Err(self.lose(reason).await),
                 Err(None) => Self::wait_before_retry(&mut schedule).await,

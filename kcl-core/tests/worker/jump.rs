@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kcl_core::{Checkpoint, Worker, WorkerBuilder, WorkerEvent};
+use kcl_core::{Checkpoint, SeekTo, Shards, SourceErrorKind, Worker, WorkerBuilder, WorkerEvent};
 
 use crate::fixture::{Call, Fixture, Recorder, eventually};
 
@@ -81,7 +81,7 @@ async fn a_paused_shard_does_not_jump() {
     let worker = fixture.start_builder(builder);
     fixture.warm_up(&worker).await;
     let operator = worker.handle.operator();
-    let paused = operator.pause(&kcl_core::Shards::All).await.unwrap();
+    let paused = operator.pause(&Shards::All).await.unwrap();
     let within = Duration::from_secs(30);
     operator.obeyed(&paused.commands, within).await.unwrap();
     let stored = fixture.lease(&fixture.shard(0)).checkpoint;
@@ -95,4 +95,59 @@ async fn a_paused_shard_does_not_jump() {
     assert_eq!(next.handle.counters().jumps, 0);
     assert_eq!(fixture.lease(&fixture.shard(0)).checkpoint, stored);
     next.stop().await;
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn with_default_options(fixture: &Fixture) -> WorkerBuilder {
+    builder(fixture).max_records(10_000)
+}
+
+/// Lets all reads be refused for two or three minutes, and waits for that long.
+async fn refuse_reads(fixture: &Fixture) {
+    let throttled = SourceErrorKind::Throttled;
+    fixture.stream.fail_next("GetRecords", throttled, 130);
+    tokio::time::sleep(3 * MINUTE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_that_fits_into_one_answer_is_jumped_over_too() {
+    let fixture = Fixture::new(1);
+    let builder = with_default_options(&fixture).jump_to_latest_when_behind(MINUTE);
+    let worker = fixture.start_builder(builder);
+    // From now on one answer has room for many records.
+    fixture.warm_up(&worker).await;
+    fixture.put_many(0, &["old 1", "old 2", "old 3"]);
+    refuse_reads(&fixture).await;
+    eventually("the jump", || worker.handle.counters().jumps == 1).await;
+    fixture.put_many(0, &["new"]);
+    let delivered = || fixture.log.delivered() == ["warm", "new"];
+    eventually("the new one", delivered).await;
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rewind_by_an_operator_is_not_undone_and_later_the_shard_jumps_again() {
+    for max_records in [1, 10_000] {
+        let fixture = Fixture::new(1);
+        let builder = builder(&fixture).max_records(max_records);
+        let worker = fixture.start_builder(builder.jump_to_latest_when_behind(MINUTE));
+        fixture.put_many(0, &["a", "b"]);
+        eventually("the first", || fixture.log.delivered() == ["a", "b"]).await;
+        tokio::time::sleep(3 * MINUTE).await;
+        fixture.put_many(0, &["c"]);
+        eventually("the last", || fixture.log.delivered().len() == 3).await;
+        let operator = worker.handle.operator();
+        operator.seek(&Shards::All, SeekTo::Oldest).await.unwrap();
+        let again = || fixture.log.delivered() == ["a", "b", "c", "a", "b", "c"];
+        eventually("all again", again).await;
+        assert_eq!(worker.handle.counters().jumps, 0);
+        worker.handle.caught_up().await;
+        // Back at the tip, the limit counts again.
+        fixture.put_many(0, &["d", "e"]);
+        refuse_reads(&fixture).await;
+        eventually("the jump", || worker.handle.counters().jumps == 1).await;
+        assert_eq!(fixture.log.delivered().len(), 6);
+        worker.stop().await;
+    }
 }
