@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kcl_core::{
-    DeadLetter, FailurePolicy, OnFailure, ProcessRecordsInput, ProcessorResult, RecordProcessor,
-    Worker, async_trait,
+    AckError, DeadLetter, FailurePolicy, OnFailure, ProcessRecordsInput, ProcessorResult,
+    RecordProcessor, Worker, async_trait,
 };
 use kcl_lease::item::Item;
 use kcl_lease::table::{
@@ -15,6 +15,7 @@ use kcl_lease::table::{
 use kcl_lease::write::RowWrite;
 use kcl_lease::{LeaseTable, MemoryLeaseTable};
 
+use crate::desk::{Desk, STORED, stored};
 use crate::fixture::{Fixture, eventually, texts};
 
 const OPEN: u8 = 0;
@@ -108,6 +109,51 @@ async fn a09_a_lease_that_waits_to_be_granted_again_takes_no_call_from_others() 
     table.refuses.store(OPEN, Ordering::SeqCst);
     eventually("the first shard", || seen.lock().unwrap().len() == 2).await;
     drop(running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a02_an_answer_after_the_lease_was_taken_is_an_error_and_changes_nothing() {
+    let fixture = Fixture::new(1);
+    let table = Arc::new(Refusing {
+        table: Arc::clone(&fixture.table),
+        row: String::new(),
+        refuses: AtomicU8::new(OPEN),
+    });
+    let (first, second) = (Desk::default(), Desk::default());
+    let worker = first.builder().runtime(fixture.runtime.clone()).build_with(
+        Arc::new(fixture.stream.clone()),
+        Arc::clone(&table) as Arc<dyn LeaseTable>,
+    );
+    let worker = worker.unwrap();
+    let handle = worker.handle();
+    let running = fixture.runtime.spawn(worker.run());
+    let texts = ["0", "1", "2"];
+    fixture.put_many(0, &texts);
+    eventually("all deferred", || first.texts() == texts).await;
+    // Nobody asks this worker to give its lease away: another one takes it.
+    table.refuses.store(NO_WRITES, Ordering::SeqCst);
+    let other = fixture.start_builder(second.builder());
+    eventually("all at the other", || second.texts() == texts).await;
+    // Cut off, it cannot know; what it is told goes nowhere.
+    let _unknown = first.take("0").ack.done();
+    tokio::time::sleep(STORED).await;
+    assert!(stored(&fixture).is_start());
+    table.refuses.store(OPEN, Ordering::SeqCst);
+    eventually("the loss", || handle.counters().leases_lost == 1).await;
+    let before = fixture.lease(&fixture.shard(0));
+    assert_eq!(first.take("1").ack.done(), Err(AckError::LeaseLost));
+    assert_eq!(first.take("2").ack.fail("late"), Err(AckError::LeaseLost));
+    tokio::time::sleep(STORED).await;
+    assert_eq!(fixture.lease(&fixture.shard(0)), before);
+    assert_eq!(handle.counters().processor_failures, 0);
+    for open in second.take_all() {
+        open.ack.done().unwrap();
+    }
+    other.handle.caught_up().await;
+    tokio::time::sleep(STORED).await;
+    assert!(stored(&fixture) > before.checkpoint);
+    drop(running);
+    other.stop().await;
 }
 
 /// Fails on everything.
