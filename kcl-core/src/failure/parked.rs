@@ -1,18 +1,23 @@
 //! The keys of one shard whose records go to the dead-letter sink.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-/// Parked keys under one grant, by their hashes: a key itself may be long, and is nobody's business.
+/// Parked keys under one grant, as one lane sees them.
 #[derive(Debug)]
 pub(crate) struct ParkedKeys {
-    /// Until when; `None`: for as long as the grant.
-    keys: BTreeMap<u128, Option<Instant>>,
+    /// Those of all lanes, which have room for so many together.
+    keys: Arc<Mutex<Keys>>,
     most: usize,
-    /// How often a key was parked.
+    /// How often a key was parked in this lane.
     parks: u64,
 }
+
+/// Keys by their hashes, as a key itself may be long, and is nobody's business. Until when each is parked; `None`: for as
+/// long as the grant.
+type Keys = BTreeMap<u128, Option<Instant>>;
 
 /// Which records of parked keys were taken out of the records that are worked on.
 #[derive(Debug, Clone, Default)]
@@ -36,8 +41,17 @@ impl Sorted {
 impl ParkedKeys {
     pub(crate) fn new(most: usize) -> Self {
         Self {
-            keys: BTreeMap::new(),
+            keys: Arc::default(),
             most,
+            parks: 0,
+        }
+    }
+
+    /// The same keys for another lane, which has parked none itself.
+    pub(crate) fn for_lane(&self) -> Self {
+        Self {
+            keys: Arc::clone(&self.keys),
+            most: self.most,
             parks: 0,
         }
     }
@@ -46,17 +60,20 @@ impl ParkedKeys {
     pub(crate) fn park(&mut self, key: &str, until: Option<Instant>, now: Instant) -> bool {
         self.expire(now);
         let hash = kcl_aggregation::hash_key(key);
-        if self.keys.len() >= self.most && !self.keys.contains_key(&hash) {
-            return false;
+        {
+            let mut keys = self.lock();
+            if keys.len() >= self.most && !keys.contains_key(&hash) {
+                return false;
+            }
+            keys.insert(hash, until);
         }
-        self.keys.insert(hash, until);
         self.parks += 1;
         true
     }
 
     /// Forgets the keys whose time is over.
-    pub(crate) fn expire(&mut self, now: Instant) {
-        self.keys
+    pub(crate) fn expire(&self, now: Instant) {
+        self.lock()
             .retain(|_, until| until.is_none_or(|until| now < until));
     }
 
@@ -70,7 +87,7 @@ impl ParkedKeys {
     ) -> Option<impl Fn(&str) -> bool + use<'_>> {
         let last = sorted.last.take();
         let known = std::mem::replace(&mut sorted.parks, self.parks);
-        if known == self.parks || self.keys.is_empty() {
+        if known == self.parks || self.lock().is_empty() {
             return None;
         }
         let last = last.filter(|_| known + 1 == self.parks);
@@ -82,7 +99,11 @@ impl ParkedKeys {
 
     /// Whether a key's records are to be diverted.
     fn contains(&self, key: &str) -> bool {
-        self.keys.contains_key(&kcl_aggregation::hash_key(key))
+        self.lock().contains_key(&kcl_aggregation::hash_key(key))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Keys> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -105,6 +126,20 @@ mod tests {
         parked.expire(later);
         assert!(!parked.contains("a") && parked.contains("b"));
         assert!(parked.park("c", None, later));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lanes_share_the_room_and_a_key_that_is_over_in_one_makes_room_in_another() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(10);
+        let shard = ParkedKeys::new(3);
+        let (mut one, mut other) = (shard.for_lane(), shard.for_lane());
+        assert!(one.park("a", Some(later), now) && one.park("b", None, now));
+        assert!(one.park("c", None, now), "all the room may be one lane's");
+        assert!(!other.park("d", None, now));
+        assert!(other.to_take_out(&mut Sorted::default()).is_none());
+        assert!(other.park("d", None, later));
+        assert!(!one.park("e", None, later));
     }
 
     #[tokio::test(start_paused = true)]

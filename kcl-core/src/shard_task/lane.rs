@@ -38,7 +38,7 @@ impl Lane {
         gate: &Gate,
     ) -> Vec<Self> {
         let lanes = context.config.lanes;
-        let parked = context.config.failure_policy.parked_keys_max();
+        let parked = ParkedKeys::new(context.config.failure_policy.parked_keys_max());
         let given_up = CancellationToken::new();
         let lane = |(lane, progress): (usize, LaneProgress)| Self {
             context: Arc::clone(context),
@@ -59,7 +59,7 @@ impl Lane {
             ),
             progress,
             processor: None,
-            parked: ParkedKeys::new(parked.div_ceil(lanes)),
+            parked: parked.for_lane(),
             rng: context.runtime.rng(&match lane {
                 0 => shard.shard_id().as_str().to_owned(),
                 _ => format!("{}/{lane}", shard.shard_id()),
