@@ -1,5 +1,6 @@
 //! Collects the options of a worker and checks them. No network here.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +9,7 @@ use kcl_lease::LeaseTable;
 use kcl_lease::runtime::Runtime;
 
 use crate::config::{Config, GapPolicy, InitialPosition};
-use crate::dead_letter::DeadLetterSink;
+use crate::dead_letter::{DeadLetterSink, StreamSink};
 use crate::error::BuildError;
 use crate::failure::FailurePolicy;
 use crate::lease_table;
@@ -27,6 +28,8 @@ pub struct WorkerBuilder {
     factory: ProcessorFactory,
     config: Config,
     dead_letters: Option<Arc<dyn DeadLetterSink>>,
+    /// The sink, if it is a stream.
+    letter_stream: Option<StreamSink>,
     runtime: Option<Runtime>,
 }
 
@@ -52,6 +55,7 @@ impl WorkerBuilder {
             factory: Box::new(move |shard| Box::new(factory(shard))),
             config: Config::default(),
             dead_letters: None,
+            letter_stream: None,
             runtime: None,
         }
     }
@@ -67,8 +71,9 @@ impl WorkerBuilder {
 
     /// Reads the records that arrived from `from` on and before `until` (to the millisecond), and then stops by itself:
     /// [`run`](crate::Worker::run) returns. Give it an application name of its own, so that it runs beside the live one; a
-    /// fleet of such workers shares the work. Not together with [`initial_position`](Self::initial_position) or
-    /// [`jump_to_latest_when_behind`](Self::jump_to_latest_when_behind).
+    /// fleet of such workers shares the work. Not together with [`initial_position`](Self::initial_position),
+    /// [`jump_to_latest_when_behind`](Self::jump_to_latest_when_behind), or an outcome that stops a shard, which would never be
+    /// done.
     ///
     /// A shard is done with its first record that arrived at `until` or later, at its end, or at its tip once the service's
     /// clock has passed `until`; then its processors are told by `shutdown_requested`, with
@@ -189,14 +194,16 @@ impl WorkerBuilder {
         self
     }
 
-    /// How many processor calls run at the same time, over all shards. Default: no limit.
+    /// How many processor calls run at the same time, over all shards. Default: no limit. Not fewer than
+    /// [`lanes`](Self::lanes), and at most 500 with [`blocking_processor`](Self::blocking_processor).
     pub fn max_concurrent_calls(mut self, calls: usize) -> Self {
         self.config.max_concurrent_calls = calls;
         self
     }
 
     /// Runs every call of a processor on a thread that it may block: for processors that do not only wait with `await`.
-    /// Each running call then has a thread of tokio's pool for blocking work; at most 500 run at a time. Default: false.
+    /// Each running call then has a thread of tokio's pool for blocking work; at most 500 run at a time, and a larger
+    /// [`max_concurrent_calls`](Self::max_concurrent_calls) is refused. Default: false.
     pub fn blocking_processor(mut self, blocking: bool) -> Self {
         self.config.blocking_processor = blocking;
         self
@@ -215,14 +222,17 @@ impl WorkerBuilder {
         self
     }
 
-    /// Where records go that were given up, if the [failure policy](Self::failure_policy) says so. Default: none.
+    /// Where records go that were given up, if the [failure policy](Self::failure_policy) says so. Default: none. A
+    /// [`StreamSink`](crate::StreamSink) on the stream that is read is refused.
     pub fn dead_letters(mut self, sink: impl DeadLetterSink) -> Self {
+        self.letter_stream = (&sink as &dyn Any).downcast_ref::<StreamSink>().cloned();
         self.dead_letters = Some(Arc::new(sink));
         self
     }
 
     /// How many records of one shard may be [deferred](crate::ProcessRecordsInput::defer) and not acknowledged; the next ones
-    /// are delivered when there is room. No call has more records than that. Default: 10,000; 1 to 1,000,000.
+    /// are delivered when there is room. No call has more records than that. Default: 10,000; 1 to 1,000,000, and not fewer
+    /// than [`lanes`](Self::lanes).
     ///
     /// Records in flight keep their memory, so the [byte budget](Self::memory_budget) can be the tighter bound. With several
     /// [lanes](Self::lanes) this bounds all records of the shard that wait for a lane, are worked on, or are deferred.
@@ -282,16 +292,19 @@ impl WorkerBuilder {
     /// Passes over what is not read yet when a shard falls further behind than `behind`, and goes on at its tip: records are
     /// lost on purpose, for applications to which old ones are worth nothing. Default: off; 10 s to 365 days.
     ///
-    /// When an answer of the stream says that the shard is further behind, the running work ends as for a seek of an
-    /// operator, and reading goes on one second before this worker's time. Each jump is told as
-    /// [`JumpedToLatest`](crate::WorkerEvent::JumpedToLatest) and counted. A shard that is paused does not jump.
+    /// When an answer of the stream says that the shard is further behind, or its first record is older than that by this
+    /// worker's clock, the running work ends as for a seek of an operator, and reading goes on one second before this worker's
+    /// time. Each jump is told as [`JumpedToLatest`](crate::WorkerEvent::JumpedToLatest) and counted. A shard that is paused
+    /// does not jump. Nor does one that an operator has moved, before it was within the limit again: a rewind is not undone.
+    /// That is not stored: if another worker takes the lease on the way, the limit counts there.
     pub fn jump_to_latest_when_behind(mut self, behind: Duration) -> Self {
         self.config.jump_to_latest_when_behind = Some(behind);
         self
     }
 
     /// A shard that has something to do and does not move for so long makes the worker unhealthy, see
-    /// [`Health::is_healthy`](crate::Health::is_healthy). Default: 5 min; 1 s to 24 h.
+    /// [`Health::is_healthy`](crate::Health::is_healthy). Default: 5 min; 1 s to 24 h, and longer than
+    /// [`processor_backoff_max`](Self::processor_backoff_max) and [`call_time_limit`](Self::call_time_limit).
     pub fn unhealthy_after(mut self, time: Duration) -> Self {
         self.config.unhealthy_after = time;
         self
@@ -324,6 +337,9 @@ impl WorkerBuilder {
         let region = aws.region().ok_or(BuildError::NO_REGION)?;
         let stream = self.streams.resolve()?;
         stream.check_region(region.as_ref())?;
+        if let Some(letters) = &self.letter_stream {
+            letters.check_other_than(&stream, region.as_ref())?;
+        }
         let arn = stream.arn.as_ref().map(|arn| arn.as_str().to_owned());
         let source = Arc::new(KinesisSource::new(aws, &stream.name, arn));
         let name = self.table_name();

@@ -3,8 +3,9 @@
 use std::fmt::Debug;
 use std::time::{Duration, SystemTime};
 
+use crate::call::THREADS_MAX;
 use crate::error::BuildError;
-use crate::failure::FailurePolicy;
+use crate::failure::{FailurePolicy, OnFailure};
 use crate::replay::Window;
 use crate::retrieval::OutOfRange;
 
@@ -179,19 +180,49 @@ impl Config {
         if let Some(table) = &self.lease_table {
             crate::stream::validate_table_name("lease_table", table)?;
         }
+        self.validate_lanes()?;
         self.validate_time_limits()?;
+        self.validate_health()?;
         self.validate_replay()?;
         self.validate_initial_position()
     }
 
+    /// Lanes that can never all work are fewer lanes.
+    fn validate_lanes(&self) -> Result<(), BuildError> {
+        let lanes = self.lanes;
+        if self.max_in_flight < lanes {
+            let reason = format!("each of the {lanes} lanes needs a record to work on");
+            return conflict("max_in_flight", "lanes", &reason);
+        }
+        if self.max_concurrent_calls < lanes {
+            let reason = format!("the {lanes} lanes of a shard could never all work at a time");
+            return conflict("max_concurrent_calls", "lanes", &reason);
+        }
+        let most = self.max_concurrent_calls;
+        if self.blocking_processor && most > THREADS_MAX && most != usize::MAX {
+            let reason = format!("no more than {THREADS_MAX} threads can be blocked at a time");
+            return conflict("max_concurrent_calls", "blocking_processor", &reason);
+        }
+        Ok(())
+    }
+
+    /// What is allowed to take its time does not make a worker unhealthy.
+    fn validate_health(&self) -> Result<(), BuildError> {
+        let waits = [
+            ("processor_backoff_max", Some(self.processor_backoff_max)),
+            ("call_time_limit", self.call_time_limit),
+        ];
+        for (name, wait) in waits {
+            if let Some(wait) = wait.filter(|wait| self.unhealthy_after <= *wait) {
+                let reason = format!("nothing is wrong for {wait:?}: use a longer unhealthy_after");
+                return conflict("unhealthy_after", name, &reason);
+            }
+        }
+        Ok(())
+    }
+
     fn validate_time_limits(&self) -> Result<(), BuildError> {
-        let conflict = |b, reason: &str| {
-            Err(BuildError::Conflict {
-                a: "call_time_limit",
-                b,
-                reason: reason.to_owned(),
-            })
-        };
+        let conflict = |b, reason| conflict("call_time_limit", b, reason);
         let second = Duration::from_secs(1);
         if let Some(timeout) = self.stall_timeout {
             within("stall_timeout", timeout, second, 24 * HOUR)?;
@@ -219,13 +250,7 @@ impl Config {
         let Some(window) = self.replay else {
             return Ok(());
         };
-        let conflict = |b, reason: &str| {
-            Err(BuildError::Conflict {
-                a: "replay",
-                b,
-                reason: reason.to_owned(),
-            })
-        };
+        let conflict = |b, reason| conflict("replay", b, reason);
         if self.positioned {
             return conflict(
                 "initial_position",
@@ -237,6 +262,14 @@ impl Config {
                 "jump_to_latest_when_behind",
                 "a replay is behind on purpose; leave the other out",
             );
+        }
+        let never_done =
+            "a shard that is stopped is never done, and the replay never over; use another outcome";
+        if self.failure_policy.outcome() == Some(OnFailure::StopShard) {
+            return conflict("failure_policy.then", never_done);
+        }
+        if self.on_gap == GapPolicy::StopShard {
+            return conflict("on_gap", never_done);
         }
         if window.from < SystemTime::UNIX_EPOCH || window.from >= window.until {
             return Err(BuildError::InvalidOption {
@@ -261,6 +294,14 @@ impl Config {
             _ => Ok(()),
         }
     }
+}
+
+fn conflict(a: &'static str, b: &'static str, reason: &str) -> Result<(), BuildError> {
+    Err(BuildError::Conflict {
+        a,
+        b,
+        reason: reason.to_owned(),
+    })
 }
 
 fn within<T: PartialOrd + Debug + Copy>(
@@ -375,6 +416,55 @@ mod tests {
         assert!(text.contains(both), "{text}");
     }
 
+    #[test]
+    fn options_that_contradict_are_refused_by_both_names() {
+        type Set = fn(&mut Config);
+        let seconds = Duration::from_secs;
+        let cases: &[(&str, &str, Set)] = &[
+            ("max_in_flight", "lanes", |c| {
+                (c.lanes, c.max_in_flight) = (4, 3);
+            }),
+            ("max_concurrent_calls", "lanes", |c| {
+                (c.lanes, c.max_concurrent_calls) = (4, 3);
+            }),
+            ("max_concurrent_calls", "blocking_processor", |c| {
+                (c.blocking_processor, c.max_concurrent_calls) = (true, 501);
+            }),
+            ("unhealthy_after", "processor_backoff_max", |c| {
+                c.unhealthy_after = c.processor_backoff_max;
+            }),
+            ("unhealthy_after", "call_time_limit", |c| {
+                c.call_time_limit = Some(c.unhealthy_after);
+            }),
+            ("replay", "failure_policy.then", |c| {
+                let policy = FailurePolicy::retry().attempts(1);
+                c.failure_policy = policy.then(OnFailure::StopShard);
+            }),
+            ("replay", "on_gap", |c| c.on_gap = GapPolicy::StopShard),
+        ];
+        for (a, b, set) in cases {
+            let mut config = Config::default();
+            if *a == "replay" {
+                let from = SystemTime::UNIX_EPOCH + seconds(1);
+                let until = from + seconds(60);
+                config.replay = Some(Window { from, until });
+            }
+            assert_eq!(config.validate(), Ok(()));
+            set(&mut config);
+            let text = config.validate().unwrap_err().to_string();
+            assert!(text.contains(&format!("{a} and {b} contradict")), "{text}");
+        }
+        let threads = Config {
+            lanes: 4,
+            max_in_flight: 4,
+            max_concurrent_calls: 500,
+            blocking_processor: true,
+            unhealthy_after: seconds(31),
+            ..Config::default()
+        };
+        assert_eq!(threads.validate(), Ok(()));
+    }
+
     type Show = fn(&Config) -> String;
 
     /// The one table of options: name, default, the Java library's name and default, and what to know before changing it.
@@ -449,13 +539,13 @@ mod tests {
             "max_concurrent_calls",
             |c| limit(c.max_concurrent_calls),
             "-",
-            "Calls of processors that run at the same time, over all shards.",
+            "Calls of processors that run at the same time, over all shards. Not fewer than `lanes`, and at most 500 with `blocking_processor`.",
         ),
         (
             "blocking_processor",
             |c| c.blocking_processor.to_string(),
             "- (always)",
-            "Processors run on threads that they may block, one per running call; else on the runtime's threads, which are few.",
+            "Processors run on threads that they may block, one per running call, at most 500; else on the runtime's threads, which are few.",
         ),
         (
             "processor_backoff_max",
@@ -482,7 +572,7 @@ mod tests {
             "max_in_flight",
             |c| c.max_in_flight.to_string(),
             "-",
-            "Records of one shard that are deferred and not acknowledged; delivery waits beyond it. Also the most records of one call, and with lanes the most that wait or are worked on. 1 to 1,000,000.",
+            "Records of one shard that are deferred and not acknowledged; delivery waits beyond it. Also the most records of one call, and with lanes the most that wait or are worked on. 1 to 1,000,000, and not fewer than `lanes`.",
         ),
         (
             "lanes",
@@ -506,13 +596,13 @@ mod tests {
             "replay",
             |_| "none".to_owned(),
             "-",
-            "Reads what arrived in a stretch of time, given as `replay(from, until)`, and stops by itself. Under an application name of its own; not with `initial_position` or `jump_to_latest_when_behind`.",
+            "Reads what arrived in a stretch of time, given as `replay(from, until)`, and stops by itself. Under an application name of its own; not with `initial_position`, `jump_to_latest_when_behind`, or `StopShard` as an outcome.",
         ),
         (
             "jump_to_latest_when_behind",
             |_| "none".to_owned(),
             "-",
-            "A shard that an answer says to be further behind goes on at its tip, one second before this worker's time; what lies in between is not read. Told (`JumpedToLatest`) and counted. 10 s to 365 days.",
+            "A shard that an answer says to be further behind, or whose next record is older, goes on at its tip, one second before this worker's time; what lies in between is not read. Not after a seek of an operator, before the shard was within the limit again. Told (`JumpedToLatest`) and counted. 10 s to 365 days.",
         ),
         (
             "on_gap",
@@ -524,7 +614,7 @@ mod tests {
             "unhealthy_after",
             |c| format!("{:?}", c.unhealthy_after),
             "-",
-            "`health()` calls a worker unhealthy when a shard with something to do has not moved for so long. Longer than the longest call and the longest wait of the failure policy; 1 s to 24 h.",
+            "`health()` calls a worker unhealthy when a shard with something to do has not moved for so long. Longer than the longest call; must be longer than `processor_backoff_max` and `call_time_limit`; 1 s to 24 h.",
         ),
         (
             "startup_timeout",

@@ -156,7 +156,8 @@ impl Practice {
             0..=1 => 1,
             most => between(seed, "lanes of a process", u64::from(process), 1..most + 1),
         };
-        usize::try_from(lanes).unwrap_or(1)
+        // More than may be in flight could never all work, and are refused.
+        usize::try_from(lanes).unwrap_or(1).min(self.max_in_flight)
     }
 
     /// As a worker's option.

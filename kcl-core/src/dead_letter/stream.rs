@@ -28,6 +28,7 @@ const KEY_CHARACTERS: usize = 256;
 pub struct StreamSink {
     client: Client,
     stream: StreamRef,
+    region: String,
 }
 
 impl StreamSink {
@@ -42,6 +43,27 @@ impl StreamSink {
         Ok(Self {
             client: reading_client(aws),
             stream,
+            region: region.as_ref().to_owned(),
+        })
+    }
+
+    /// Refuses the stream that is read: every letter would come back as a record. By names only, or by ARNs only, can they be
+    /// compared.
+    pub(crate) fn check_other_than(
+        &self,
+        read: &StreamRef,
+        region: &str,
+    ) -> Result<(), BuildError> {
+        if (&self.stream, self.region.as_str()) != (read, region) {
+            return Ok(());
+        }
+        Err(BuildError::Conflict {
+            a: "dead_letters",
+            b: "stream",
+            reason: format!(
+                "letters put into {} would be read as its records: use another stream, or the ARNs if it is one of another account",
+                read.name
+            ),
         })
     }
 }
@@ -116,6 +138,27 @@ mod tests {
         let error = sink.accept(letter(b"a")).await.unwrap_err();
         assert!(error.to_string().contains("none"), "{error}");
         assert!(!error.to_string().contains("cust"), "{error}");
+    }
+
+    #[test]
+    fn the_stream_that_is_read_is_refused_by_name_or_by_arn() {
+        let aws = Emulator::new().sdk_config("worker");
+        let arn = "arn:aws:kinesis:us-east-1:123456789012:stream/orders";
+        let region = aws.region().unwrap().to_string();
+        let checked = |sink: &str, read: &str, region: &str| {
+            let read = Streams::from(read).resolve().unwrap();
+            StreamSink::new(&aws, sink)
+                .unwrap()
+                .check_other_than(&read, region)
+        };
+        for same in ["orders", arn] {
+            let error = checked(same, same, &region).unwrap_err().to_string();
+            assert!(error.contains("dead_letters and stream"), "{error}");
+        }
+        for (sink, read) in [("letters", "orders"), (arn, "orders"), ("orders", arn)] {
+            assert_eq!(checked(sink, read, &region), Ok(()));
+        }
+        assert_eq!(checked("orders", "orders", "eu-west-1"), Ok(()));
     }
 
     #[test]

@@ -123,13 +123,14 @@ impl FailurePolicy {
     }
 
     /// Whether the failing record is searched for once a bound is reached. Default: true. If not, the outcome is that of
-    /// every record of the calls that failed, unless the processor says which one it was.
+    /// every record of the calls that failed, unless the processor says which one it was. Means nothing without an outcome.
     pub fn bisect(mut self, bisect: bool) -> Self {
         self.bisect = bisect;
         self
     }
 
-    /// How many keys of one shard are parked at the same time with [`OnFailure::ParkKey`]. Default: 1,000; at least 1.
+    /// How many keys of one shard, in all of its lanes together, are parked at the same time with [`OnFailure::ParkKey`].
+    /// Default: 1,000; at least 1.
     pub fn max_parked_keys(mut self, keys: usize) -> Self {
         self.max_parked_keys = Some(keys);
         self
@@ -184,6 +185,10 @@ impl FailurePolicy {
         if parks && !self.bisect {
             let reason = "without bisecting the failing key is not known: leave bisect(false) out";
             return conflict(THEN, "failure_policy.bisect", reason);
+        }
+        if self.outcome.is_none() && !self.bisect {
+            let reason = "without an outcome no record is ever searched for: say then(...) and a bound, or leave bisect(false) out";
+            return conflict("failure_policy.bisect", THEN, reason);
         }
         if self.max_parked_keys.is_some() && !parks {
             let reason =
@@ -308,6 +313,7 @@ mod tests {
                 then,
                 "failure_policy.bisect",
             ),
+            (retry().bisect(false), false, "failure_policy.bisect", then),
             (
                 bounded().then(OnFailure::Skip).max_parked_keys(5),
                 false,
