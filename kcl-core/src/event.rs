@@ -226,6 +226,8 @@ pub enum WorkerEvent {
         shard: ShardId,
         /// The final checkpoint, as it is stored: where the next holder begins.
         checkpoint: Checkpoint,
+        /// Why.
+        cause: ReleaseCause,
     },
     /// An operator has paused the shard: nothing is delivered from now on. Tells again when the lease moves.
     ShardPaused {
@@ -296,6 +298,25 @@ pub enum WorkerEvent {
     TableHealed,
     /// A graceful shutdown began.
     ShutdownStarted,
+    /// This listener was too slow: the oldest events that it had not heard are gone. Others may have heard them; the log and
+    /// the counters have them.
+    Missed {
+        /// How many.
+        count: u64,
+    },
+}
+
+/// Why a worker gave a lease away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReleaseCause {
+    /// The worker stops.
+    WorkerStops,
+    /// Another worker has fewer leases.
+    LeaseMoves,
+    /// A call made no progress, as [`CallStalled`](WorkerEvent::CallStalled) told before. Its side effects may overlap with
+    /// those of the next holder.
+    CallStalled,
 }
 
 /// A listener's end of the events of one worker.
@@ -304,19 +325,15 @@ pub struct Events(broadcast::Receiver<WorkerEvent>);
 
 impl Events {
     /// The next event; `None` when the worker is gone. A listener that lags more than 4,096 events behind misses the
-    /// oldest.
+    /// oldest, and hears [`Missed`](WorkerEvent::Missed) in their place.
     ///
     /// # Cancellation
     /// Safe to drop at any time: no event is lost.
     pub async fn next(&mut self) -> Option<WorkerEvent> {
-        loop {
-            match self.0.recv().await {
-                Ok(event) => return Some(event),
-                Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    tracing::debug!(missed, "a listener missed events");
-                }
-                Err(broadcast::error::RecvError::Closed) => return None,
-            }
+        match self.0.recv().await {
+            Ok(event) => Some(event),
+            Err(broadcast::error::RecvError::Lagged(count)) => Some(WorkerEvent::Missed { count }),
+            Err(broadcast::error::RecvError::Closed) => None,
         }
     }
 }
@@ -369,10 +386,18 @@ impl EventSink {
     }
 }
 
+const MAY_OVERLAP: &str =
+    "side effects of the call that made no progress may overlap with those of the next holder";
+
 /// Levels: ERROR means that an operator must act, WARN that something unexpected happened and nothing is lost.
 fn log(event: &WorkerEvent) {
     use WorkerEvent as E;
     match event {
+        E::CallStalled { .. } => tracing::error!(?event, "worker: {MAY_OVERLAP}"),
+        E::LeaseReleased {
+            cause: ReleaseCause::CallStalled,
+            ..
+        } => tracing::warn!(?event, "worker: {MAY_OVERLAP}"),
         E::ReadFailed {
             needs_operator: true,
             ..
@@ -385,7 +410,6 @@ fn log(event: &WorkerEvent) {
         | E::CheckpointAheadOfTip { .. }
         | E::GapDetected { .. }
         | E::ShardStopped { .. }
-        | E::CallStalled { .. }
         | E::LeaseRowUnreadable { .. } => {
             tracing::error!(?event, "worker");
         }
@@ -406,5 +430,28 @@ fn log(event: &WorkerEvent) {
         | E::TableTrouble { .. } => tracing::warn!(?event, "worker"),
         E::Checkpointed { .. } | E::CaughtUp { .. } => tracing::debug!(?event, "worker"),
         _ => tracing::info!(?event, "worker"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_that_is_too_slow_hears_how_much_it_missed() {
+        let sink = EventSink::new();
+        let mut events = sink.subscribe();
+        for count in 0..BACKLOG + 7 {
+            sink.emit(WorkerEvent::LeasesCreated { count });
+        }
+        let missed = WorkerEvent::Missed { count: 7 };
+        assert_eq!(events.next().await, Some(missed));
+        let oldest = WorkerEvent::LeasesCreated { count: 7 };
+        assert_eq!(events.next().await, Some(oldest));
+        sink.close();
+        for _ in 0..BACKLOG - 1 {
+            assert!(events.next().await.is_some());
+        }
+        assert_eq!(events.next().await, None);
     }
 }

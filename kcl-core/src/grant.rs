@@ -32,7 +32,13 @@ impl Grant {
         self.lease.is_current() && !self.given_up.is_cancelled()
     }
 
-    /// Waits until the lease is lost, and says why. Never returns while the lease is held, but when it is about to be released
+    /// Waits until this worker knows that the lease is lost, and says why.
+    ///
+    /// A worker that is cut off from the lease table knows of no loss: from its own deadline on, a lease duration after its last
+    /// heartbeat that was stored, [`is_current`](Self::is_current) is false, but this waits on, because the lease is granted
+    /// again if nobody took it meanwhile. Before a side effect that must not happen in such a lapse, ask `is_current`.
+    ///
+    /// Never returns while the lease is held, but when it is about to be released
     /// because of [`stall_timeout`](crate::WorkerBuilder::stall_timeout): then a call that watches this can come to its end
     /// in time. The reason is [`Released`](LossReason::Released) in that case.
     ///

@@ -35,13 +35,14 @@ mod worker;
 
 pub use async_trait::async_trait;
 pub use kcl_checkpoint::{Checkpoint, CheckpointRuleError, Position, SequenceNumber};
+pub use kcl_lease::dynamodb::{DynamoDbLeaseTable, DynamoDbOptions};
 pub use kcl_lease::operator::{
     Commanded, Issued, NotObeyed, Operator, OperatorError, SeekTo, Shards, Standing,
 };
 pub use kcl_lease::runtime::Runtime;
 pub use kcl_lease::{
-    CommandId, CommandItem, CoordinatorError, HashKeyRange, LeaseKey, LossReason, RowRepair, Seek,
-    ShardId, StartPoint, StopCause, WorkerId,
+    CommandId, CommandItem, CoordinatorError, HashKeyRange, Lease, LeaseKey, LeaseTable,
+    LossReason, RowRepair, Seek, ShardId, StartPoint, StopCause, WorkerId,
 };
 
 pub use ack::{Ack, AckError, BatchAck};
@@ -51,7 +52,7 @@ pub use config::{GapPolicy, InitialPosition};
 pub use counters::WorkerCounters;
 pub use dead_letter::{DeadLetter, DeadLetterSink, FileSink, StreamSink};
 pub use error::{BuildError, CheckpointError, WorkerError};
-pub use event::{Events, WorkerEvent};
+pub use event::{Events, ReleaseCause, WorkerEvent};
 pub use failure::{BatchFailure, FailurePolicy, OnFailure, ParkTime};
 pub use grant::Grant;
 pub use handle::{StoppedShard, WorkerHandle};

@@ -3,6 +3,7 @@
 use kcl_lease::StopCause;
 
 use super::*;
+use crate::event::ReleaseCause;
 
 impl ShardTask {
     /// Keeps the lease, and delivers nothing, until the lease ends or is wanted elsewhere, or an operator lets the shard go on.
@@ -101,6 +102,11 @@ impl ShardTask {
         self.context.events.emit(WorkerEvent::LeaseReleased {
             shard: self.shard.shard_id().clone(),
             checkpoint,
+            cause: match self.grant.recall() {
+                _ if self.given_up.is_cancelled() => ReleaseCause::CallStalled,
+                Some(Recall::Rebalance) => ReleaseCause::LeaseMoves,
+                _ => ReleaseCause::WorkerStops,
+            },
         });
     }
 }

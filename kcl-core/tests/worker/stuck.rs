@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kcl_core::{
     FailurePolicy, LossReason, OnFailure, ProcessRecordsInput, ProcessorResult, RecordProcessor,
-    ShardState, Worker, WorkerBuilder, WorkerEvent, async_trait,
+    ReleaseCause, ShardState, Worker, WorkerBuilder, WorkerEvent, async_trait,
 };
 use kcl_lease::item::Value;
 use tokio::time::{Instant, sleep};
@@ -164,7 +164,10 @@ async fn a12_a_call_without_progress_is_given_up_and_its_shard_goes_to_another_w
             } => {
                 told.push((call, Some(after), complete));
             }
-            WorkerEvent::LeaseReleased { checkpoint, .. } => {
+            WorkerEvent::LeaseReleased {
+                checkpoint, cause, ..
+            } => {
+                assert_eq!(cause, ReleaseCause::CallStalled);
                 told.push(("released", None, checkpoint));
             }
             _ => {}

@@ -105,9 +105,9 @@ async fn print_checkpoints(mut events: Events, output: Output) {
         let at = output.now();
         let line = match &event {
             WorkerEvent::Checkpointed { shard, checkpoint }
-            | WorkerEvent::LeaseReleased { shard, checkpoint } => {
-                Line::checkpoint(at, shard.as_str(), checkpoint)
-            }
+            | WorkerEvent::LeaseReleased {
+                shard, checkpoint, ..
+            } => Line::checkpoint(at, shard.as_str(), checkpoint),
             WorkerEvent::ShardEnded { shard, .. } => {
                 Line::checkpoint(at, shard.as_str(), &kcl_core::Checkpoint::ShardEnd)
             }
