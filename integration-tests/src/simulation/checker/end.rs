@@ -98,7 +98,11 @@ impl Checker {
             .all(|child| place(child).is_none_or(|place| place != Place::Start));
         // Without its row nobody knows how far a child is.
         let given_up = self.given_up();
-        let unknown = |child: &ShardNo| self.was_deleted(*child) || given_up.contains(child);
+        // Nor does a child begin of which another parent is paused.
+        let unknown = |child: &ShardNo| {
+            let waits = self.waits_for_operators(*child);
+            waits || self.was_deleted(*child) || given_up.contains(child)
+        };
         let moved = moved && !children.iter().any(unknown);
         let first = parents.iter().all(|parent| place(parent).is_none());
         // Rows go oldest first, a generation with each scan: a long line of them takes its time.

@@ -327,6 +327,15 @@ impl Checker {
         self.grants.all.get_mut(index)?.over.as_mut()
     }
 
+    /// Whatever ended the latest grant of a shard, what follows is because of this.
+    pub(super) fn end_latest(&mut self, shard: ShardNo, cause: Cause) {
+        if let Some(index) = self.grants.latest.get(&shard)
+            && let Some(grant) = self.grants.all.get_mut(*index)
+        {
+            grant.over = Some(cause);
+        }
+    }
+
     pub(super) fn close(&mut self, process: Process, shard: ShardNo, cause: Cause) {
         if let Some(grant) = self.open_grant(process, shard) {
             grant.over.get_or_insert(cause);

@@ -307,8 +307,10 @@ impl Checker {
         }
     }
 
-    /// The grant of a holder that moved its reading is over.
+    /// The grant of a holder that moved its reading is over. Who began nothing yet moves away from where the grant before
+    /// ended.
     fn sought(&mut self, by: Process, shard: ShardNo, place: u32) {
+        self.end_latest(shard, Cause::Sought);
         let len = self.stream.shard(shard).len();
         self.owe_again(shard, place..len, Cause::Sought);
         self.close(by, shard, Cause::Sought);

@@ -257,3 +257,62 @@ fn at_the_end_every_command_was_obeyed_and_no_paused_shard_is_waited_for() {
     assert_eq!(found(item(1, true, None), false), [true, false]);
     assert_eq!(found(item(1, false, None), true), [false, true]);
 }
+
+#[test]
+fn a_seek_before_the_first_call_explains_why_a_shard_begins_elsewhere() {
+    let handed_over = |seeks: bool| {
+        let (mut checker, stored) = under_way();
+        let owned = row(Some(B), 13, through(1));
+        write(&mut checker, 1_400, A, Some(stored), Some(owned.clone()));
+        let accepted = row(Some(B), 14, through(1));
+        write(&mut checker, 1_450, B, Some(owned), Some(accepted.clone()));
+        if seeks {
+            let to = after(0);
+            command(&mut checker, 1_500, None, Some(item(1, false, Some(to))));
+            let moved = obeyed(1, Some(1), row(Some(B), 15, through(0)));
+            write(&mut checker, 1_600, B, Some(accepted), Some(moved));
+        }
+        start(&mut checker, 1_700, B, 14, through(0));
+        broken(&checker)
+    };
+    assert!(handed_over(true).is_empty());
+    assert!(handed_over(false).contains(&"P6 clean hand-over"));
+}
+
+#[test]
+fn the_row_of_a_finished_shard_waits_for_a_child_whose_other_parent_is_paused() {
+    let left = |paused: bool| {
+        let (mut checker, stored) = under_way();
+        call(&mut checker, 1_400, &[2, 3]);
+        let other = Event::Opened {
+            shard: 1,
+            parents: vec![],
+        };
+        let child = Event::Opened {
+            shard: 2,
+            parents: vec![0, 1],
+        };
+        checker.follow(1_410, other);
+        checker.follow(1_420, child);
+        checker.follow(1_430, Event::Closed { shard: 0 });
+        let ended = row(Some(A), 13, Stored::End);
+        write(&mut checker, 1_500, A, Some(stored), Some(ended));
+        if paused {
+            let change = Change::Command {
+                shard: 1,
+                before: None,
+                after: Some(item(1, true, None)),
+            };
+            let written = Event::Written {
+                process: NOBODY,
+                sent: Some(1_600),
+                change,
+            };
+            checker.follow(1_600, written);
+        }
+        checker.finish(60_000);
+        broken(&checker).contains(&"P9 no litter")
+    };
+    assert!(left(false));
+    assert!(!left(true));
+}
