@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::item::{Item, Value, attribute, entity};
 use crate::key::LeaseKey;
-use crate::lease::read_checkpoint;
-use crate::orders::{Seek, StartPoint};
+use crate::lease::{Lease, read_checkpoint};
+use crate::orders::{Orders, Seek, StartPoint};
 use crate::row_reader::{RowError, RowReader};
 use crate::stop_cause::StopCause;
 
@@ -77,6 +77,13 @@ impl CommandItem {
         attribute::STOPPED_AT,
         attribute::STOPPED_AT_SUB,
     ];
+
+    /// What of it is in force, where the lease's row is this; `None` if nothing is.
+    pub(crate) fn in_force(mut self, lease: &Lease) -> Option<Self> {
+        self.seek = Orders::of(Some(&self), &lease.obeyed).seek;
+        let says_something = self.paused || self.seek.is_some();
+        (says_something && !lease.is_finished()).then_some(self)
+    }
 
     /// The key of the item for a lease.
     #[must_use]

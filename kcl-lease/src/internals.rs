@@ -281,7 +281,7 @@ pub fn command_write(seen: Option<&Item>, row: &Lease, wish: Wish, id: CommandId
 pub enum Care {
     Nothing,
     Remind,
-    Write(RowWrite),
+    Delete,
 }
 
 /// What the leader does about a command that it read together with this row of the lease.
@@ -292,8 +292,7 @@ pub fn care(item: &Item, row: &Lease) -> Care {
     match orders::care(&item, row.is_finished(), &row.obeyed) {
         orders::Care::Nothing => Care::Nothing,
         orders::Care::Remind => Care::Remind,
-        orders::Care::ForgetSeek => Care::Write(crate::write::forget_seek(&item)),
-        orders::Care::Delete => Care::Write(crate::write::delete_command(&item)),
+        orders::Care::Delete => Care::Delete,
     }
 }
 

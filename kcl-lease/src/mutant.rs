@@ -104,7 +104,7 @@ mutants! {
     SeekKeepsCheckpoint, Redundant, "A checkpoint that was wanted before a seek is stored after it.";
     ObeyUnfenced, Safety, "That a command is obeyed, or a seek, is written whoever holds the lease.";
     DeliverBeforeOrders, Safety, "A grant delivers before it is known whether its lease is paused.";
-    TidyUnconditional, Safety, "A command is tidied away whatever it says by now.";
+    TidyObeyed, Safety, "A command that was obeyed is deleted.";
     DeliverWhilePaused, Safety, "Records of a paused shard are delivered.";
     PauseReportedEarly, Safety, "A pause is reported while a call still runs.";
     NeverRemind, Redundant, "A holder that does not know of a command is not told again.";

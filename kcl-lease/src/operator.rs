@@ -295,12 +295,15 @@ impl Operator {
     /// # Cancellation
     /// Safe to drop at any time.
     pub async fn commands(&self) -> Result<Vec<CommandItem>, OperatorError> {
-        let items = self.scan().await?;
-        let commands = items.iter().filter_map(|item| match Row::from_item(item) {
-            Ok(Row::Command(command)) => Some(command),
-            _ => None,
+        let all = self.find(&Shards::All).await?;
+        let in_force = all.into_iter().filter_map(|(_, found)| {
+            let Found { lease, command } = found?;
+            match command {
+                Seen::Command(command) => command.in_force(&lease),
+                Seen::None | Seen::Unreadable(..) => None,
+            }
         });
-        Ok(commands.collect())
+        Ok(in_force.collect())
     }
 
     /// All leases that can be read.

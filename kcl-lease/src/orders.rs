@@ -293,26 +293,21 @@ pub(crate) enum Care {
     Nothing,
     /// The holder is told again: it may not know of it.
     Remind,
-    /// The seek is taken out of the item: it was applied.
-    ForgetSeek,
-    /// The item is deleted: it says nothing more.
+    /// The item is deleted: nobody obeys it any more.
     Delete,
 }
 
 /// What the leader does about `item`, whose lease is finished or not and says `obeyed`.
+///
+/// An item stays as long as its lease does, also when it says nothing more: were it deleted, a repeated request to store a
+/// command where there was none could land after that, and the command would be obeyed again.
 pub(crate) fn care(item: &CommandItem, finished: bool, obeyed: &Obeyed) -> Care {
-    if finished {
-        return Care::Delete;
-    }
-    if obeyed.command.as_ref() != Some(&item.command) {
-        return match mutant::is(Mutant::NeverRemind) {
-            true => Care::Nothing,
-            false => Care::Remind,
-        };
-    }
-    match (item.paused, &item.seek) {
-        (false, _) => Care::Delete,
-        (true, Some(_)) => Care::ForgetSeek,
-        (true, None) => Care::Nothing,
+    let is_obeyed = obeyed.command.as_ref() == Some(&item.command);
+    match (finished, is_obeyed) {
+        (true, _) => Care::Delete,
+        (false, true) if mutant::is(Mutant::TidyObeyed) => Care::Delete,
+        (false, true) => Care::Nothing,
+        (false, false) if mutant::is(Mutant::NeverRemind) => Care::Nothing,
+        (false, false) => Care::Remind,
     }
 }

@@ -15,7 +15,7 @@ use crate::mutant::{self, Mutant};
 pub use crate::row_write::{Attribute, Change, Edit, RowWrite, Term, validate_transaction};
 use crate::stream_item::StreamItem;
 use crate::worker_item::WorkerItem;
-pub use crate::write_orders::{command, delete_command, forget_seek, replace_unreadable};
+pub use crate::write_orders::{command, delete_command, replace_unreadable};
 
 /// What a holder knows of its lease row: the condition of all its writes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -36,25 +36,12 @@ pub fn replace_unreadable(item: &CommandItem, unreadable: &Item) -> RowWrite {
     }
 }
 
-/// The leader takes a seek out of a command, because it was applied.
-#[must_use]
-pub fn forget_seek(seen: &CommandItem) -> RowWrite {
-    let gone = [
-        attribute::SEEK,
-        attribute::SEEK_TO,
-        attribute::SEEK_TO_SUB,
-        attribute::SEEK_TO_MOMENT,
-    ];
-    let edits = gone.map(Edit::Remove).to_vec();
-    update(&CommandItem::key_of(&seen.lease), unchanged(seen), edits)
-}
-
-/// The leader deletes a command, because it says nothing more.
+/// The leader deletes a command, because its lease is over.
 #[must_use]
 pub fn delete_command(seen: &CommandItem) -> RowWrite {
     RowWrite {
         key: CommandItem::key_of(&seen.lease),
-        condition: unchanged(seen),
+        condition: vec![command_is(&seen.command)],
         change: Change::Delete,
     }
 }
@@ -91,13 +78,6 @@ fn sought(to: &StartPoint) -> Vec<Edit> {
     ];
     edits.extend(progress(&to.checkpoint, None));
     edits
-}
-
-fn unchanged(seen: &CommandItem) -> Vec<Term> {
-    match mutant::is(Mutant::TidyUnconditional) {
-        true => vec![Term::Present(attribute::KEY)],
-        false => vec![command_is(&seen.command)],
-    }
 }
 
 fn command_is(command: &CommandId) -> Term {

@@ -200,7 +200,7 @@ pub fn of(mutant: Mutant) -> Option<&'static Focus> {
         | Mutant::SeekKeepsCheckpoint
         | Mutant::ObeyUnfenced
         | Mutant::DeliverBeforeOrders
-        | Mutant::TidyUnconditional
+        | Mutant::TidyObeyed
         | Mutant::DeliverWhilePaused
         | Mutant::PauseReportedEarly
         | Mutant::NeverRemind => "orders",

@@ -151,7 +151,6 @@ impl Driver {
                         self.outbox.push(&owner, &hint, now);
                     }
                 }
-                Care::ForgetSeek => self.tidy(write::forget_seek(item)),
                 Care::Delete => self.tidy(write::delete_command(item)),
             }
         }

@@ -33,7 +33,7 @@
 //! | C1 | what the holder of a lease obeys was commanded, and is newer than what was obeyed before; nobody but the holder says so | `orders` |
 //! | C2 | a seek is applied once, between calls, to exactly where it should go; reading begins there (P2), and what it goes back to is complete only once it is complete again (P1) | `orders` |
 //! | C3 | no delivery begins, and none runs, while a shard is paused and its holder said so | `orders` |
-//! | C4 | no command is tidied away before it was obeyed, no pause before it is over | `orders` |
+//! | C4 | a command stays as long as its lease and is stored once | `orders` |
 //! | C5 | in calm times commands are obeyed in time, and at the end all are | `orders` |
 //! | A6 | after an outage in calm times nothing moves that lives | `timing` |
 

@@ -63,7 +63,7 @@ impl Commanded {
 }
 
 impl Checker {
-    /// A command was stored, or tidied away.
+    /// A command was stored, or deleted.
     pub(super) fn commanded(
         &mut self,
         by: Process,
@@ -72,31 +72,20 @@ impl Checker {
         after: Option<CommandItem>,
     ) {
         let now = self.now;
-        let row = self.table.rows.get(&shard);
-        let obeyed = row.and_then(|row| row.state.as_ref()).map(|s| &s.obeyed);
-        let obeyed = obeyed.cloned().unwrap_or_default();
-        let finished = row.is_some_and(|row| row.ended);
+        let finished = self.table.rows.get(&shard).is_some_and(|row| row.ended);
         let known = self.commands.0.entry(shard).or_default();
         let is_new = after.as_ref().map(|item| &item.command) != before.map(|item| &item.command);
-        let tidied = match (before, &after) {
-            (Some(before), None) => {
-                Some((before, before.paused || known.open_seek(&obeyed).is_some()))
+        let wrong = match (before, &after) {
+            (Some(before), None) if !finished => Some(format!("deleted {before:?}")),
+            (Some(before), Some(after)) if !is_new && before != after => {
+                Some(format!("changed {before:?} to {after:?}"))
             }
-            (Some(before), Some(after)) if !is_new => {
-                let changed = before.paused != after.paused || after.seek.is_some();
-                Some((before, changed || known.open_seek(&obeyed).is_some()))
+            (_, Some(after)) if is_new && known.all.contains_key(&after.command) => {
+                Some(format!("stored {after:?} once more"))
             }
             _ => None,
         };
-        let lost = tidied.filter(|(before, says_more)| {
-            let open = *says_more || obeyed.command.as_ref() != Some(&before.command);
-            open && !finished
-        });
-        let text = lost.map(|(before, _)| {
-            format!(
-                "process {by} tidied away {before:?} for shard {shard}, whose row says {obeyed:?}"
-            )
-        });
+        let text = wrong.map(|wrong| format!("process {by} {wrong} for shard {shard}"));
         let was_paused = known.is_paused();
         known.item = after;
         let is_paused = known.is_paused();
@@ -104,7 +93,6 @@ impl Checker {
         known.halted &= is_paused && was_paused;
         let pauses = known.pauses;
         if let (Some(item), true) = (&known.item, is_new) {
-            // A repeated request may store the same command once more, after it was tidied away.
             known.given += 1;
             let command = Known {
                 number: known.given,

@@ -220,20 +220,26 @@ fn nobody_but_the_holder_obeys_and_nothing_older_than_before() {
 }
 
 #[test]
-fn a_command_is_tidied_away_only_when_it_says_nothing_more() {
-    let tidied = |given: CommandItem, says: bool| {
+fn a_command_stays_as_long_as_its_lease_and_is_stored_once() {
+    let then = |next: &[Option<CommandItem>]| {
         let (mut checker, stored) = under_way();
+        let given = item(1, true, None);
         command(&mut checker, 1_400, None, Some(given.clone()));
-        if says {
-            let says = obeyed(1, None, row(Some(A), 13, through(1)));
-            write(&mut checker, 1_500, A, Some(stored), Some(says));
+        let says = obeyed(1, None, row(Some(A), 13, through(1)));
+        write(&mut checker, 1_500, A, Some(stored), Some(says));
+        let mut before = Some(given);
+        for (at, after) in (1_600..).step_by(100).zip(next) {
+            command(&mut checker, at, before.take(), after.clone());
+            before.clone_from(after);
         }
-        command(&mut checker, 1_600, Some(given), None);
         broken(&checker)
     };
-    assert!(tidied(item(1, false, None), true).is_empty());
-    assert_eq!(tidied(item(1, false, None), false), ["C4 commands kept"]);
-    assert_eq!(tidied(item(1, true, None), true), ["C4 commands kept"]);
+    let (paused, resumed) = (item(1, true, None), item(2, false, None));
+    assert!(then(&[Some(resumed.clone())]).is_empty());
+    assert_eq!(then(&[None]), ["C4 commands kept"]);
+    assert_eq!(then(&[Some(item(1, false, None))]), ["C4 commands kept"]);
+    let again = [Some(resumed), Some(paused)];
+    assert_eq!(then(&again), ["C4 commands kept"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::*;
 use crate::grant::GrantError;
 use crate::operator::{Commanded, Operator, SeekTo, Shards, Standing};
 use crate::orders::{Orders, StartPoint};
-use crate::{CommandItem, LeaseKey};
+use crate::{CommandItem, LeaseKey, write};
 
 fn operator(table: &Arc<MemoryLeaseTable>) -> Operator {
     let table: Arc<dyn LeaseTable> = Path::new(table);
@@ -90,7 +90,7 @@ async fn a_pause_reaches_the_holder_at_once_and_is_reported_when_it_obeys() {
     // The other shard is not concerned; the item stays as long as the pause.
     assert!(known(&worker.grant(1)).await.allow_delivery());
     worker.listen(Duration::from_secs(60)).await;
-    assert!(command(&table, 0).is_some());
+    let first = command(&table, 0).unwrap();
     let resumed = operator.resume(&Shards::All).await.unwrap();
     assert_eq!(resumed.commands.len(), 2);
     let orders = wait_orders(&worker.grant(0), |orders| !orders.paused).await;
@@ -101,9 +101,14 @@ async fn a_pause_reaches_the_holder_at_once_and_is_reported_when_it_obeys() {
         .obeyed(&resumed.commands[..1], within)
         .await
         .unwrap();
-    // A command that says nothing more is tidied away.
+    // It stays although it says nothing more: a repeated request to store the first one is refused.
+    assert_eq!(operator.commands().await.unwrap(), []);
     worker.listen(Duration::from_secs(25)).await;
-    assert_eq!(command(&table, 0), None);
+    let again = write::command(&first, None);
+    assert!(matches!(
+        table.write(again).await.unwrap(),
+        Written::Refused(_)
+    ));
     assert_eq!(worker.held(), 2, "no write of an operator costs a lease");
 }
 
@@ -198,7 +203,7 @@ async fn a_seek_moves_the_checkpoint_back_and_ends_the_progress_of_before() {
     assert_eq!(row(&table, 0).unwrap().checkpoint, checkpoint_at(3));
     assert!(!known(&next).await.are_new());
     worker.listen(Duration::from_secs(25)).await;
-    assert_eq!(command(&table, 0), None);
+    assert_eq!(operator.commands().await.unwrap(), []);
     // Nor by giving the lease away.
     grant.release(Some(checkpoint_at(9))).await.unwrap();
     assert_eq!(row(&table, 0).unwrap().checkpoint, checkpoint_at(3));

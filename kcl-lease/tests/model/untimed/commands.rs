@@ -1,10 +1,11 @@
 //! Commands of operators: pause, resume and seek, the holder that obeys, the leader that reminds and tidies up.
 //!
 //! Reads of the command are consistent and so happen at one moment; a hint may be lost; what the leader tidies up with may
-//! arrive at any time later.
+//! arrive at any time later, and so may the operator's first command once more.
 
 use kcl_lease::internals::{self, Care, Wish};
 use kcl_lease::item::{Value, attribute};
+use kcl_lease::write;
 use kcl_lease::write::{Change, Edit, RowWrite};
 use kcl_lease::{CommandId, CommandItem, Lease, Orders, StartPoint};
 
@@ -26,6 +27,8 @@ pub(crate) enum Command {
 pub(super) struct Commands {
     item: Id,
     issued: u8,
+    /// The write of the first command, on its way once more: its answer was lost.
+    late: Id,
     /// What the leader tidies up with, on its way.
     tidy: Id,
     /// Ghost: the command with which the pause began that lasts; 0 if none does.
@@ -76,6 +79,9 @@ impl Untimed {
         if commands.tidy != NONE {
             actions.push(Action::Tidy);
         }
+        if commands.late != NONE {
+            actions.push(Action::LateCommand);
+        }
     }
 
     fn lease(&self, row: Id) -> Lease {
@@ -96,6 +102,9 @@ impl Untimed {
         };
         let seen = self.table.items.find(commands.item);
         let write = internals::command_write(seen, &row, wish, id(commands.issued));
+        if commands.issued == 1 {
+            commands.late = self.table.writes.id(write.clone());
+        }
         commands.item = self.table.change(commands.item, write);
         match command {
             Command::Pause if commands.pause == 0 => commands.pause = commands.issued,
@@ -146,19 +155,29 @@ impl Untimed {
         match internals::care(item, &row) {
             Care::Nothing => {}
             Care::Remind => self.hint(state),
-            Care::Write(write) => state.commands.tidy = self.table.writes.id(write),
+            Care::Delete => {
+                let item = CommandItem::from_item(item).expect("a good item");
+                let delete = write::delete_command(&item.expect("a command"));
+                state.commands.tidy = self.table.writes.id(delete);
+            }
         }
     }
 
-    pub(super) fn tidy(&mut self, state: &mut State) -> u32 {
+    /// An operator's request arrives once more.
+    pub(super) fn late_command(&mut self, state: &mut State) -> u32 {
+        let commands = &mut state.commands;
+        let write = std::mem::replace(&mut commands.late, NONE);
+        if let Some(after) = self.table.apply(write, commands.item) {
+            commands.item = after;
+        }
+        ARRIVED_AGAIN
+    }
+
+    pub(super) fn tidy(&mut self, state: &mut State) {
         let commands = &mut state.commands;
         let write = std::mem::replace(&mut commands.tidy, NONE);
-        match self.table.apply(write, commands.item) {
-            Some(after) => {
-                commands.item = after;
-                TIDIED
-            }
-            None => 0,
+        if let Some(after) = self.table.apply(write, commands.item) {
+            commands.item = after;
         }
     }
 

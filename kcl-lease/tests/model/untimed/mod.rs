@@ -51,7 +51,7 @@ const RECOVERED: u32 = 1 << 4;
 const REGRANTED: u32 = 1 << 5;
 const SOUGHT: u32 = 1 << 6;
 const PAUSED: u32 = 1 << 7;
-const TIDIED: u32 = 1 << 8;
+const ARRIVED_AGAIN: u32 = 1 << 8;
 
 /// What may happen, and how often.
 #[derive(Debug, Clone, Copy)]
@@ -204,6 +204,8 @@ pub(crate) enum Action {
     JavaMoves,
     /// An operator commands; the hint for the holder arrives or is lost.
     Command(Command, bool),
+    /// The first command's request arrives once more.
+    LateCommand,
     /// The holder reads the command.
     Look(u8),
     /// The holder does as it is told.

@@ -33,7 +33,7 @@ impl Model for Untimed {
         "a write confirms the grant",
         "a seek is applied",
         "a pause is reported",
-        "a command is tidied away",
+        "a command arrives again",
     ];
 
     fn start(&mut self) -> State {
@@ -173,7 +173,8 @@ impl Model for Untimed {
             | Action::LateRegistration(_)
             | Action::MakeAgain
             | Action::JavaMoves
-            | Action::Command(..) => false,
+            | Action::Command(..)
+            | Action::LateCommand => false,
             // Only what a current look at the row shows.
             Action::Care(age) => age == 0,
             _ => true,

@@ -61,7 +61,8 @@ impl Untimed {
                 self.call(state, number, Event::Obey(attempt), attempt);
             }
             Action::Care(age) => self.care(state, age),
-            Action::Tidy => return self.tidy(state),
+            Action::Tidy => self.tidy(state),
+            Action::LateCommand => return self.late_command(state),
             fault => self.befall(state, fault),
         }
         0
