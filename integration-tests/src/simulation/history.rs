@@ -89,9 +89,9 @@ pub enum Change {
         /// The shard.
         shard: ShardNo,
         /// Before.
-        before: Option<CommandItem>,
+        before: Option<Box<CommandItem>>,
         /// After.
-        after: Option<CommandItem>,
+        after: Option<Box<CommandItem>>,
     },
     /// The leader item.
     Leader {
@@ -452,7 +452,7 @@ pub fn change(key: &str, before: Option<&Item>, after: Option<&Item>) -> Change 
         _ => None,
     };
     let command = |row: Option<Row>| match row {
-        Some(Row::Command(command)) => Some(command),
+        Some(Row::Command(command)) => Some(Box::new(command)),
         _ => None,
     };
     let (was, is) = (row(before), row(after));

@@ -31,8 +31,8 @@ fn command(
 ) {
     let change = Change::Command {
         shard: 0,
-        before,
-        after,
+        before: before.map(Box::new),
+        after: after.map(Box::new),
     };
     let written = Event::Written {
         process: NOBODY,
@@ -307,7 +307,7 @@ fn the_row_of_a_finished_shard_waits_for_a_child_whose_other_parent_is_paused() 
             let change = Change::Command {
                 shard: 1,
                 before: None,
-                after: Some(item(1, true, None)),
+                after: Some(Box::new(item(1, true, None))),
             };
             let written = Event::Written {
                 process: NOBODY,

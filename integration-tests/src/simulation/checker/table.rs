@@ -97,7 +97,7 @@ impl Checker {
                 shard,
                 before,
                 after,
-            } => self.commanded(by, shard, before.as_ref(), after),
+            } => self.commanded(by, shard, before.as_deref(), after.map(|item| *item)),
             Change::Leader { leader } => {
                 let changed = self.table.leader.is_some() && self.table.leader != leader;
                 self.note_if(changed, "another leader");
