@@ -40,10 +40,10 @@ impl Work {
         }
     }
 
-    /// What is complete once all records of a call are: all up to the next one. Records in between are of other lanes, or
-    /// complete.
-    fn end_of(&self, call: &Range<usize>) -> Position {
-        let last = self.records.before(call.end);
+    /// What is complete once all records before a place, of which there are some, are: all up to the next one. Records in
+    /// between are of other lanes, or complete.
+    fn end_before(&self, place: usize) -> Position {
+        let last = self.records.before(place);
         last.unwrap_or_else(|| self.end.clone())
     }
 
@@ -183,7 +183,7 @@ impl Lane {
             delivery: work.delivery,
             records: records.clone(),
             first: call.start,
-            end: work.end_of(call),
+            end: work.end_before(call.end),
             plan: work.plan.clone(),
             calls: work.calls.clone(),
             behind: work.behind,
@@ -290,10 +290,8 @@ impl Lane {
 
     /// Notes that the records before a place are complete.
     fn settle_before(&self, work: &Work, place: usize) {
-        let records = &work.records;
-        let last = || records.position(place.checked_sub(1)?);
-        if let Some(end) = records.before(place).or_else(last) {
-            self.progress.settle(work.delivery, &end);
+        if place > 0 {
+            self.progress.settle(work.delivery, &work.end_before(place));
         }
     }
 

@@ -72,10 +72,13 @@ impl Lane {
                 continue;
             };
             if let Some(letter) = self.letter(parked, place, work.calls.of(row), PARKED) {
-                let position = letter.position.clone();
+                // What follows of other lanes is no more left than the record itself.
+                let end = work.records.reached(&letter.position, &work.end);
                 self.send(letter, true).await?;
-                if flows_from.is_none_or(|from| row < from) {
-                    self.progress.settle(work.delivery, &position);
+                if let Some(end) = end
+                    && flows_from.is_none_or(|from| row < from)
+                {
+                    self.progress.settle(work.delivery, &end);
                 }
             }
         }

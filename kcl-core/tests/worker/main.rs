@@ -22,6 +22,7 @@ mod gaps;
 mod hanging;
 mod health;
 mod jump;
+mod lane_checkpoints;
 mod lane_ends;
 mod lanes;
 mod lapses;
