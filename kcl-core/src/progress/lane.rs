@@ -438,6 +438,10 @@ impl LaneProgress {
             .watermark
             .split(delivery, &end)
             .ok_or(AckError::Over)?;
+        // What comes before the first of them is of other lanes, or was deferred one by one.
+        if let Some(others) = parcel.records.before(0) {
+            state.settle(deferred, &others);
+        }
         let running = state.running(call)?;
         running.deferred.push((deferred, None));
         running.deferred_records += parcel.records.len();

@@ -34,14 +34,14 @@ enum LaneStep {
 #[derive(Debug, Clone, Copy)]
 enum Outcome {
     Done,
-    Deferred,
+    Deferred { alone: usize },
     Answered { backwards: bool },
     Failed,
 }
 
 fn lane_step() -> impl Strategy<Value = LaneStep> {
     let index = any::<prop::sample::Index>;
-    let outcome = prop_oneof![3 => Just(Outcome::Done), 2 => Just(Outcome::Deferred), 1 => any::<bool>().prop_map(|backwards| Outcome::Answered { backwards }), 1 => Just(Outcome::Failed)];
+    let outcome = prop_oneof![3 => Just(Outcome::Done), 2 => any::<usize>().prop_map(|alone| Outcome::Deferred { alone }), 1 => any::<bool>().prop_map(|backwards| Outcome::Answered { backwards }), 1 => Just(Outcome::Failed)];
     prop_oneof![
         3 => prop::collection::vec(0..3_usize, 1..8).prop_map(LaneStep::HandOut),
         5 => (index(), index(), outcome).prop_map(|(lane, through, outcome)| LaneStep::Work { lane, through, outcome }),
@@ -140,12 +140,13 @@ proptest! {
                     });
                     match outcome {
                         Outcome::Done => model.complete.extend(numbers(&call)),
-                        Outcome::Deferred => {
-                            // The last one alone, the others together.
-                            let alone = lanes[lane].defer(call_id, places - 1);
-                            let last = numbers(&call)[places - 1];
-                            handles.extend(alone.map(|id| (lane, id, vec![last])));
-                            let open = |number: &u64| *number != last && !model.complete.contains(number);
+                        Outcome::Deferred { alone } => {
+                            // One of them alone, the others together.
+                            let place = alone % places;
+                            let alone = numbers(&call)[place];
+                            let handle = lanes[lane].defer(call_id, place);
+                            handles.extend(handle.map(|id| (lane, id, vec![alone])));
+                            let open = |number: &u64| *number != alone && !model.complete.contains(number);
                             let others = numbers(&call).into_iter().filter(open).collect();
                             handles.extend(lanes[lane].defer_all(call_id).map(|id| (lane, id, others)));
                         }
