@@ -80,7 +80,8 @@ impl Checker {
             (Some(before), Some(after)) if !is_new && before != after => {
                 Some(format!("changed {before:?} to {after:?}"))
             }
-            (_, Some(after)) if is_new && known.all.contains_key(&after.command) => {
+            // An operator whose answer was lost may store it again in the place of another's. It comes after that one, then.
+            (None, Some(after)) if known.all.contains_key(&after.command) => {
                 Some(format!("stored {after:?} once more"))
             }
             _ => None,
