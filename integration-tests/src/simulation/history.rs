@@ -254,6 +254,8 @@ pub enum Event {
         shard: ShardNo,
         sequence: String,
         attempts: u32,
+        /// The letter says that it is sent because its key is parked.
+        parked: bool,
         accepted: bool,
     },
     /// A worker told that it passed over a record.

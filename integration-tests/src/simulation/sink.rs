@@ -12,6 +12,9 @@ use super::payload::number_of;
 use super::processor::Mood;
 use super::world::{Process, World};
 
+/// How the error begins of letters that are sent because their keys are parked.
+const PARKED: &str = "its partition key is parked";
+
 /// Tells the history of every letter.
 #[derive(Debug)]
 pub struct SimulatedSink {
@@ -56,6 +59,7 @@ impl DeadLetterSink for SimulatedSink {
             shard: shard_number(letter.shard.as_str()),
             sequence: letter.position.sequence_number.as_str().to_owned(),
             attempts: letter.attempts,
+            parked: letter.error.starts_with(PARKED),
             accepted,
         });
         match accepted {

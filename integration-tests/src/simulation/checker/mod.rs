@@ -267,8 +267,9 @@ impl Checker {
                 shard,
                 sequence,
                 attempts,
+                parked,
                 accepted,
-            } => self.letter(process, shard, &sequence, attempts, accepted),
+            } => self.letter(process, shard, &sequence, attempts, parked, accepted),
             Event::Skipped {
                 process,
                 shard,

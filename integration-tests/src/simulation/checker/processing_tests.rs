@@ -97,7 +97,21 @@ fn letter(checker: &mut Checker, at: u64, record: u32, attempts: u32, accepted: 
         shard: 0,
         sequence: record.to_string(),
         attempts,
+        parked: false,
         accepted,
+    };
+    checker.follow(at, letter);
+}
+
+/// A letter is accepted that is sent because its key is parked.
+fn letter_of_parked_key(checker: &mut Checker, at: u64, record: u32, attempts: u32) {
+    let letter = Event::Letter {
+        process: A,
+        shard: 0,
+        sequence: record.to_string(),
+        attempts,
+        parked: true,
+        accepted: true,
     };
     checker.follow(at, letter);
 }
@@ -314,7 +328,7 @@ fn later_records_of_a_parked_key_go_to_the_sink_and_not_to_the_processor() {
     let mut checker = parked(None);
     call(&mut checker, 1_400, 0, &[1]);
     succeed(&mut checker, 1_400, 0);
-    letter(&mut checker, 1_500, 2, 0, true);
+    letter_of_parked_key(&mut checker, 1_500, 2, 0);
     call(&mut checker, 1_600, 0, &[3]);
     assert_eq!(broken(&checker), NONE);
     let mut checker = parked(None);
@@ -325,6 +339,44 @@ fn later_records_of_a_parked_key_go_to_the_sink_and_not_to_the_processor() {
         call(&mut checker, at, 0, &[1, 2]);
         assert_eq!(broken(&checker), rules);
     }
+}
+
+#[test]
+fn only_a_record_that_is_given_up_parks_its_key_anew() {
+    for (parked, rules) in [(true, &NONE[..]), (false, &["F2 parked keys"])] {
+        let for_a_second = GivenUp::Parked(Some(Duration::from_secs(1)));
+        let mut checker = begun(1, giving_up(for_a_second, 1));
+        let put = Event::Put {
+            shard: 0,
+            sequence: 4.to_string(),
+            key: 0,
+            arrived: 1_150,
+        };
+        checker.follow(1_150, put);
+        call(&mut checker, 1_200, 0, &[0, 1, 2, 3]);
+        defer(&mut checker, 1_200, 7, &[0]);
+        defer(&mut checker, 1_200, 8, &[2]);
+        succeed(&mut checker, 1_200, 0);
+        answer(&mut checker, 1_300, 7, Answer::Failed(None), Reply::Taken);
+        letter(&mut checker, 1_400, 0, 1, true);
+        answer(&mut checker, 1_900, 8, Answer::Failed(None), Reply::Taken);
+        match parked {
+            true => letter_of_parked_key(&mut checker, 2_000, 2, 1),
+            false => letter(&mut checker, 2_000, 2, 1, true),
+        }
+        assert_eq!(broken(&checker), NONE);
+        call(&mut checker, 2_500, 0, &[4]);
+        assert_eq!(broken(&checker), rules, "sent as parked: {parked}");
+    }
+}
+
+#[test]
+fn a_record_is_not_sent_for_a_key_that_is_not_parked() {
+    let mut checker = begun(1, giving_up(GivenUp::Parked(None), 1));
+    call(&mut checker, 1_200, 0, &[0]);
+    fail(&mut checker, 1_200, None);
+    letter_of_parked_key(&mut checker, 1_300, 0, 1);
+    assert_eq!(broken(&checker), ["F1 given up by the rules"]);
 }
 
 #[test]
