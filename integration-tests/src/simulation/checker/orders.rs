@@ -3,7 +3,7 @@
 //! The table is the truth here, too: a command counts from the commit that stores it, and what was done about it is in the
 //! lease's row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kcl_core::Checkpoint;
 use kcl_lease::{CommandId, CommandItem, Obeyed, Seek, StartPoint};
@@ -262,13 +262,18 @@ impl Checker {
     /// Whether operators want that nothing of the shard, or of one that it came from, is delivered.
     pub(super) fn waits_for_operators(&self, shard: ShardNo) -> bool {
         let paused = |shard: &ShardNo| self.commands.0.get(shard).is_some_and(Commanded::is_paused);
-        let parents = self.stream.shards.get(&shard).map(|known| &known.parents);
-        paused(&shard)
-            || parents.is_some_and(|parents| {
-                parents
-                    .iter()
-                    .any(|parent| self.waits_for_operators(*parent))
-            })
+        // Each once: after many splits and merges there are very many ways to the same ancestor.
+        let mut seen = BTreeSet::from([shard]);
+        let mut next = vec![shard];
+        while let Some(shard) = next.pop() {
+            if paused(&shard) {
+                return true;
+            }
+            let known = self.stream.shards.get(&shard);
+            let parents = known.into_iter().flat_map(|known| &known.parents);
+            next.extend(parents.filter(|parent| seen.insert(**parent)));
+        }
+        false
     }
 
     /// C5: at the end every command was obeyed, if anybody holds the lease.
