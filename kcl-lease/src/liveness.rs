@@ -24,6 +24,8 @@ pub(crate) struct Liveness {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct SeenWorker {
     heartbeat: u64,
+    /// The heartbeat of the item as it was read last: smaller if a late registration made it again after it was deleted.
+    stored: u64,
     since: Moment,
     duration: Duration,
     /// Whether the heartbeat moved since it was first seen.
@@ -56,18 +58,21 @@ impl Liveness {
             && known.heartbeat == item.heartbeat
         {
             // It may have been told of before its item was read.
-            known.duration = item.duration;
+            (known.duration, known.stored) = (item.duration, item.heartbeat);
             return;
         }
         let known = self.workers.get(&item.id);
         if known.is_none_or(|known| known.heartbeat < item.heartbeat) {
             let seen = SeenWorker {
                 heartbeat: item.heartbeat,
+                stored: item.heartbeat,
                 since: now,
                 duration: item.duration,
                 moved: known.is_some(),
             };
             self.workers.insert(item.id.clone(), seen);
+        } else if let Some(known) = self.workers.get_mut(&item.id) {
+            known.stored = item.heartbeat;
         }
     }
 
@@ -86,6 +91,7 @@ impl Liveness {
             known => {
                 let seen = SeenWorker {
                     heartbeat,
+                    stored: heartbeat,
                     since,
                     duration: known.as_ref().map_or(self.duration, |known| known.duration),
                     moved: known.is_some(),
@@ -182,7 +188,7 @@ impl Liveness {
         self.rows.get(key).is_some_and(|seen| seen.since > moment)
     }
 
-    /// Workers whose heartbeat stood still for ten lease durations, with that heartbeat: their items are litter.
+    /// Workers whose heartbeat stood still for ten lease durations, with the heartbeat of their items: these are litter.
     pub(crate) fn long_dead(&self, now: Moment, undisturbed_since: Moment) -> Vec<(WorkerId, u64)> {
         self.workers
             .iter()
@@ -191,7 +197,7 @@ impl Liveness {
                 let age = now.since(seen.since.max(undisturbed_since));
                 age >= self.duration.max(seen.duration) * 10 + self.margin
             })
-            .map(|(id, seen)| (id.clone(), seen.heartbeat))
+            .map(|(id, seen)| (id.clone(), seen.stored))
             .collect()
     }
 }
@@ -249,6 +255,17 @@ mod tests {
         assert_eq!(liveness.worker_expires(&id, back), Some(after(t0, 70_250)));
         assert!(liveness.long_dead(after(t0, 150_000), back).is_empty());
         assert_eq!(liveness.long_dead(after(t0, 160_250), back).len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_item_that_a_late_registration_made_again_is_litter_as_it_is() {
+        let t0 = Runtime::virtual_time(0).now();
+        let mut liveness = Liveness::new(L, M);
+        liveness.saw_worker(&worker(3, L), t0);
+        // The worker said farewell, and then its first request arrived once more.
+        liveness.saw_worker(&worker(0, L), after(t0, 3_000));
+        let dead = liveness.long_dead(after(t0, 100_250), t0);
+        assert_eq!(dead, [(WorkerId::from("w/0"), 0)]);
     }
 
     #[tokio::test(start_paused = true)]

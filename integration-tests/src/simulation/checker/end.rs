@@ -131,7 +131,7 @@ impl Checker {
         }
     }
 
-    /// P8: nothing was done to anybody for the whole healed phase, so the open shards are spread evenly.
+    /// P8: nothing was done to anybody for the whole healed phase, so the shards that are not finished are spread evenly.
     fn judge_balance(&mut self) {
         let mut held: BTreeMap<Process, u32> = self
             .processes
@@ -139,8 +139,8 @@ impl Checker {
             .filter(|(_, state)| state.is_alive())
             .map(|(process, _)| (*process, 0))
             .collect();
-        for (shard, known) in &self.stream.shards {
-            if !known.closed
+        for (shard, row) in &self.table.rows {
+            if !row.ended
                 && let Some(count) = self.owner(*shard).and_then(|owner| held.get_mut(&owner))
             {
                 *count += 1;
@@ -150,7 +150,7 @@ impl Checker {
         if let (Some(most), Some(least)) = (most, least)
             && most - least > 1
         {
-            let text = format!("open shards of each live process at the end: {held:?}");
+            let text = format!("unfinished shards of each live process at the end: {held:?}");
             self.violate("P8 balanced", text);
         }
     }
