@@ -249,8 +249,10 @@ fn build(
 
 /// Hands on what the worker tells.
 fn listen(world: &World, process: Process, handle: &WorkerHandle) {
+    let spawner = world.clone();
     let (world, mut events) = (world.clone(), handle.events());
-    world.clone().spawn(async move {
+    // Without a limit on what is read at a time: else a call could be logged between two events that came before it.
+    let listening = tokio::task::unconstrained(async move {
         while let Some(event) = events.next().await {
             match event {
                 WorkerEvent::LeaseLost { shard, reason } => world.tell(Event::LeaseLost {
@@ -298,6 +300,7 @@ fn listen(world: &World, process: Process, handle: &WorkerHandle) {
             }
         }
     });
+    spawner.spawn(listening);
 }
 
 fn describe(error: &WorkerError) -> String {
