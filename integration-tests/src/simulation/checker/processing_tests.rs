@@ -306,6 +306,42 @@ fn a_record_is_given_up_by_the_rules_of_the_policy() {
 }
 
 #[test]
+fn what_was_complete_is_given_up_with_those_it_came_again_with_and_only_so() {
+    for (fails, together, rules) in [
+        (true, true, &NONE[..]),
+        (true, false, &NONE),
+        (false, true, &["F1 given up by the rules"]),
+    ] {
+        let practice = Practice {
+            bisect: false,
+            ..giving_up(GivenUp::Letter, 2)
+        };
+        let mut checker = begun(1, practice);
+        call(&mut checker, 1_200, 0, &[0, 1]);
+        defer(&mut checker, 1_200, 7, &[1]);
+        answer(&mut checker, 1_250, 7, Answer::Done, Reply::Taken);
+        if fails {
+            fail(&mut checker, 1_300, None);
+            call(&mut checker, 1_400, 0, &[0, 1]);
+            // Deferred on its own it is refused, and is among all that is left nevertheless.
+            match together {
+                true => defer(&mut checker, 1_400, 8, &[0, 1]),
+                false => {
+                    defer(&mut checker, 1_400, 9, &[1]);
+                    defer(&mut checker, 1_400, 8, &[0]);
+                }
+            }
+            succeed(&mut checker, 1_400, 0);
+            answer(&mut checker, 1_500, 8, Answer::Failed(None), Reply::Taken);
+            letter(&mut checker, 1_600, 0, 2, true);
+        }
+        let delivered = if fails { 2 } else { 1 };
+        letter(&mut checker, 1_600, 1, delivered, true);
+        assert_eq!(broken(&checker), rules, "fails: {fails}, {together}");
+    }
+}
+
+#[test]
 fn the_checkpoint_passes_a_letter_once_it_is_accepted() {
     for (accepted, rules) in [(true, &NONE[..]), (false, &["P1 no loss"])] {
         let mut checker = letter_after(2, true, 2, accepted);
