@@ -53,26 +53,24 @@ impl Liveness {
 
     /// A worker's item was read. A smaller heartbeat than seen before is an old read.
     pub(crate) fn saw_worker(&mut self, item: &WorkerItem, now: Moment) {
-        let known = self.workers.get_mut(&item.id);
-        if let Some(known) = known
-            && known.heartbeat == item.heartbeat
-        {
-            // It may have been told of before its item was read.
-            (known.duration, known.stored) = (item.duration, item.heartbeat);
-            return;
-        }
-        let known = self.workers.get(&item.id);
-        if known.is_none_or(|known| known.heartbeat < item.heartbeat) {
-            let seen = SeenWorker {
-                heartbeat: item.heartbeat,
-                stored: item.heartbeat,
-                since: now,
-                duration: item.duration,
-                moved: known.is_some(),
-            };
-            self.workers.insert(item.id.clone(), seen);
-        } else if let Some(known) = self.workers.get_mut(&item.id) {
-            known.stored = item.heartbeat;
+        match self.workers.get_mut(&item.id) {
+            Some(known) if known.heartbeat >= item.heartbeat => {
+                known.stored = item.heartbeat;
+                if known.heartbeat == item.heartbeat {
+                    // It may have been told of before its item was read.
+                    known.duration = item.duration;
+                }
+            }
+            known => {
+                let seen = SeenWorker {
+                    heartbeat: item.heartbeat,
+                    stored: item.heartbeat,
+                    since: now,
+                    duration: item.duration,
+                    moved: known.is_some(),
+                };
+                self.workers.insert(item.id.clone(), seen);
+            }
         }
     }
 

@@ -315,6 +315,18 @@ struct Silent {
     silent: Arc<AtomicBool>,
 }
 
+impl Silent {
+    /// Answers until it is told to be silent.
+    fn over(fixture: &Fixture) -> (Arc<Self>, Arc<AtomicBool>) {
+        let silent = Arc::new(AtomicBool::new(false));
+        let source = Self {
+            stream: fixture.stream.clone(),
+            silent: Arc::clone(&silent),
+        };
+        (Arc::new(source), silent)
+    }
+}
+
 #[async_trait]
 impl ShardSource for Silent {
     async fn describe(&self) -> Result<StreamDescription, SourceError> {
@@ -348,14 +360,10 @@ impl ShardSource for Silent {
 #[tokio::test(start_paused = true)]
 async fn a25_a_read_that_is_never_answered_turns_an_empty_shard_red() {
     let fixture = Fixture::new(2);
-    let silent = Arc::new(AtomicBool::new(false));
-    let source = Silent {
-        stream: fixture.stream.clone(),
-        silent: Arc::clone(&silent),
-    };
+    let (source, silent) = Silent::over(&fixture);
     let failing = Arc::new(AtomicBool::new(false));
     let builder = failing_on(&fixture, "-", &failing);
-    let worker = fixture.start_on(Arc::new(source), builder);
+    let worker = fixture.start_on(source, builder);
     worker.handle.caught_up().await;
     tokio::time::sleep(seconds(600)).await;
     assert!(worker.handle.health().is_healthy());
@@ -376,13 +384,9 @@ async fn a25_a_read_that_is_never_answered_turns_an_empty_shard_red() {
 #[tokio::test(start_paused = true)]
 async fn a25_a_read_that_is_never_answered_is_dropped_and_repeated() {
     let fixture = Fixture::new(1);
-    let silent = Arc::new(AtomicBool::new(false));
-    let source = Silent {
-        stream: fixture.stream.clone(),
-        silent: Arc::clone(&silent),
-    };
+    let (source, silent) = Silent::over(&fixture);
     let builder = failing_on(&fixture, "-", &Arc::default());
-    let worker = fixture.start_on(Arc::new(source), builder);
+    let worker = fixture.start_on(source, builder);
     fixture.warm_up(&worker).await;
     let mut events = worker.handle.events();
     silent.store(true, Ordering::SeqCst);

@@ -267,7 +267,6 @@ async fn b05_deferred_records_of_all_lanes_have_one_checkpoint_and_one_bound() {
     worker.stop().await;
 }
 
-/// While the policy is at work on a deferred record that failed, no other one takes its room.
 /// Every call answers for all of its records, takes a second, and fails nevertheless.
 fn answering_and_failing() -> Crew {
     Crew::new(|input| {
@@ -311,6 +310,7 @@ async fn b05_a_stop_stores_what_was_answered_in_calls_that_fail_meanwhile() {
     assert_eq!(heir.begun(), Vec::<String>::new());
 }
 
+/// While the policy is at work on a deferred record that failed, no other one takes its room.
 #[tokio::test(start_paused = true)]
 async fn b05_a_record_that_failed_is_in_flight_until_it_is_given_up() {
     let fixture = Fixture::new(1);

@@ -30,6 +30,17 @@ struct Refusing {
     refuses: AtomicU8,
 }
 
+impl Refusing {
+    /// Refuses nothing yet, and writes to this row if that is asked of it.
+    fn open(fixture: &Fixture, row: &str) -> Arc<Self> {
+        Arc::new(Self {
+            table: Arc::clone(&fixture.table),
+            row: row.to_owned(),
+            refuses: AtomicU8::new(OPEN),
+        })
+    }
+}
+
 #[async_trait]
 impl LeaseTable for Refusing {
     async fn get(&self, key: &str, consistency: Consistency) -> Result<Option<Item>, TableError> {
@@ -78,11 +89,7 @@ impl RecordProcessor for Collector {
 #[tokio::test(start_paused = true)]
 async fn a09_a_lease_that_waits_to_be_granted_again_takes_no_call_from_others() {
     let fixture = Fixture::new(2);
-    let table = Arc::new(Refusing {
-        table: Arc::clone(&fixture.table),
-        row: fixture.shard(0).as_str().to_owned(),
-        refuses: AtomicU8::new(OPEN),
-    });
+    let table = Refusing::open(&fixture, fixture.shard(0).as_str());
     let seen = Arc::new(Mutex::new(Vec::new()));
     let collected = Arc::clone(&seen);
     let builder = Worker::builder("app", "memory", move |_| Collector(Arc::clone(&collected)))
@@ -114,11 +121,7 @@ async fn a09_a_lease_that_waits_to_be_granted_again_takes_no_call_from_others() 
 #[tokio::test(start_paused = true)]
 async fn a02_an_answer_after_the_lease_was_taken_is_an_error_and_changes_nothing() {
     let fixture = Fixture::new(1);
-    let table = Arc::new(Refusing {
-        table: Arc::clone(&fixture.table),
-        row: String::new(),
-        refuses: AtomicU8::new(OPEN),
-    });
+    let table = Refusing::open(&fixture, "");
     let (first, second) = (Desk::default(), Desk::default());
     let worker = first.builder().runtime(fixture.runtime.clone()).build_with(
         Arc::new(fixture.stream.clone()),
@@ -169,11 +172,7 @@ impl RecordProcessor for Refuses {
 #[tokio::test(start_paused = true)]
 async fn a01_a_record_is_sent_to_the_sink_only_while_the_lease_is_surely_held() {
     let fixture = Fixture::new(1);
-    let table = Arc::new(Refusing {
-        table: Arc::clone(&fixture.table),
-        row: String::new(),
-        refuses: AtomicU8::new(OPEN),
-    });
+    let table = Refusing::open(&fixture, "");
     let asked = Arc::new(AtomicU32::new(0));
     let asks = Arc::clone(&asked);
     let policy = FailurePolicy::retry()

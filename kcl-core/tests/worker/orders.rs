@@ -11,6 +11,7 @@ use kcl_core::{
 use kcl_lease::{Fault, LeaseKey, MemoryLeaseTable, ShardId};
 
 use crate::fixture::{Call, Fixture, Log, Running, eventually, texts};
+use crate::poison::builder;
 
 pub(crate) fn only(shard: &ShardId) -> Shards {
     Shards::Of(vec![LeaseKey::of_shard(shard)])
@@ -156,13 +157,7 @@ async fn a_paused_shard_does_not_end_and_its_children_begin_when_it_is_resumed()
 async fn a_seek_reads_again_with_a_new_processor_in_every_number_of_lanes() {
     for lanes in [1, 4] {
         let fixture = Fixture::new(1);
-        let log = fixture.log.clone();
-        let builder = Worker::builder("app", "memory", move |shard| crate::fixture::Recorder {
-            shard: shard.shard_id().clone(),
-            log: log.clone(),
-            behaviour: Arc::new(|_| Ok(())),
-        });
-        let worker = fixture.start_builder(builder.lanes(lanes));
+        let worker = fixture.start_builder(builder(&fixture, |_| Ok(())).lanes(lanes));
         fixture.warm_up(&worker).await;
         let mut events = worker.handle.events();
         let operator = worker.handle.operator();
@@ -215,13 +210,7 @@ async fn a_second_seek_to_the_same_place_reads_it_again() {
 async fn a_rewind_to_a_position_reads_exactly_what_follows_it_in_every_number_of_lanes() {
     for lanes in [1, 4] {
         let fixture = Fixture::new(2);
-        let log = fixture.log.clone();
-        let builder = Worker::builder("app", "memory", move |shard| crate::fixture::Recorder {
-            shard: shard.shard_id().clone(),
-            log: log.clone(),
-            behaviour: Arc::new(|_| Ok(())),
-        });
-        let worker = fixture.start_builder(builder.lanes(lanes));
+        let worker = fixture.start_builder(builder(&fixture, |_| Ok(())).lanes(lanes));
         let texts: Vec<String> = (0..20).map(|number| format!("{number:02}")).collect();
         let mut positions = Vec::new();
         for text in &texts {

@@ -58,6 +58,17 @@ fn succeed(checker: &mut Checker, at: u64, lane: u32) {
     checker.follow(at, completed);
 }
 
+/// The worker tells that it skipped the first record, after one attempt.
+fn skip_first(checker: &mut Checker, at: u64) {
+    let skipped = Event::Skipped {
+        process: A,
+        shard: 0,
+        sequence: 0.to_string(),
+        attempts: 1,
+    };
+    checker.follow(at, skipped);
+}
+
 fn fail(checker: &mut Checker, at: u64, named: Option<u32>) {
     let failed = Event::Failed {
         process: A,
@@ -438,13 +449,7 @@ fn what_is_skipped_is_told() {
         fail(&mut checker, 1_200, None);
         call(&mut checker, 1_200, 0, &[1]);
         if told {
-            let skipped = Event::Skipped {
-                process: A,
-                shard: 0,
-                sequence: 0.to_string(),
-                attempts: 1,
-            };
-            checker.follow(1_200, skipped);
+            skip_first(&mut checker, 1_200);
         }
         succeed(&mut checker, 1_300, 0);
         store(&mut checker, 1_400, 1);
@@ -472,13 +477,7 @@ fn a_processor_that_begins_after_what_another_lane_skips_waits_for_its_word() {
         };
         checker.follow(1_200, initialized);
         if told {
-            let skipped = Event::Skipped {
-                process: A,
-                shard: 0,
-                sequence: 0.to_string(),
-                attempts: 1,
-            };
-            checker.follow(1_200, skipped);
+            skip_first(&mut checker, 1_200);
         }
         call(&mut checker, 1_201, 1, &[1]);
         broken(&checker)
