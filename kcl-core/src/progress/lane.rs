@@ -387,7 +387,7 @@ impl LaneProgress {
             return false;
         };
         let mut took_back = false;
-        for (id, _) in &call.deferred {
+        for id in &call.deferred {
             if !mutant::is(Mutant::FailedCallKeepsDeferred) && state.parcels.remove(*id).is_some() {
                 state.watermark.give_back(*id, call.delivery);
                 took_back = true;
@@ -418,7 +418,7 @@ impl LaneProgress {
         }
         let running = state.running(call)?;
         let parcel = running.single(place, position);
-        running.deferred.push((deferred, Some(place)));
+        running.deferred.push(deferred);
         running.deferred_records += 1;
         state.parcels.add(deferred, parcel);
         Ok(deferred)
@@ -430,7 +430,8 @@ impl LaneProgress {
         let state = &mut *guard;
         let running = state.running(call)?;
         let (delivery, end) = (running.delivery, running.end.clone());
-        let parcel = running.others(end.clone());
+        let running = state.call.as_ref().ok_or(AckError::NotInCall)?;
+        let parcel = running.others(state.watermark.open_records(delivery), end.clone());
         if parcel.records.is_empty() {
             return Err(AckError::Over);
         }
@@ -438,12 +439,12 @@ impl LaneProgress {
             .watermark
             .split(delivery, &end)
             .ok_or(AckError::Over)?;
-        // What comes before the first of them is of other lanes, or was deferred one by one.
+        // What comes before the first of them is of other lanes, complete, or deferred one by one.
         if let Some(others) = parcel.records.before(0) {
             state.settle(deferred, &others);
         }
         let running = state.running(call)?;
-        running.deferred.push((deferred, None));
+        running.deferred.push(deferred);
         running.deferred_records += parcel.records.len();
         state.parcels.add(deferred, parcel);
         Ok(deferred)

@@ -1,9 +1,9 @@
 //! A call of a processor that runs.
 
-use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::Duration;
 
-use kcl_checkpoint::{DeliveryId, Position};
+use kcl_checkpoint::{Checkpoint, DeliveryId, OpenRecords, Position};
 
 use crate::failure::{CallCounts, Plan};
 use crate::parcel::Parcel;
@@ -22,8 +22,8 @@ pub(crate) struct OpenCall {
     pub(crate) plan: Plan,
     pub(crate) calls: CallCounts,
     pub(crate) behind: Option<Duration>,
-    /// What the processor deferred, and from which places, if these are single records.
-    pub(crate) deferred: Vec<(DeliveryId, Option<usize>)>,
+    /// What the processor deferred.
+    pub(crate) deferred: Vec<DeliveryId>,
     pub(crate) deferred_records: usize,
 }
 
@@ -47,16 +47,20 @@ impl OpenCall {
         }
     }
 
-    /// All records that are not deferred one by one.
-    pub(super) fn others(&self, end: Position) -> Parcel {
-        let singles: BTreeSet<usize> = self.deferred.iter().filter_map(|(_, at)| *at).collect();
-        let (records, plan) = match self.deferred.is_empty() {
-            true => {
-                let places = self.first..self.first + self.records.len();
+    /// The records that are left: neither deferred nor complete, as those are that were answered for before in a call that
+    /// failed.
+    pub(super) fn others(&self, open: impl Iterator<Item = OpenRecords>, end: Position) -> Parcel {
+        let left: Vec<Range<usize>> = open.map(|open| self.places_of(open)).collect();
+        let (records, plan) = match left.as_slice() {
+            [all] if all.len() == self.records.len() => {
+                let places = self.first..self.first + all.len();
                 (self.records.clone(), self.plan.part(places))
             }
-            false => {
-                let chosen = |place, _: RecordRef<'_>| !singles.contains(&place);
+            _ => {
+                let chosen = |place, _: RecordRef<'_>| {
+                    let next = left.partition_point(|left| left.end <= place);
+                    left.get(next).is_some_and(|left| left.contains(&place))
+                };
                 let (records, _) = self.records.clone().partition(chosen);
                 // What is known of failures is not known of these.
                 let plan = self.plan.part(0..records.len());
@@ -70,5 +74,10 @@ impl OpenCall {
             calls: self.calls.clone(),
             behind: self.behind,
         }
+    }
+
+    fn places_of(&self, open: OpenRecords) -> Range<usize> {
+        let after = open.after.map_or(Checkpoint::TrimHorizon, Checkpoint::At);
+        self.records.through(&after)..self.records.through(&Checkpoint::At(open.through))
     }
 }

@@ -1,6 +1,6 @@
 //! Bounds of checkpoints by hand, and what calls complete.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -241,6 +241,8 @@ struct Model {
     /// Those before are stored as complete.
     stored: usize,
     handles: Vec<Handle>,
+    /// What failed, and was not delivered again yet.
+    rejected: BTreeMap<DeliveryId, Vec<usize>>,
     /// What is left of the last answer.
     run: Option<Run>,
 }
@@ -254,6 +256,7 @@ impl Model {
             given: 0,
             stored: 0,
             handles: Vec::new(),
+            rejected: BTreeMap::new(),
             run: None,
         }
     }
@@ -418,6 +421,8 @@ impl Model {
 
     fn redeliver(&mut self, calling: &Calling) {
         while let Some((id, parcel, _)) = self.progress.take_failed() {
+            let deferred = self.rejected.remove(&id);
+            assert_eq!(Some(self.numbers(&parcel.records)), deferred);
             let run = Run {
                 delivery: id,
                 records: parcel.records,
@@ -452,7 +457,9 @@ impl Model {
             Step::Reject(index) if !self.handles.is_empty() => {
                 let handle = self.handles.remove(index.index(self.handles.len()));
                 let failure = CallFailure::text("no");
-                let _over = self.progress.reject(handle.id, failure);
+                if self.progress.reject(handle.id, failure).is_ok() {
+                    self.rejected.insert(handle.id, handle.numbers);
+                }
                 assert_eq!(self.progress.acknowledge(handle.id), Err(AckError::Over));
             }
             Step::Redeliver(calling) => self.redeliver(&calling),
