@@ -31,7 +31,7 @@ pub use delivery::{Delivery, Gap, PollEnd, ShardEnd};
 pub use error::{SourceError, SourceErrorKind};
 pub use idle::IdleShards;
 pub use intake::ShardRead;
-pub use kinesis::KinesisSource;
+pub use kinesis::{KinesisSource, Wire};
 pub(crate) use kinesis::{classify, control_overrides, reading_client};
 pub use memory::MemoryStream;
 pub use observer::{FetchReport, RetrievalObserver, Unobserved};

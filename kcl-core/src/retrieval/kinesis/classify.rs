@@ -40,10 +40,7 @@ where
                 .map_or(Kind::Unavailable, by_connector);
             (kind, innermost(&error))
         }
-        SdkError::ResponseError(_) if status.is_some_and(|status| status >= 500) => {
-            (Kind::Unavailable, innermost(&error))
-        }
-        SdkError::ResponseError(_) => (Kind::Malformed, innermost(&error)),
+        SdkError::ResponseError(answer) => unreadable(answer.raw(), &error),
         SdkError::ConstructionFailure(_) => (by_construction(&error), innermost(&error)),
         _ => (Kind::Other, innermost(&error)),
     };
@@ -51,6 +48,26 @@ where
         .about(format!("stream {stream}"))
         .with_detail(detail)
         .with_source(error)
+}
+
+/// Whether Kinesis, or AWS in front of it, is known to answer this code.
+pub(super) fn is_known_code(code: &str) -> bool {
+    by_code(code).is_some() || code == "DryRunOperationException"
+}
+
+/// An answer without a code, such as the page of a proxy, or one of success that is none of Kinesis.
+fn unreadable(answer: &HttpResponse, error: &(dyn Error + 'static)) -> (Kind, String) {
+    let status = answer.status();
+    if status.is_success() {
+        return (Kind::Malformed, innermost(error));
+    }
+    let kind = match by_status(Some(status.as_u16())) {
+        Kind::Other => Kind::Malformed,
+        kind => kind,
+    };
+    let content_type = answer.headers().get("content-type").unwrap_or("no type");
+    let detail = format!("HTTP status {} with {content_type}", status.as_u16());
+    (kind, detail)
 }
 
 /// The codes of the Kinesis API (also as LocalStack and kinesalite write them) and those that all AWS services share.

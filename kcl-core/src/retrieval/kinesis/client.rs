@@ -8,6 +8,8 @@ use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::config::{BehaviorVersion, Builder, StalledStreamProtectionConfig};
 use aws_types::SdkConfig;
 
+use super::wire::KinesisWire;
+
 /// Until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer can be 10 MiB, and the Java library allows the same (`kinesisRequestTimeout`).
@@ -39,6 +41,11 @@ pub(crate) fn reading_client(aws: &SdkConfig) -> Client {
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .build();
     Client::from_conf(config)
+}
+
+/// The same client for nothing but records, with a protocol of its own that does not decode them one by one.
+pub(super) fn records_client(reading: &Client, protocol: KinesisWire) -> Client {
+    Client::from_conf(reading.config().to_builder().protocol(protocol).build())
 }
 
 /// What control calls (describe, list, iterator) change: a few attempts, with a token bucket of their own, so that

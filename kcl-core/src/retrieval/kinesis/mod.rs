@@ -5,7 +5,9 @@ mod client;
 mod fill;
 mod service_time;
 mod source;
+mod wire;
 
 pub(crate) use classify::classify;
 pub(crate) use client::{control_overrides, reading_client};
 pub use source::KinesisSource;
+pub use wire::Wire;

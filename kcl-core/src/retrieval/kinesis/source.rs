@@ -1,6 +1,6 @@
 //! The four calls of a [`ShardSource`] on Kinesis.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
@@ -11,9 +11,10 @@ use aws_types::region::Region;
 use kcl_lease::{ListedShard, ShardId};
 
 use super::classify::classify;
-use super::client::{control_overrides, reading_client};
+use super::client::{control_overrides, reading_client, records_client};
 use super::fill;
 use super::service_time::ServiceTime;
+use super::wire::{Envelope, KinesisWire, Negotiation, Wire, decode};
 use crate::retrieval::error::{SourceError, SourceErrorKind};
 use crate::retrieval::source::{
     Fetched, ShardFilter, ShardIterator, ShardSource, StartPosition, StreamDescription,
@@ -28,6 +29,9 @@ const MAX_PAGES: usize = 1_000;
 #[derive(Debug, Clone)]
 pub struct KinesisSource {
     client: Client,
+    /// For `GetRecords` only.
+    records: Client,
+    negotiation: Arc<Negotiation>,
     /// How messages name the stream.
     label: String,
     name: Option<String>,
@@ -44,8 +48,12 @@ impl KinesisSource {
     /// limits do not.
     #[must_use]
     pub fn new(aws: &SdkConfig, name: &str, arn: Option<String>) -> Self {
+        let client = reading_client(aws);
+        let negotiation = Arc::new(Negotiation::new(Wire::default()));
         Self {
-            client: reading_client(aws),
+            records: records_client(&client, KinesisWire::new(Arc::clone(&negotiation))),
+            client,
+            negotiation,
             label: arn.clone().unwrap_or_else(|| name.to_owned()),
             name: arn.is_none().then(|| name.to_owned()),
             arn,
@@ -53,10 +61,46 @@ impl KinesisSource {
         }
     }
 
+    /// How answers with records are written. Default: [`Wire::Json`].
+    #[must_use]
+    pub fn with_wire(mut self, wire: Wire) -> Self {
+        self.negotiation = Arc::new(Negotiation::new(wire));
+        let protocol = KinesisWire::new(Arc::clone(&self.negotiation));
+        self.records = records_client(&self.client, protocol);
+        self
+    }
+
     fn malformed(&self, operation: &'static str, detail: &str) -> SourceError {
         SourceError::new(SourceErrorKind::Malformed, operation)
             .about(format!("stream {}", self.label))
             .with_detail(detail)
+    }
+
+    /// One attempt of `GetRecords`.
+    async fn read(&self, iterator: &ShardIterator, limit: u16) -> Result<Fetched, SourceError> {
+        let output = self
+            .records
+            .get_records()
+            .shard_iterator(iterator.0.as_str())
+            .limit(i32::from(limit))
+            .set_stream_arn(self.arn.clone())
+            .send()
+            .await
+            .map_err(|error| classify("GetRecords", &self.label, error))?;
+        let Envelope { wire, body } = Envelope::open(output)
+            .ok_or_else(|| self.malformed("GetRecords", "the SDK changed it on the way"))?;
+        let answer = decode(wire, body).map_err(|error| {
+            self.negotiation.unreadable(wire);
+            self.malformed("GetRecords", &error.to_string())
+                .with_source(error)
+        })?;
+        self.negotiation.answered(wire);
+        Ok(Fetched {
+            batch: answer.batch,
+            next: answer.next.map(ShardIterator),
+            children: answer.children,
+            behind: answer.behind,
+        })
     }
 
     /// One page: the first one by stream and filter, the others by token only, as the service demands.
@@ -184,16 +228,13 @@ impl ShardSource for KinesisSource {
         iterator: &ShardIterator,
         limit: u16,
     ) -> Result<Fetched, SourceError> {
-        let answer = self
-            .client
-            .get_records()
-            .shard_iterator(iterator.0.as_str())
-            .limit(i32::from(limit))
-            .set_stream_arn(self.arn.clone())
-            .send()
-            .await
-            .map_err(|error| classify("GetRecords", &self.label, error))?;
-        fill::fetched(answer).map_err(|error| error.about(format!("stream {}", self.label)))
+        let asked_in = self.negotiation.wire();
+        let answer = self.read(iterator, limit).await;
+        if answer.is_err() && self.negotiation.wire() != asked_in {
+            // The server does not speak CBOR. From now on requests are in JSON; the shard need not wait for the next one.
+            return self.read(iterator, limit).await;
+        }
+        answer
     }
 }
 

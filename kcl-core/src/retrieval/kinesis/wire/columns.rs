@@ -1,0 +1,121 @@
+//! The tables of a batch whose payloads, keys and sequence numbers all stand in one buffer.
+
+use bytes::Bytes;
+use kcl_checkpoint::MAX_DIGITS;
+
+use crate::retrieval::batch::{Batch, Row, Source, Span};
+use crate::retrieval::batch_builder::InvalidBatch;
+use crate::retrieval::record::EncryptionType;
+
+/// Rows made room for at once: what one call returns at most.
+const MOST_ROWS_AT_ONCE: usize = 10_000;
+
+/// One record as offsets into the buffer. What is absent is empty.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RecordSpans {
+    pub(super) sequence_number: Span,
+    pub(super) partition_key: Span,
+    pub(super) data: Span,
+    pub(super) arrival_millis: Option<i64>,
+    pub(super) encryption: Option<EncryptionType>,
+}
+
+/// Grows record by record.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    sources: Vec<Source>,
+    rows: Vec<Row>,
+    payload_bytes: u64,
+}
+
+impl Columns {
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Makes room for this many records, within reason: the number is a guess.
+    pub(super) fn reserve(&mut self, records: usize) {
+        let records = records.min(MOST_ROWS_AT_ONCE);
+        self.sources.reserve_exact(records);
+        self.rows.reserve_exact(records);
+    }
+
+    /// Adds a record that stands in `buffer`.
+    pub(super) fn push(
+        &mut self,
+        buffer: &[u8],
+        record: &RecordSpans,
+    ) -> Result<(), InvalidBatch> {
+        let index = self.sources.len();
+        let sequence_number = digits(buffer, record.sequence_number)
+            .ok_or(InvalidBatch::SequenceNumber { index })?;
+        if !self.ascends(buffer, sequence_number) {
+            return Err(InvalidBatch::Order { index });
+        }
+        self.sources.push(Source {
+            sequence_number,
+            arrival_millis: record.arrival_millis,
+            encryption: record.encryption,
+            last_sub_sequence_number: 0,
+        });
+        self.rows.push(Row {
+            data_chunk: 0,
+            key_chunk: 0,
+            data: record.data,
+            partition_key: record.partition_key,
+            explicit_hash_key: None,
+            source: u32::try_from(index).map_err(|_| InvalidBatch::TooLarge)?,
+            sub_sequence_number: 0,
+            aggregated: false,
+            out_of_range: false,
+        });
+        self.payload_bytes += u64::from(record.data.len) + u64::from(record.partition_key.len);
+        Ok(())
+    }
+
+    /// The batch. `buffer` is what all offsets point into.
+    pub(super) fn finish(self, buffer: Bytes) -> Batch {
+        if self.rows.is_empty() {
+            // An answer without records keeps no memory.
+            return Batch::empty();
+        }
+        Batch {
+            chunks: vec![buffer],
+            sources: self.sources,
+            rows: self.rows,
+            payload_bytes: self.payload_bytes,
+            room: None,
+        }
+    }
+
+    fn ascends(&self, buffer: &[u8], next: Span) -> bool {
+        let Some(last) = self.sources.last() else {
+            return true;
+        };
+        // Without leading zeros the longer number is the larger one.
+        let key = |span: Span| (span.len, buffer.get(span.range()));
+        key(last.sequence_number) < key(next)
+    }
+}
+
+/// The digits without leading zeros, if they are a sequence number.
+fn digits(buffer: &[u8], span: Span) -> Option<Span> {
+    let text = buffer.get(span.range())?;
+    if text.is_empty() || text.len() > MAX_DIGITS || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let zeros = text.iter().take_while(|digit| **digit == b'0').count();
+    let zeros = u32::try_from(zeros.min(text.len() - 1)).ok()?;
+    Some(Span {
+        start: span.start + zeros,
+        len: span.len - zeros,
+    })
+}
+
+pub(super) fn encryption_named(name: &[u8]) -> EncryptionType {
+    match name {
+        b"NONE" => EncryptionType::None,
+        b"KMS" => EncryptionType::Kms,
+        _ => EncryptionType::Other,
+    }
+}

@@ -1,0 +1,74 @@
+//! How records come from Kinesis: the answers of `GetRecords`, decoded straight into batches.
+//!
+//! The AWS SDK makes, signs and sends requests and tells errors apart; what it does not do is decode records one by one.
+//! [`KinesisWire`] is a client protocol of the SDK that hands a whole answer through it, as one [`Envelope`], and
+//! [`decode`] makes a batch of that: in CBOR the answer's own bytes with a table of places, in JSON one buffer of decoded
+//! payloads.
+
+mod answer;
+mod cbor;
+mod cbor_head;
+mod cbor_join;
+mod cbor_reader;
+mod columns;
+mod decode_error;
+mod envelope;
+mod error_body;
+mod json;
+mod json_reader;
+mod json_text;
+mod json_time;
+mod members;
+mod negotiation;
+mod protocol;
+mod request;
+mod unused;
+
+use answer::Answer;
+use decode_error::DecodeError;
+pub(super) use envelope::Envelope;
+pub(super) use negotiation::Negotiation;
+pub(super) use protocol::KinesisWire;
+
+/// How answers with records are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wire {
+    /// JSON, with payloads in base64. Every server speaks it.
+    #[default]
+    Json,
+    /// CBOR, with payloads as they are: smaller answers, less work. The Java SDK's default for Kinesis.
+    ///
+    /// Goes back to JSON by itself, for good and with one line in the log, when the server answers in JSON or refuses.
+    /// Some imitations of Kinesis accept CBOR and corrupt payloads without any error (kinesalite); use it with the service
+    /// itself.
+    Cbor,
+}
+
+impl Wire {
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/x-amz-json-1.1",
+            Self::Cbor => "application/x-amz-cbor-1.1",
+        }
+    }
+
+    /// What an answer is written in, by its `Content-Type`; one without it counts as JSON.
+    pub(super) fn of_answer(content_type: Option<&str>) -> Option<Self> {
+        let essence = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
+        match essence {
+            None | Some("application/json") => Some(Self::Json),
+            Some(text) if text.starts_with("application/x-amz-json") => Some(Self::Json),
+            Some("application/cbor") => Some(Self::Cbor),
+            Some(text) if text.starts_with("application/x-amz-cbor") => Some(Self::Cbor),
+            Some(_) => None,
+        }
+    }
+}
+
+/// Decodes an answer of `GetRecords`, or an event of `SubscribeToShard`.
+pub(super) fn decode(wire: Wire, body: bytes::Bytes) -> Result<Answer, DecodeError> {
+    match wire {
+        Wire::Json => json::decode(&body),
+        Wire::Cbor => cbor::decode(body),
+    }
+}
