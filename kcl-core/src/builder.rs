@@ -15,7 +15,7 @@ use crate::failure::FailurePolicy;
 use crate::lease_table;
 use crate::processor::{ProcessorFactory, RecordProcessor};
 use crate::replay::Window;
-use crate::retrieval::{KinesisSource, OutOfRange, ShardSource, TimeLimited};
+use crate::retrieval::{KinesisSource, OutOfRange, ShardSource, TimeLimited, Wire};
 use crate::shard_info::ShardInfo;
 use crate::stream::{ApplicationName, StreamRef, Streams};
 use crate::worker::{TableFactory, Worker, WorkerParts};
@@ -187,6 +187,15 @@ impl WorkerBuilder {
         self
     }
 
+    /// How the stream's records are asked for. Default: [`Wire::Json`].
+    ///
+    /// [`Wire::Cbor`] makes answers a quarter smaller and costs about half the processor time; it goes back to JSON by itself
+    /// where a server does not speak it.
+    pub fn wire(mut self, wire: Wire) -> Self {
+        self.config.wire = wire;
+        self
+    }
+
     /// What happens with user records of an aggregate whose key belongs to another shard. Default: they are delivered
     /// and counted.
     pub fn out_of_range(mut self, policy: OutOfRange) -> Self {
@@ -341,7 +350,8 @@ impl WorkerBuilder {
             letters.check_other_than(&stream, region.as_ref())?;
         }
         let arn = stream.arn.as_ref().map(|arn| arn.as_str().to_owned());
-        let source = Arc::new(KinesisSource::new(aws, &stream.name, arn));
+        let source = KinesisSource::new(aws, &stream.name, arn).with_wire(self.config.wire);
+        let source = Arc::new(source);
         let name = self.table_name();
         let aws = aws.clone();
         let (lease_duration, prepare_timeout) =

@@ -7,7 +7,7 @@ use crate::call::THREADS_MAX;
 use crate::error::BuildError;
 use crate::failure::{FailurePolicy, OnFailure};
 use crate::replay::Window;
-use crate::retrieval::OutOfRange;
+use crate::retrieval::{OutOfRange, Wire};
 
 /// Where reading starts when the application has no checkpoint for a shard yet.
 ///
@@ -56,6 +56,7 @@ pub(crate) struct Config {
     pub(crate) max_records: u16,
     pub(crate) idle_between_reads: Duration,
     pub(crate) idle_reads_per_second: u32,
+    pub(crate) wire: Wire,
     pub(crate) out_of_range: OutOfRange,
     pub(crate) max_concurrent_calls: usize,
     pub(crate) blocking_processor: bool,
@@ -90,6 +91,7 @@ impl Default for Config {
             max_records: 10_000,
             idle_between_reads: Duration::from_secs(1),
             idle_reads_per_second: 500,
+            wire: Wire::Json,
             out_of_range: OutOfRange::Deliver,
             max_concurrent_calls: usize::MAX,
             blocking_processor: false,

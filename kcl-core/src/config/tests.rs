@@ -192,6 +192,12 @@ const OPTIONS: &[(&str, Show, &str, &str)] = &[
         "All idle shards of a worker together are read at most this often; with more idle shards each waits longer.",
     ),
     (
+        "wire",
+        |c| format!("{:?}", c.wire),
+        "- (CBOR)",
+        "With `Cbor` answers are smaller and cheaper to read. Goes back to JSON where a server does not speak it; some imitations of Kinesis corrupt payloads in it.",
+    ),
+    (
         "out_of_range",
         |c| format!("{:?}", c.out_of_range),
         "- (withholds the whole aggregate)",

@@ -8,7 +8,7 @@ use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::config::{BehaviorVersion, Builder, StalledStreamProtectionConfig};
 use aws_types::SdkConfig;
 
-use super::wire::KinesisWire;
+use super::wire::{KinesisWire, PoolBodies};
 
 /// Until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,9 +43,14 @@ pub(crate) fn reading_client(aws: &SdkConfig) -> Client {
     Client::from_conf(config)
 }
 
-/// The same client for nothing but records, with a protocol of its own that does not decode them one by one.
+/// The same client for nothing but records: with a protocol of its own that does not decode them one by one, and buffers
+/// that are used again.
 pub(super) fn records_client(reading: &Client, protocol: KinesisWire) -> Client {
-    Client::from_conf(reading.config().to_builder().protocol(protocol).build())
+    let builder = reading.config().to_builder();
+    let builder = builder
+        .protocol(protocol)
+        .interceptor(PoolBodies::default());
+    Client::from_conf(builder.build())
 }
 
 /// What control calls (describe, list, iterator) change: a few attempts, with a token bucket of their own, so that

@@ -89,7 +89,9 @@ pub(super) fn read<R: Reader>(reader: &mut R) -> Result<Unbound, DecodeError> {
                 has_records = true;
                 answer.columns = records(reader)?;
             }
-            b"NextShardIterator" | b"ContinuationSequenceNumber" => answer.next = reader.string()?,
+            b"NextShardIterator" | b"ContinuationSequenceNumber" => {
+                answer.next = reader.string()?
+            }
             b"MillisBehindLatest" => answer.behind_millis = reader.integer()?,
             b"ChildShards" => answer.children = children(reader)?,
             _ => reader.skip()?,

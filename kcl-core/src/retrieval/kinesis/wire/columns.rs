@@ -41,14 +41,10 @@ impl Columns {
     }
 
     /// Adds a record that stands in `buffer`.
-    pub(super) fn push(
-        &mut self,
-        buffer: &[u8],
-        record: &RecordSpans,
-    ) -> Result<(), InvalidBatch> {
+    pub(super) fn push(&mut self, buffer: &[u8], record: &RecordSpans) -> Result<(), InvalidBatch> {
         let index = self.sources.len();
-        let sequence_number = digits(buffer, record.sequence_number)
-            .ok_or(InvalidBatch::SequenceNumber { index })?;
+        let sequence_number =
+            digits(buffer, record.sequence_number).ok_or(InvalidBatch::SequenceNumber { index })?;
         if !self.ascends(buffer, sequence_number) {
             return Err(InvalidBatch::Order { index });
         }

@@ -20,14 +20,19 @@ mod json_text;
 mod json_time;
 mod members;
 mod negotiation;
+mod pool;
+mod pooled_body;
 mod protocol;
 mod request;
+#[cfg(test)]
+mod tests;
 mod unused;
 
 use answer::Answer;
 use decode_error::DecodeError;
 pub(super) use envelope::Envelope;
 pub(super) use negotiation::Negotiation;
+pub(super) use pooled_body::PoolBodies;
 pub(super) use protocol::KinesisWire;
 
 /// How answers with records are written.

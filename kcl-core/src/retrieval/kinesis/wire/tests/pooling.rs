@@ -1,0 +1,155 @@
+//! Bodies in buffers that are used again.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use tokio::time::Instant;
+
+use super::super::Wire;
+use super::{CBOR, JSON, Reply, Server, get};
+use crate::retrieval::SourceErrorKind as Kind;
+
+/// A body that comes in frames, and then ends, breaks or stalls.
+#[derive(Debug, Clone)]
+pub(super) struct Frames {
+    pub(super) frames: Vec<Bytes>,
+    pub(super) end: End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum End {
+    Whole,
+    Breaks,
+    Stalls,
+    Never,
+}
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        if self.end == End::Never {
+            return Poll::Ready(Some(Ok(Frame::data(self.frames[0].clone()))));
+        }
+        if !self.frames.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(self.frames.remove(0)))));
+        }
+        match self.end {
+            End::Breaks => Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionReset.into()))),
+            End::Stalls => Poll::Pending,
+            End::Whole | End::Never => Poll::Ready(None),
+        }
+    }
+}
+
+impl Frames {
+    fn of(body: &[u8], end: End) -> Self {
+        let frames = body.chunks(8000).map(Bytes::copy_from_slice).collect();
+        Self { frames, end }
+    }
+}
+
+fn json(first: usize, records: usize) -> Vec<u8> {
+    let data = base64_simd::STANDARD.encode_to_string(vec![b'x'; 1000]);
+    let records: Vec<String> = (first..first + records)
+        .map(|index| {
+            format!(
+                r#"{{"SequenceNumber":"1{index:05}","Data":"{data}","PartitionKey":"k{index}"}}"#
+            )
+        })
+        .collect();
+    format!(
+        r#"{{"Records":[{}],"NextShardIterator":"next"}}"#,
+        records.join(",")
+    )
+    .into_bytes()
+}
+
+fn cbor(records: usize) -> Vec<u8> {
+    let mut out = b"\xa1\x67Records\x9f".to_vec();
+    for index in 0..records {
+        out.extend_from_slice(b"\xa2\x6eSequenceNumber\x66");
+        out.extend_from_slice(format!("1{index:05}").as_bytes());
+        out.extend_from_slice(b"\x64Data\x59\x03\xe8");
+        out.extend_from_slice(&[b'y'; 1000]);
+    }
+    out.push(0xff);
+    out
+}
+
+fn streaming(content_type: &'static str, frames: Frames) -> Server {
+    let reply = Reply::new(200, content_type, "");
+    Server::always(reply.streaming(move || SdkBody::from_body_1_x(frames.clone())))
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_of_all_sizes_come_whole_and_nothing_of_the_one_before() {
+    for (sizes, wire, content_type) in [
+        ([1, 40, 3, 200, 20, 0, 199], Wire::Json, JSON),
+        ([1, 40, 3, 200, 20, 0, 199], Wire::Cbor, CBOR),
+    ] {
+        let turn = std::sync::atomic::AtomicUsize::new(0);
+        let server = Server::new(move |_| {
+            let turn = turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let body = match wire {
+                Wire::Json => json(turn, sizes[turn]),
+                Wire::Cbor => cbor(sizes[turn]),
+            };
+            let frames = Frames::of(&body, End::Whole);
+            Reply::new(200, content_type, "")
+                .streaming(move || SdkBody::from_body_1_x(frames.clone()))
+        });
+        let source = server.source(wire);
+        let mut kept = Vec::new();
+        for records in sizes {
+            let batch = get(&source).await.unwrap().batch;
+            assert_eq!(batch.len(), records);
+            kept.extend(batch.iter().last().map(|record| record.data_bytes()));
+            assert!(batch.resident_bytes() < 2000 * records as u64 + 1);
+        }
+        // Slices that are kept are not overwritten by later answers.
+        let byte = if wire == Wire::Json { b'x' } else { b'y' };
+        assert!(kept.iter().all(|data| *data == vec![byte; 1000]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_breaks_is_an_error_that_may_be_tried_again() {
+    for end in [End::Breaks, End::Whole] {
+        let half = json(0, 100).split_off(60_000);
+        let server = streaming(JSON, Frames::of(&half, end));
+        let error = get(&server.source(Wire::Json)).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Malformed, "{end:?}: {error}");
+        assert!(error.is_retryable());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stalls_ends_with_the_time_limit_of_the_call() {
+    let server = streaming(JSON, Frames::of(&json(0, 100), End::Stalls));
+    let started = Instant::now();
+    let error = get(&server.source(Wire::Json)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Timeout, "{error}");
+    assert!(started.elapsed() <= Duration::from_secs(31));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_without_end_is_refused() {
+    let endless = Frames {
+        frames: vec![Bytes::from(vec![b' '; 1 << 20])],
+        end: End::Never,
+    };
+    let server = streaming(JSON, endless);
+    let error = get(&server.source(Wire::Json)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Malformed);
+    let detail = error.detail().unwrap();
+    assert!(detail.contains("larger than 33554432 bytes"), "{detail}");
+}
