@@ -90,7 +90,7 @@ pub(super) fn read<R: Reader>(reader: &mut R) -> Result<Unbound, DecodeError> {
                 answer.columns = records(reader)?;
             }
             b"NextShardIterator" | b"ContinuationSequenceNumber" => {
-                answer.next = reader.string()?
+                answer.next = reader.string()?;
             }
             b"MillisBehindLatest" => answer.behind_millis = reader.integer()?,
             b"ChildShards" => answer.children = children(reader)?,

@@ -9,7 +9,7 @@ use super::super::Wire;
 use super::{Reply, Server};
 use crate::retrieval::kinesis::KinesisSource;
 use crate::retrieval::source::{Fetched, ShardFilter, ShardSource, StartPosition};
-use crate::retrieval::{SourceError, SourceErrorKind as Kind};
+use crate::retrieval::{RecordRef, SourceError, SourceErrorKind as Kind};
 
 const STREAM: &str = "orders";
 
@@ -47,7 +47,7 @@ async fn both_wires_read_the_same_from_a_shard_to_its_end() {
     let (json, cbor) = (read(&json).await.unwrap(), read(&cbor).await.unwrap());
     assert_eq!(json.batch.len(), 20);
     let records = |fetched: &Fetched| {
-        let records = fetched.batch.iter().map(|record| record.to_owned());
+        let records = fetched.batch.iter().map(RecordRef::to_owned);
         records.collect::<Vec<_>>()
     };
     assert_eq!(records(&json), records(&cbor));

@@ -177,14 +177,20 @@ impl Generated {
                 ]);
                 style.map(vec![
                     ("ShardId", Some(text(&child.id))),
-                    ("ParentShards", Some(style.container(4, parents.collect()))),
+                    (
+                        "ParentShards",
+                        Some(style.container(4, &parents.collect::<Vec<_>>())),
+                    ),
                     ("HashKeyRange", Some(range)),
                 ])
             });
-            style.container(4, children.collect())
+            style.container(4, &children.collect::<Vec<_>>())
         });
         style.map(vec![
-            ("Records", Some(style.container(4, records.collect()))),
+            (
+                "Records",
+                Some(style.container(4, &records.collect::<Vec<_>>())),
+            ),
             ("NextShardIterator", self.next.as_deref().map(text)),
             ("MillisBehindLatest", self.behind_millis.map(number)),
             ("ChildShards", children),
@@ -305,10 +311,10 @@ impl Style {
         }
         let turned = self.turned % members.len();
         members.rotate_left(turned);
-        self.container(5, members)
+        self.container(5, &members)
     }
 
-    fn container(&self, kind: u8, items: Vec<Vec<u8>>) -> Vec<u8> {
+    fn container(&self, kind: u8, items: &[Vec<u8>]) -> Vec<u8> {
         let mut out = Vec::new();
         if self.loose {
             out.push(kind << 5 | 31);

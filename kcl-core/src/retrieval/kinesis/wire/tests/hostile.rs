@@ -175,3 +175,12 @@ fn what_is_wrong_is_named() {
         assert!(matches!(error, DecodeError::Expected(_)), "{escape}");
     }
 }
+
+#[test]
+fn keys_are_text() {
+    let json = b"{\"Records\":[{\"SequenceNumber\":\"1\",\"PartitionKey\":\"\xff\"}]}";
+    let error = decode(Wire::Json, Bytes::from_static(json)).unwrap_err();
+    assert_eq!(error, DecodeError::NotUtf8);
+    let cbor = b"\xa1\x67Records\x81\xa2\x6eSequenceNumber\x61\x31\x6cPartitionKey\x61\xff";
+    assert_eq!(cbor_error(cbor), DecodeError::NotUtf8);
+}

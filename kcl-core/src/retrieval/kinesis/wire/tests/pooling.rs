@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::super::Wire;
 use super::{CBOR, JSON, Reply, Server, get};
-use crate::retrieval::SourceErrorKind as Kind;
+use crate::retrieval::{RecordRef, SourceErrorKind as Kind};
 
 /// A body that comes in frames, and then ends, breaks or stalls.
 #[derive(Debug, Clone)]
@@ -112,7 +112,7 @@ async fn answers_of_all_sizes_come_whole_and_nothing_of_the_one_before() {
         for records in sizes {
             let batch = get(&source).await.unwrap().batch;
             assert_eq!(batch.len(), records);
-            kept.extend(batch.iter().last().map(|record| record.data_bytes()));
+            kept.extend(batch.iter().next_back().map(RecordRef::data_bytes));
             assert!(batch.resident_bytes() < 2000 * records as u64 + 1);
         }
         // Slices that are kept are not overwritten by later answers.
