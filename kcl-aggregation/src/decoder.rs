@@ -3,7 +3,8 @@
 use std::{fmt, slice};
 
 use crate::Damaged;
-use crate::frame::{looks_aggregated, verified_message};
+use crate::checked::CheckedRecord;
+use crate::frame::message_range;
 use crate::hash_key::{HashKeyRange, effective_hash_key};
 use crate::span::Span;
 use crate::tables::{Row, Tables};
@@ -65,13 +66,24 @@ impl Decoder {
         record: &'a [u8],
         range: &HashKeyRange,
     ) -> Result<Option<UserRecords<'a>>, Damaged> {
-        if !looks_aggregated(record) {
+        self.decode_checked(CheckedRecord::check(record), range)
+    }
+
+    /// As [`decode`](Self::decode), for a record whose digest was checked together with others.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode).
+    pub fn decode_checked<'a>(
+        &'a mut self,
+        checked: CheckedRecord<'a>,
+        range: &HashKeyRange,
+    ) -> Result<Option<UserRecords<'a>>, Damaged> {
+        if !checked.is_aggregated()? {
             return Ok(None);
         }
-        if u32::try_from(record.len()).is_err() {
-            return Err(Damaged::TooLarge);
-        }
-        let message = verified_message(record).ok_or(Damaged::Digest)?;
+        let record = checked.record();
+        let message = message_range(record);
         self.tables.fill(record, message, self.max_user_records)?;
         self.tables.mark_range(record, range);
         Ok(Some(UserRecords {

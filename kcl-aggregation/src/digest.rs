@@ -2,10 +2,7 @@
 
 use md5::{Digest, Md5};
 
-/// The MD5 digest of `bytes`.
-///
-/// The only function here that hashes, so that several messages can be hashed side by side one day
-/// without touching the format.
+/// The MD5 digest of one message; see [`md5_each`](crate::lanes::md5_each) for many.
 pub(crate) fn md5(bytes: &[u8]) -> [u8; 16] {
     Md5::digest(bytes).into()
 }

@@ -5,6 +5,7 @@
 //!
 //! * [`Decoder`] checks the digest and yields views ([`UserRecord`]) and offsets ([`Span`]) into the aggregated record.
 //!   Nothing is copied, and a decoder that is used again allocates nothing.
+//! * [`CheckedRecord`] checks the digests of many records together, which is most of the work.
 //! * [`Packer`] bundles user records up to a size, one shard's to each bundle.
 //!
 //! ```
@@ -70,16 +71,19 @@
 //! Fields that are not known, groups included, are skipped; of a field that comes twice the last one counts.
 
 mod bundle;
+mod checked;
 mod damaged;
 mod decoder;
 mod digest;
 mod frame;
 mod hash_key;
+mod lanes;
 mod packer;
 mod span;
 mod tables;
 mod wire;
 
+pub use checked::CheckedRecord;
 pub use damaged::Damaged;
 pub use decoder::{Decoder, MAX_USER_RECORDS, UserRecord, UserRecords, UserRecordsIter};
 pub use frame::looks_aggregated;

@@ -2,7 +2,7 @@
 
 use std::mem::size_of;
 
-use kcl_aggregation::{Decoder, MAX_USER_RECORDS, UserRecord, looks_aggregated};
+use kcl_aggregation::{CheckedRecord, Decoder, MAX_USER_RECORDS, UserRecord, looks_aggregated};
 use kcl_lease::HashKeyRange;
 
 use super::batch::{Batch, Row, Span};
@@ -89,10 +89,14 @@ pub fn deaggregate(
     let mut decoder = Decoder::new();
     let raw_rows = std::mem::take(&mut batch.rows);
     let mut rows = Vec::with_capacity(raw_rows.len());
-    for raw in raw_rows {
-        let data = batch.chunks.get(raw.data_chunk as usize);
-        let record = data.and_then(|chunk| chunk.get(raw.data.range()));
-        match decoder.decode(record.unwrap_or_default(), &owned) {
+    let chunks = &batch.chunks;
+    let checked = CheckedRecord::check_all(raw_rows.iter().map(|raw| {
+        let chunk = chunks.get(raw.data_chunk as usize);
+        let data = chunk.and_then(|chunk| chunk.get(raw.data.range()));
+        data.unwrap_or_default()
+    }));
+    for (record, raw) in checked.into_iter().zip(raw_rows.iter().copied()) {
+        match decoder.decode_checked(record, &owned) {
             Ok(None) => rows.push(raw),
             Err(_) => {
                 counts.damaged += 1;
