@@ -1,8 +1,8 @@
 //! MD5 of several messages side by side.
 //!
 //! One message is a chain of additions that wait for one another, and most of the processor waits with them. Four chains
-//! do not: the compiler interleaves them or puts them into vector registers. Safe Rust without intrinsics; four lanes were
-//! the fastest of 2, 4, 8 and 16 for processors that promise no more than SSE2 (measured: two thirds of the time of one).
+//! do not: the compiler interleaves them. Safe Rust without intrinsics; eight lanes were no faster than four for a processor
+//! that promises no more than SSE2.
 #![expect(
     clippy::indexing_slicing,
     reason = "lanes and words are indexed by loops over the length of their arrays, which the compiler unrolls"

@@ -189,8 +189,8 @@ impl WorkerBuilder {
 
     /// How the stream's records are asked for. Default: [`Wire::Json`].
     ///
-    /// [`Wire::Cbor`] makes answers a quarter smaller and costs about half the processor time; it goes back to JSON by itself
-    /// where a server does not speak it.
+    /// [`Wire::Cbor`] makes answers a quarter smaller and saves decoding payloads; it goes back to JSON by itself where a server
+    /// does not speak it.
     pub fn wire(mut self, wire: Wire) -> Self {
         self.config.wire = wire;
         self
