@@ -32,6 +32,8 @@ pub(super) struct Audits {
     /// Leases that looked deleted at the last judgement.
     suspects: BTreeSet<LeaseKey>,
     judged: Option<Moment>,
+    /// The reading of the table that this judged.
+    judged_reading: Option<Moment>,
     /// When it was last told that a lease cannot be made again.
     told: Option<Moment>,
 }
@@ -101,7 +103,12 @@ impl Driver {
             start_complete: stream.leases_made,
             replay: self.options.replay_deleted_leases,
         };
-        let verdict = audit::judge(evidence, &audits.suspects)?;
+        // One reading does not confirm itself, however many listings come meanwhile.
+        let is_next = audits.judged_reading != self.scanned_surely;
+        let none = BTreeSet::new();
+        let suspects = if is_next { &audits.suspects } else { &none };
+        let verdict = audit::judge(evidence, suspects)?;
+        audits.judged_reading = self.scanned_surely;
         audits.suspects = verdict.suspects;
         audits.judged = Some(now);
         audits.listing = listing;

@@ -87,6 +87,8 @@ pub(super) struct Driver {
     pub(super) own_children: BTreeMap<LeaseKey, Moment>,
     /// The first scan was read.
     pub(super) scanned: Option<Moment>,
+    /// When the last strongly consistent one was.
+    pub(super) scanned_surely: Option<Moment>,
     /// When the last scan that was read was begun.
     pub(super) scanned_begun: Option<Moment>,
     /// When this worker became the leader.
@@ -175,6 +177,7 @@ impl Driver {
             wanted: BTreeMap::new(),
             own_children: BTreeMap::new(),
             scanned: None,
+            scanned_surely: None,
             scanned_begun: None,
             lead_since: now,
             scanning: false,

@@ -289,7 +289,8 @@ impl Driver {
         self.giving
             .saw_heartbeat(&id, item.heartbeat, now, draining);
         self.roster.saw(item);
-        if draining {
+        // Judged on what was just read of it only: who watches nobody may have looked at a living one long ago.
+        if draining || self.life(&id, now) == Some(Life::Expired) {
             self.on_receiver_lost(&id);
         }
         self.judge_protocol(now);

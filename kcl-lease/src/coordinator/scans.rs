@@ -45,10 +45,11 @@ impl Driver {
         self.scan_wanted = Some(self.scan_wanted.map_or(due, |earlier| earlier.min(due)));
     }
 
-    /// Rows are planned from the first scan, or from one that is not older than what was asked for.
+    /// Rows are planned from a scan that is not older than what was asked for, and shows the table as it was: what an
+    /// eventually consistent one shows of the rows that are left can make one that was tidied up look lost.
     fn is_scan_wanted(&self) -> bool {
         let aged = |at: Moment| self.runtime.now().since(at) > SCAN_AGES_AFTER;
-        self.streams.wants_scan() && self.scanned.is_some_and(aged)
+        self.streams.wants_scan() && self.scanned.is_some() && self.scanned_surely.is_none_or(aged)
     }
 
     pub(super) fn begin_scan(&mut self, now: Moment) {
@@ -107,6 +108,9 @@ impl Driver {
         self.note_workers(&workers);
         self.see_scan(leases, &workers, consistency, begun, now);
         self.scanned = Some(now);
+        if consistency == Consistency::Strong {
+            self.scanned_surely = Some(now);
+        }
         self.scanned_begun = Some(begun);
         self.replan = true;
         self.judge_protocol(now);
@@ -291,7 +295,7 @@ fn family(lease: &Lease) -> Vec<LeaseKey> {
         .collect()
 }
 
-fn key_of(item: &Item) -> String {
+pub(super) fn key_of(item: &Item) -> String {
     match item.get(attribute::KEY) {
         Some(Value::S(key)) => key.chars().take(256).collect(),
         _ => String::new(),

@@ -79,7 +79,7 @@ impl Driver {
         };
         if self.streams.syncs.waiting.is_empty()
             || !self.streams.wants_scan()
-            || !self.scanned.as_ref().is_some_and(fresh_scan)
+            || !self.scanned_surely.as_ref().is_some_and(fresh_scan)
         {
             return;
         }

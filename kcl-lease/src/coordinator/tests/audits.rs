@@ -259,3 +259,51 @@ async fn a_restored_row_has_a_version_beyond_what_its_holder_can_have_written_un
     let row = row(&table, 0).unwrap();
     assert_eq!((row.counter, row.checkpoint), (6_000_000, at(5)));
 }
+
+/// A shard whose two children are being read was tidied up, and eventually consistent scans still show these as they were
+/// made: both readings that are compared say that somebody waits for the parent.
+#[tokio::test(start_paused = true)]
+async fn what_only_stale_readings_miss_was_not_deleted() {
+    for replay in [false, true] {
+        let table = table();
+        let mut worker = Worker::start_with("w", &table, |options| {
+            options.replay_deleted_leases = replay;
+        });
+        worker.open(&listing(1)).await;
+        worker.wait_granted(1).await;
+        let children = [shard(10, &[0], 0, 2), shard(11, &[0], 1, 2)];
+        worker.grant(0).end_shard(children.to_vec()).await.unwrap();
+        worker.wait_granted(2).await;
+        let as_made = [10, 11].map(|number| (name(number), table.items()[&name(number)].clone()));
+        for number in [10, 11] {
+            worker.grant(number).checkpoint(at(1)).await.unwrap();
+        }
+        let closed = ListedShard {
+            open: false,
+            ..listing(1).remove(0)
+        };
+        let [left, right] = children;
+        let listing = [closed, left, right];
+        worker.serve(&listing, L * 30).await;
+        assert!(row(&table, 0).is_none(), "tidied up");
+        worker.path.show_stale(as_made.into());
+        let events = worker.serve(&listing, L * 4).await;
+        assert_eq!(repairs(&events), []);
+        assert!(row(&table, 0).is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_reading_does_not_confirm_itself() {
+    let table = table();
+    let mut worker = Worker::running("w", &table, 2).await;
+    worker.serve(&listing(2), L * 2).await;
+    delete(&table, 0).await;
+    for _ in 0..3 {
+        let synced = worker.handle.sync_shards(listing(2), false).await;
+        synced.unwrap();
+        assert!(row(&table, 0).is_none());
+    }
+    worker.serve(&listing(2), L * 4).await;
+    assert!(row(&table, 0).is_some());
+}

@@ -197,6 +197,37 @@ async fn a_stop_while_a_peer_is_already_dead_gives_it_nothing() {
     assert_eq!(b.held(), 6);
 }
 
+/// The holder's call goes on for long after it was asked to stop.
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_dies_before_the_holder_stops_is_handed_nothing() {
+    let table = table();
+    let mut a = first("a", &table, 8).await;
+    let mut b = Worker {
+        batch: 60 * SECOND,
+        ..join("b", &table, 8).await
+    };
+    run(&mut [&mut a, &mut b], 20 * SECOND).await;
+    assert_eq!((a.held(), b.held()), (4, 4));
+    let mut c = join("c", &table, 8).await;
+    run(&mut [&mut a, &mut b, &mut c], 10 * SECOND).await;
+    let dead = c.handle.worker();
+    c.path.cut();
+    run(&mut [&mut a, &mut b], 20 * SECOND).await;
+    // The holder learns of this one while it is still asked to stop for the other.
+    let mut d = join("d", &table, 8).await;
+    let mut left = None;
+    while a.held() + b.held() + d.held() < 8 || left.is_none() {
+        run(&mut [&mut a, &mut b, &mut d], Duration::from_millis(20)).await;
+        if b.held() < 4 {
+            left.get_or_insert_with(Instant::now);
+            let owners = (0..8).map(|number| row(&table, number).unwrap().owner);
+            assert!({ owners }.all(|owner| owner.as_ref() != Some(&dead)));
+        }
+    }
+    let gap = left.expect("the holder stopped").elapsed();
+    assert!(gap < 3 * SECOND, "{gap:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_worker_without_room_gets_nothing_more() {
     let table = table();

@@ -75,6 +75,8 @@ type Rule = Box<dyn FnMut(&Seen) -> Act + Send>;
 pub(super) struct Path {
     table: Arc<MemoryLeaseTable>,
     rule: Mutex<Rule>,
+    /// What eventually consistent scans show of these items.
+    stale: Mutex<BTreeMap<String, Item>>,
     pub(super) reads: AtomicU64,
     pub(super) writes: AtomicU64,
 }
@@ -90,6 +92,7 @@ impl Path {
         Arc::new(Self {
             table: Arc::clone(table),
             rule: Mutex::new(Box::new(|_| Act::Pass)),
+            stale: Mutex::default(),
             reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),
         })
@@ -98,6 +101,11 @@ impl Path {
     /// Every later call meets this rule.
     pub(super) fn rule(&self, rule: impl FnMut(&Seen) -> Act + Send + 'static) {
         *self.rule.lock().unwrap() = Box::new(rule);
+    }
+
+    /// Every later scan that is not strongly consistent shows these items, not what they are now.
+    pub(super) fn show_stale(&self, items: BTreeMap<String, Item>) {
+        *self.stale.lock().unwrap() = items;
     }
 
     /// Cuts the worker off, without effect of what it sends.
@@ -183,12 +191,17 @@ impl LeaseTable for Path {
     ) -> Result<ScanPage, TableError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         let table = Arc::clone(&self.table);
-        self.call(
-            "scan",
-            "",
-            async move { table.scan(consistency, page).await },
-        )
-        .await
+        let scanned = async move { table.scan(consistency, page).await };
+        let mut page = self.call("scan", "", scanned).await?;
+        if consistency == Consistency::Eventual {
+            let stale = self.stale.lock().unwrap();
+            for item in &mut page.items {
+                if let Some(stale) = stale.get(&scans::key_of(item)) {
+                    item.clone_from(stale);
+                }
+            }
+        }
+        Ok(page)
     }
 
     async fn write(&self, write: RowWrite) -> Result<Written, TableError> {
