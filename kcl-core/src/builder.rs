@@ -187,6 +187,26 @@ impl WorkerBuilder {
         self
     }
 
+    /// How often this application reads one shard per second. Default: 5, all that the service allows; 1 to 5.
+    ///
+    /// The service allows five calls and 2 MB a second for each shard, to everybody who polls it together. Where several
+    /// applications poll the same stream, give each of them its part: with 1, five have room. A shard that is refused calls for
+    /// its limits reads more slowly by itself, down to once a second, and faster again later; the pace of others stays.
+    pub fn shard_reads_per_second(mut self, reads: u32) -> Self {
+        self.config.shard_reads_per_second = reads;
+        self
+    }
+
+    /// How many bytes of records this worker reads per second, all its shards together. Default: no limit; at least 1,024.
+    ///
+    /// For what comes after the processors, or the network, during a catch-up. Kept on average: a shard that had nothing to
+    /// read before may exceed it by one answer. Shards take turns. With a limit so low that a shard waits longer than
+    /// [`unhealthy_after`](Self::unhealthy_after) for its turn, [`health`](crate::WorkerHandle::health) says so.
+    pub fn read_limit(mut self, bytes_per_second: u64) -> Self {
+        self.config.read_limit = Some(bytes_per_second);
+        self
+    }
+
     /// How the stream's records are asked for. Default: [`Wire::Json`].
     ///
     /// [`Wire::Cbor`] makes answers a quarter smaller and saves decoding payloads; it goes back to JSON by itself where a server

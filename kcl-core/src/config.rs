@@ -56,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) max_records: u16,
     pub(crate) idle_between_reads: Duration,
     pub(crate) idle_reads_per_second: u32,
+    pub(crate) shard_reads_per_second: u32,
+    pub(crate) read_limit: Option<u64>,
     pub(crate) wire: Wire,
     pub(crate) out_of_range: OutOfRange,
     pub(crate) max_concurrent_calls: usize,
@@ -91,6 +93,8 @@ impl Default for Config {
             max_records: 10_000,
             idle_between_reads: Duration::from_secs(1),
             idle_reads_per_second: 500,
+            shard_reads_per_second: 5,
+            read_limit: None,
             wire: Wire::Json,
             out_of_range: OutOfRange::Deliver,
             max_concurrent_calls: usize::MAX,
@@ -176,17 +180,32 @@ impl Config {
             1,
             1_000_000,
         )?;
+        within("shard_reads_per_second", self.shard_reads_per_second, 1, 5)?;
+        if let Some(limit) = self.read_limit {
+            within("read_limit", limit, 1024, 1 << 40)?;
+        }
         if let Some(name) = &self.worker_name {
             validate_worker_name(name)?;
         }
         if let Some(table) = &self.lease_table {
             crate::stream::validate_table_name("lease_table", table)?;
         }
+        self.validate_reads()?;
         self.validate_lanes()?;
         self.validate_time_limits()?;
         self.validate_health()?;
         self.validate_replay()?;
         self.validate_initial_position()
+    }
+
+    /// A shard without records is not read more often than one with records.
+    fn validate_reads(&self) -> Result<(), BuildError> {
+        let least = Duration::from_secs(1) / self.shard_reads_per_second;
+        if self.idle_between_reads < least {
+            let reason = format!("a shard is read every {least:?} at most: use no shorter wait");
+            return conflict("idle_between_reads", "shard_reads_per_second", &reason);
+        }
+        Ok(())
     }
 
     /// Lanes that can never all work are fewer lanes.

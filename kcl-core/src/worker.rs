@@ -22,7 +22,7 @@ use crate::event::{EventSink, Events};
 use crate::handle::WorkerHandle;
 use crate::processor::{ProcessorFactory, RecordProcessor};
 use crate::replay::{self, Replay};
-use crate::retrieval::{Budget, PaceOptions, Polling, ShardSource};
+use crate::retrieval::{Budget, PaceOptions, Polling, ReadLimit, ShardSource};
 use crate::shard_info::ShardInfo;
 use crate::shutdown::{ShutdownReport, Stop, exit_number};
 use crate::startup::Startup;
@@ -259,8 +259,11 @@ fn polling(
         pace: PaceOptions {
             max_idle_interval: config.idle_between_reads,
             idle_calls_per_second: config.idle_reads_per_second,
-            ..PaceOptions::default()
+            calls_per_second: config.shard_reads_per_second,
         },
+        limit: config.read_limit.map_or_else(ReadLimit::default, |bytes| {
+            ReadLimit::new(bytes, runtime.clone())
+        }),
         max_records: config.max_records,
         out_of_range: config.out_of_range,
         ..Polling::new(source, budget, runtime)

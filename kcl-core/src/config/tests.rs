@@ -43,6 +43,9 @@ fn every_bad_value_is_refused_by_name() {
         ("max_records", |c| c.max_records = 0),
         ("max_records", |c| c.max_records = 10_001),
         ("idle_reads_per_second", |c| c.idle_reads_per_second = 0),
+        ("shard_reads_per_second", |c| c.shard_reads_per_second = 0),
+        ("shard_reads_per_second", |c| c.shard_reads_per_second = 6),
+        ("read_limit", |c| c.read_limit = Some(1023)),
         ("worker_name", |c| c.worker_name = Some(String::new())),
         ("worker_name", |c| c.worker_name = Some("a/b".to_owned())),
         ("lease_table", |c| c.lease_table = Some("x".to_owned())),
@@ -85,6 +88,10 @@ fn options_that_contradict_are_refused_by_both_names() {
     let cases: &[(&str, &str, Set)] = &[
         ("max_in_flight", "lanes", |c| {
             (c.lanes, c.max_in_flight) = (4, 3);
+        }),
+        ("idle_between_reads", "shard_reads_per_second", |c| {
+            c.idle_between_reads = Duration::from_millis(250);
+            c.shard_reads_per_second = 3;
         }),
         ("max_concurrent_calls", "lanes", |c| {
             (c.lanes, c.max_concurrent_calls) = (4, 3);
@@ -190,6 +197,18 @@ const OPTIONS: &[(&str, Show, &str, &str)] = &[
         |c| c.idle_reads_per_second.to_string(),
         "-",
         "All idle shards of a worker together are read at most this often; with more idle shards each waits longer.",
+    ),
+    (
+        "shard_reads_per_second",
+        |c| c.shard_reads_per_second.to_string(),
+        "- (all)",
+        "How often this application reads one shard per second, 1 to 5, and its part of the 2 MB. The service's five calls are for everybody who polls the stream: lower it where several applications do. `idle_between_reads` is no shorter than that.",
+    ),
+    (
+        "read_limit",
+        |_| "none".to_owned(),
+        "-",
+        "Bytes of records that the worker reads per second, all shards together, on average; a shard that had nothing to read before may exceed it by one answer. At least 1,024.",
     ),
     (
         "wire",

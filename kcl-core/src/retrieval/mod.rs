@@ -16,6 +16,7 @@ mod one_line;
 mod pace;
 mod plan;
 mod polling;
+mod read_limit;
 mod record;
 mod shard_end;
 mod source;
@@ -39,6 +40,7 @@ pub(crate) use one_line::one_line;
 pub use pace::PaceOptions;
 pub use plan::MAX_RECORDS_PER_CALL;
 pub use polling::{Poller, Polling};
+pub use read_limit::{Charge, ReadLimit};
 pub use record::{EncryptionType, Record, RecordRef};
 pub use source::{
     Fetched, ShardFilter, ShardIterator, ShardSource, StartPosition, StreamDescription,

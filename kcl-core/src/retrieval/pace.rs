@@ -11,14 +11,14 @@ use kcl_lease::runtime::Moment;
 use super::error::SourceErrorKind;
 
 /// Calls per second and shard that the service allows.
-const CALLS_PER_SECOND: usize = 5;
+const ALLOWED_CALLS: u32 = 5;
 const SECOND: Duration = Duration::from_secs(1);
 /// 2 MB per second and shard.
 const NANOS_PER_BYTE: u64 = 500;
 /// Behind the tip by less than this is as good as at the tip: the next answer would be tiny.
 const NEAR_THE_TIP: Duration = Duration::from_secs(1);
 /// Slowest that throttling makes us: one call a second, which leaves room for four others.
-const MAX_SLOWDOWN: f64 = 5.0;
+const SLOWEST: Duration = SECOND;
 const FIRST_FAILURE_PAUSE: Duration = Duration::from_millis(200);
 const MAX_FAILURE_PAUSE: Duration = Duration::from_secs(5);
 /// Nobody is helped by asking every few seconds while somebody has to change a policy.
@@ -27,9 +27,9 @@ const MAX_OPERATOR_PAUSE: Duration = Duration::from_secs(15);
 /// How polling spends its calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaceOptions {
-    /// Pause between reads at the tip while records come. At least 200 ms, the service's limit for one consumer; with
-    /// `n` consumers on the stream, `n` times that leaves room for all.
-    pub poll_interval: Duration,
+    /// How often one shard is read in a second, 1 to 5: what this application takes of the five calls and the 2 MB that the
+    /// service allows all of a shard's pollers together.
+    pub calls_per_second: u32,
     /// Longest pause on a shard without records, unless very many shards are idle.
     pub max_idle_interval: Duration,
     /// Calls per second that all idle shards of the worker may take together: beyond `max_idle_interval` times this many
@@ -37,10 +37,27 @@ pub struct PaceOptions {
     pub idle_calls_per_second: u32,
 }
 
+impl PaceOptions {
+    fn calls_per_second(&self) -> u32 {
+        self.calls_per_second.clamp(1, ALLOWED_CALLS)
+    }
+
+    /// Pause between reads at the tip while records come.
+    fn poll_interval(&self) -> Duration {
+        SECOND / self.calls_per_second()
+    }
+
+    /// How long this application takes to read so many bytes of a shard.
+    fn byte_time(&self, bytes: u64) -> Duration {
+        let alone = Duration::from_nanos(bytes.saturating_mul(NANOS_PER_BYTE));
+        alone.saturating_mul(ALLOWED_CALLS) / self.calls_per_second()
+    }
+}
+
 impl Default for PaceOptions {
     fn default() -> Self {
         Self {
-            poll_interval: Duration::from_millis(200),
+            calls_per_second: ALLOWED_CALLS,
             max_idle_interval: SECOND,
             idle_calls_per_second: 500,
         }
@@ -87,7 +104,7 @@ impl Pacer {
         Self {
             options,
             rng,
-            calls: VecDeque::with_capacity(CALLS_PER_SECOND),
+            calls: VecDeque::with_capacity(ALLOWED_CALLS as usize),
             bytes_paid: None,
             not_before: None,
             idle_pause: None,
@@ -98,7 +115,7 @@ impl Pacer {
 
     /// How long to wait before the next call. Zero for the first one.
     pub(super) fn pause(&self, now: Moment) -> Duration {
-        let by_calls = (self.calls.len() >= CALLS_PER_SECOND)
+        let by_calls = (self.calls.len() >= self.most_calls())
             .then(|| self.calls.front())
             .flatten()
             .map(|first| first.plus(SECOND.mul_f64(self.slowdown)));
@@ -110,9 +127,14 @@ impl Pacer {
             .unwrap_or_default()
     }
 
+    /// In a second.
+    fn most_calls(&self) -> usize {
+        self.options.calls_per_second() as usize
+    }
+
     /// Notes that a read goes out.
     pub(super) fn called(&mut self, now: Moment) {
-        if self.calls.len() >= CALLS_PER_SECOND {
+        if self.calls.len() >= self.most_calls() {
             self.calls.pop_front();
         }
         self.calls.push_back(now);
@@ -123,10 +145,10 @@ impl Pacer {
         self.failures = 0;
         self.slowdown = (self.slowdown * 0.97).max(1.0);
         let sent = self.calls.back().copied().unwrap_or(now);
-        let cost = Duration::from_nanos(answer.bytes.saturating_mul(NANOS_PER_BYTE));
+        let cost = self.options.byte_time(answer.bytes);
         let paid = self.bytes_paid.map_or(sent, |paid| paid.max(sent));
         self.bytes_paid = Some(paid.plus(cost));
-        let interval = self.options.poll_interval.mul_f64(self.slowdown);
+        let interval = self.options.poll_interval().mul_f64(self.slowdown);
         if answer.has_more() {
             self.idle_pause = None;
             self.not_before = None;
@@ -141,8 +163,9 @@ impl Pacer {
 
     /// Notes that the service refused the last call for its limits, and returns the pause.
     pub(super) fn throttled(&mut self, now: Moment) -> Duration {
-        self.slowdown = (self.slowdown * 1.5).min(MAX_SLOWDOWN);
-        let pause = self.options.poll_interval.mul_f64(self.slowdown);
+        let slowest = SLOWEST.div_duration_f64(self.options.poll_interval());
+        self.slowdown = (self.slowdown * 1.5).min(slowest);
+        let pause = self.options.poll_interval().mul_f64(self.slowdown);
         self.wait(now, pause)
     }
 

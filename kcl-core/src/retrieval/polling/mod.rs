@@ -18,6 +18,7 @@ use super::idle::{IdleMark, IdleShards};
 use super::intake::{Intake, ShardRead};
 use super::pace::{PaceOptions, Pacer};
 use super::plan::MAX_RECORDS_PER_CALL;
+use super::read_limit::ReadLimit;
 use super::shard_end::{Ending, ending};
 use super::source::{ShardIterator, ShardSource};
 
@@ -32,6 +33,8 @@ pub struct Polling {
     pub idle_shards: IdleShards,
     /// How calls are spent.
     pub pace: PaceOptions,
+    /// What all shards together may read in a second.
+    pub limit: ReadLimit,
     /// Most Kinesis records in one answer, 1 to 10,000.
     pub max_records: u16,
     /// What happens to user records that the shard does not own.
@@ -49,6 +52,7 @@ impl Polling {
             budget,
             idle_shards: IdleShards::default(),
             pace: PaceOptions::default(),
+            limit: ReadLimit::default(),
             max_records: MAX_RECORDS_PER_CALL,
             out_of_range: OutOfRange::default(),
             runtime,
@@ -64,6 +68,8 @@ pub struct Poller {
     pacer: Pacer,
     idle: IdleMark,
     iterator: Option<ShardIterator>,
+    /// What the last answer brought.
+    last_bytes: u64,
     /// Whether the iterator expired before it was ever used with success.
     expired_unused: bool,
     absence: Absence,
@@ -81,6 +87,7 @@ impl Poller {
             pacer: Pacer::new(polling.pace.clone(), rng),
             idle: polling.idle_shards.mark(),
             iterator: None,
+            last_bytes: 0,
             expired_unused: false,
             absence: Absence::default(),
             closed: None,

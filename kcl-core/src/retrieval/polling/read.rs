@@ -21,6 +21,7 @@ impl Poller {
             Some(iterator) => iterator,
             None => self.new_iterator().await?,
         };
+        let charge = self.polling.limit.wait(self.last_bytes).await;
         let budget = &self.polling.budget;
         let asked = plan(
             budget.total(),
@@ -38,6 +39,8 @@ impl Poller {
         self.pacer.called(sent);
         let source = &self.polling.source;
         let fetched = source.get_records(&iterator, asked.limit).await?;
+        self.last_bytes = fetched.batch.payload_bytes();
+        charge.settle(self.last_bytes);
         Ok(self.accept(fetched, room, asked.limit, sent).await)
     }
 

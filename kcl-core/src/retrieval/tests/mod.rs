@@ -6,6 +6,7 @@ mod deaggregation;
 mod kinesis;
 mod pacing;
 mod polling;
+mod read_limits;
 
 use bytes::Bytes;
 use kcl_aggregation::{HashKeyRange as AggregatedRange, PackLimits, Packer};

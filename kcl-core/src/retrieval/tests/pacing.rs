@@ -97,6 +97,37 @@ fn bytes_are_paced_to_two_megabytes_a_second() {
 }
 
 #[test]
+fn a_part_of_the_calls_is_a_part_of_the_bytes_too() {
+    for calls in 1..=5_u32 {
+        let mut shard = Shard::with(PaceOptions {
+            calls_per_second: calls,
+            ..PaceOptions::default()
+        });
+        let sent: Vec<u128> = (0..50)
+            .map(|_| {
+                shard.read(FULL);
+                shard.millis()
+            })
+            .collect();
+        for window in sent.windows(calls as usize + 1) {
+            assert!(window[calls as usize] - window[0] >= 1000, "{window:?}");
+        }
+        assert!(shard.millis() <= u128::from(50_000 / calls));
+        shard.now = shard.now.plus(Duration::from_secs(10));
+        let large = Answer {
+            bytes: 2_000_000,
+            ..FULL
+        };
+        shard.read(large);
+        assert_eq!(shard.read(SOME), u128::from(5000 / calls));
+        // Others take more than their part: it goes down to a call a second, as from any other pace.
+        let pauses = (0..20).map(|_| shard.pacer.throttled(shard.now));
+        let longest = pauses.max().unwrap();
+        assert!((1000..=1100).contains(&longest.as_millis()), "{longest:?}");
+    }
+}
+
+#[test]
 fn at_the_tip_reads_keep_the_poll_interval() {
     let mut shard = Shard::new();
     shard.read(SOME);
