@@ -1,5 +1,6 @@
 //! What a worker reads in a second, over all of its shards.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -14,10 +15,13 @@ const MIB: u64 = 1 << 20;
 async fn the_bound_is_kept_on_average_and_shards_take_turns() {
     let limit = ReadLimit::new(MIB, Runtime::virtual_time(0));
     let begun = Instant::now();
+    let last = Cell::new(begun);
     let reads = (0..10).map(|_| async {
         let mut reads = 0;
         while begun.elapsed() < Duration::from_secs(100) {
             let charge = limit.wait(MIB).await;
+            let apart = last.replace(Instant::now()).elapsed();
+            assert!(begun.elapsed().is_zero() || apart >= Duration::from_secs(1));
             tokio::time::sleep(Duration::from_millis(20)).await;
             charge.settle(MIB);
             reads += 1;
