@@ -22,6 +22,8 @@ pub(crate) struct Leadership {
     vacant: bool,
     /// The leader item cannot be read: nobody can be followed, so everybody leads himself.
     unreadable: bool,
+    /// Who led before this worker, and let go of the lead without a word.
+    silenced: Option<WorkerId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +150,10 @@ impl Leadership {
 
     /// Our write on the condition of `seen` was applied; `item` is what is stored.
     pub(crate) fn won(&mut self, item: LeaderItem, now: Moment) {
+        if self.leading.is_none() {
+            let before = self.seen.take().map(|seen| seen.item.leader);
+            self.silenced = before.filter(|before| *before != item.leader);
+        }
         self.leading = Some(item.round);
         self.absent = false;
         self.vacant = false;
@@ -167,6 +173,11 @@ impl Leadership {
             .filter(|item| mine(item))
             .map(|item| item.round);
         self.saw(item, me, now);
+    }
+
+    /// Whether this worker took the lead from that one, because it had gone silent.
+    pub(crate) fn silenced(&self, worker: &WorkerId) -> bool {
+        self.leads() && self.silenced.as_ref() == Some(worker)
     }
 
     /// The round under which this worker leads, or was named as the next leader.

@@ -1,5 +1,6 @@
 //! Stopping: every lease is handed to a worker that lives, and left to the leader if there is none.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -130,10 +131,13 @@ impl Driver {
             let age = self.liveness.age(id, since, now)?;
             Some((id.clone(), HeartbeatAge { heartbeat, age }))
         };
-        let overdue = self.options.lease_duration / 2;
+        // Whoever lives shows a heartbeat that often.
+        let due = self.options.lease_duration / 3;
         let others = self.roster.items().filter_map(|item| silence(&item.id));
-        let silent = others.filter(|(_, silence)| silence.age >= overdue);
-        silent.take(TOLD_MAX).chain(silence(heir)).collect()
+        let mut silent: Vec<_> = others.filter(|(_, silence)| silence.age >= due).collect();
+        silent.sort_by_key(|(_, silence)| Reverse(silence.age));
+        silent.truncate(TOLD_MAX);
+        silent.into_iter().chain(silence(heir)).collect()
     }
 
     /// Finds a receiver for each lease that has none, and asks holders to stop whose leases nobody can receive.

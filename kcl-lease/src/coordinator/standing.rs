@@ -242,12 +242,14 @@ impl Driver {
         self.deputies(now).next().cloned()
     }
 
-    /// Who leads when this worker stops: the one who would be deputy, but not one that seems to be dead by now.
+    /// Who leads when this worker stops: the one who would be deputy, but not one that seems to be dead by now, or from whom
+    /// this worker has the lead because it was silent.
     pub(super) fn choose_heir(&self, now: Moment) -> Option<WorkerId> {
         let since = self.running()?.session.undisturbed_since();
         let heard = |id: &&WorkerId| {
             let age = self.liveness.age(id, since, now);
-            age.is_some_and(|age| age < self.options.lease_duration / 2)
+            let is_heard = age.is_some_and(|age| age < self.options.lease_duration / 2);
+            is_heard && !self.leadership.silenced(id)
         };
         let heir = self.deputies(now).find(heard);
         heir.cloned().or_else(|| self.choose_deputy(now))
