@@ -289,8 +289,13 @@ impl Evidence<'_> {
         let mut broken_off = Vec::new();
         for lease in self.rows.values().filter(|lease| lease.is_finished()) {
             let own = lease.hash_range.unwrap_or(HashKeyRange::FULL);
-            let children = lease.children.iter();
+            let shard = lease.key.shard();
+            // An end names only children that got rows. One that waits for its other parent is there all the same.
+            let follows = |s: &&ListedShard| s.parents().any(|parent| *parent == shard);
+            let follow = self.listing.iter().filter(follows).map(|s| &s.shard_id);
+            let children: BTreeSet<&ShardId> = lease.children.iter().chain(follow).collect();
             let children: Option<Vec<_>> = children
+                .into_iter()
                 .map(|child| range_of(lease.key.relative(child)))
                 .collect();
             let left_out = children.map(uncovered).unwrap_or_default();

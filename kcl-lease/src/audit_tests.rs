@@ -408,6 +408,66 @@ proptest! {
         prop_assert!(world.holes().is_empty(), "{}", world.summary());
         prop_assert!(world.reaches_everything(), "{}", world.summary());
     }
+
+    /// Whatever follows on a deletion, nothing that was finished before comes back.
+    #[test]
+    fn after_a_deletion_nothing_finished_is_read_again(
+        (mut world, events) in history(),
+        victim in any::<Index>(),
+        later in proptest::collection::vec(event(), 1..20),
+    ) {
+        let mut ever: BTreeSet<LeaseKey> = BTreeSet::new();
+        world.trims_unread = false;
+        for event in &events {
+            world.happens(event);
+            ever.extend(world.rows.keys().cloned());
+        }
+        let unfinished: Vec<_> = world.rows.values().filter(|l| !l.is_finished()).collect();
+        let victim = victim.get(&unfinished).key.clone();
+        let gone: BTreeSet<_> = ever.iter().filter(|key| !world.rows.contains_key(*key)).cloned().collect();
+        world.rows.remove(&victim);
+        for event in &later {
+            world.happens(event);
+            world.sync();
+            let back = gone.iter().find(|key| world.rows.contains_key(*key));
+            prop_assert!(back.is_none(), "{:?} after {:?}, {victim} was deleted: {}", back, event, world.summary());
+        }
+    }
+}
+
+#[test]
+fn a_merge_with_a_shard_whose_row_was_deleted_is_no_broken_line() {
+    let mut world = World::new(StreamStart::TrimHorizon);
+    world.start();
+    let id = |world: &World, n: usize| world.listing[n].shard_id.clone();
+    let key = |world: &World, n: usize| LeaseKey::of_shard(&world.listing[n].shard_id);
+    // Two shards merge and split again; their rows are tidied up.
+    let parents = [id(&world, 0), id(&world, 1)];
+    world.add(&parents, range(0, 31));
+    world.listing[0].open = false;
+    world.listing[1].open = false;
+    let merged = [id(&world, 4)];
+    world.add(&merged, range(0, 15));
+    world.add(&merged, range(16, 31));
+    world.listing[4].open = false;
+    for n in [0, 1, 4] {
+        world.finish(&key(&world, n));
+    }
+    for n in [5, 6] {
+        world.rows.get_mut(&key(&world, n)).unwrap().checkpoint = at(1);
+    }
+    (0..3).for_each(|_| world.tidy_up(3));
+    assert_eq!(world.rows.len(), 4);
+    // Somebody deletes the row of the one; the other ends in a merge with it, whose child has to wait.
+    world.rows.remove(&key(&world, 5));
+    let ended = [id(&world, 6), id(&world, 5)];
+    world.add(&ended, range(0, 31));
+    world.listing[5].open = false;
+    world.listing[6].open = false;
+    world.finish(&key(&world, 6));
+    (0..3).for_each(|_| drop(world.sync()));
+    assert!(!world.sync().is_empty(), "it is told");
+    assert_eq!(world.rows.get(&key(&world, 1)), None);
 }
 
 #[test]
