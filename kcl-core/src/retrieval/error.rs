@@ -15,8 +15,12 @@ pub enum SourceErrorKind {
     Throttled,
     /// There is no such stream or shard.
     StreamNotFound,
-    /// The stream is being created, changed or deleted.
+    /// The stream is being created, changed or deleted; or somebody else just subscribed to the shard with this consumer.
     StreamInUse,
+    /// There is no such consumer of the stream.
+    ConsumerNotFound,
+    /// The stream has as many consumers as it may have.
+    ConsumerLimit,
     /// The service refuses an argument.
     InvalidArgument,
     /// The credentials do not permit the call.
@@ -56,6 +60,8 @@ impl SourceErrorKind {
             Self::Throttled => "throttled",
             Self::StreamNotFound => "stream_not_found",
             Self::StreamInUse => "stream_in_use",
+            Self::ConsumerNotFound => "consumer_not_found",
+            Self::ConsumerLimit => "consumer_limit",
             Self::InvalidArgument => "invalid_argument",
             Self::AccessDenied => "access_denied",
             Self::KmsDisabled => "kms_disabled",
@@ -96,6 +102,8 @@ impl SourceErrorKind {
         matches!(
             self,
             Self::StreamNotFound
+                | Self::ConsumerNotFound
+                | Self::ConsumerLimit
                 | Self::InvalidArgument
                 | Self::AccessDenied
                 | Self::KmsDisabled
@@ -113,7 +121,11 @@ impl SourceErrorKind {
             Self::ExpiredIterator => "the shard iterator expired",
             Self::Throttled => "throttled",
             Self::StreamNotFound => "there is no such stream or shard",
-            Self::StreamInUse => "the stream is being created, changed or deleted",
+            Self::StreamInUse => {
+                "the stream is being created, changed or deleted, or the subscription is in use"
+            }
+            Self::ConsumerNotFound => "there is no such consumer of the stream",
+            Self::ConsumerLimit => "the stream has as many consumers as it may have",
             Self::InvalidArgument => "the service refuses an argument",
             Self::AccessDenied => "access denied",
             Self::KmsDisabled => "the stream's KMS key is disabled",
@@ -134,7 +146,11 @@ impl SourceErrorKind {
     fn advice(self) -> Option<&'static str> {
         Some(match self {
             Self::StreamNotFound => "check the stream's name, account and region",
-            Self::StreamInUse => "wait until the stream is ACTIVE",
+            Self::StreamInUse => {
+                "wait until the stream is ACTIVE, and let no other application use this consumer"
+            }
+            Self::ConsumerNotFound => "register the consumer, or let the worker do it",
+            Self::ConsumerLimit => "deregister consumers that nobody needs, or poll",
             Self::InvalidArgument => "check the stream's name or ARN",
             Self::AccessDenied => "allow the action in the policy of these credentials",
             Self::KmsDisabled => "enable the key",
@@ -204,6 +220,12 @@ impl SourceError {
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
+        self
+    }
+
+    /// The same failure, better understood.
+    pub(super) fn of_kind(mut self, kind: SourceErrorKind) -> Self {
+        self.0.kind = kind;
         self
     }
 

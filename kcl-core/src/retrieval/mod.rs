@@ -7,6 +7,7 @@ mod budget;
 mod deaggregate;
 mod delivery;
 mod error;
+mod fan_out;
 mod idle;
 mod intake;
 mod kinesis;
@@ -20,6 +21,7 @@ mod read_limit;
 mod record;
 mod shard_end;
 mod source;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod time_limit;
@@ -30,6 +32,7 @@ pub use budget::{Budget, Member, Reservation};
 pub use deaggregate::{DeaggregationCounts, OutOfRange, deaggregate};
 pub use delivery::{Delivery, Gap, PollEnd, ShardEnd};
 pub use error::{SourceError, SourceErrorKind};
+pub use fan_out::{Consumer, ConsumerChoice, FanOut, Subscriber};
 pub use idle::IdleShards;
 pub use intake::ShardRead;
 pub use kinesis::{KinesisSource, Wire};
@@ -46,4 +49,5 @@ pub use source::{
     Fetched, ShardFilter, ShardIterator, ShardSource, StartPosition, StreamDescription,
     StreamStatus,
 };
+pub use subscription::{ConsumerStatus, Pushed, StreamConsumer, Subscription};
 pub(crate) use time_limit::TimeLimited;

@@ -73,6 +73,9 @@ pub trait RetrievalObserver: Debug + Send + Sync {
         _ = last;
     }
 
+    /// A delivery was handed over after which there is nothing more to read for now.
+    fn reached_tip(&self) {}
+
     /// The next call is made after this time.
     fn paused(&self, time: Duration) {
         _ = time;

@@ -8,7 +8,8 @@ use kcl_checkpoint::SequenceNumber;
 use kcl_lease::{ListedShard, ShardId};
 
 use super::batch::Batch;
-use super::error::SourceError;
+use super::error::{SourceError, SourceErrorKind};
+use super::subscription::{StreamConsumer, Subscription};
 
 /// Where a shard iterator starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,10 +104,35 @@ pub trait ShardSource: Debug + Send + Sync + 'static {
         from: &StartPosition,
     ) -> Result<ShardIterator, SourceError>;
 
+    /// Looks for the consumer of this name. `None`: there is none. By default the source knows no consumers.
+    async fn describe_consumer(&self, _name: &str) -> Result<Option<StreamConsumer>, SourceError> {
+        Err(no_fan_out("DescribeStreamConsumer"))
+    }
+
+    /// Registers a consumer of this name. `StreamInUse`: there is one.
+    async fn register_consumer(&self, _name: &str) -> Result<StreamConsumer, SourceError> {
+        Err(no_fan_out("RegisterStreamConsumer"))
+    }
+
+    /// Subscribes a consumer to a shard. `StreamInUse`: somebody did a moment ago.
+    async fn subscribe(
+        &self,
+        _consumer_arn: &str,
+        _shard: &ShardId,
+        _from: &StartPosition,
+    ) -> Result<Box<dyn Subscription>, SourceError> {
+        Err(no_fan_out("SubscribeToShard"))
+    }
+
     /// Reads at most `limit` records (1 to 10,000).
     async fn get_records(
         &self,
         iterator: &ShardIterator,
         limit: u16,
     ) -> Result<Fetched, SourceError>;
+}
+
+fn no_fan_out(operation: &'static str) -> SourceError {
+    SourceError::new(SourceErrorKind::Other, operation)
+        .with_detail("this source does not know enhanced fan-out")
 }

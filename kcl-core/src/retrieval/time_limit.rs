@@ -12,6 +12,7 @@ use super::error::{SourceError, SourceErrorKind};
 use super::source::{
     Fetched, ShardFilter, ShardIterator, ShardSource, StartPosition, StreamDescription,
 };
+use super::subscription::{StreamConsumer, Subscription};
 
 /// Longer than the limits that the Kinesis source has of its own (30 s), whose errors say more.
 const CALL_LIMIT: Duration = Duration::from_secs(40);
@@ -60,6 +61,26 @@ impl ShardSource for TimeLimited {
     ) -> Result<ShardIterator, SourceError> {
         let call = self.0.iterator(shard, from);
         within(CALL_LIMIT, "GetShardIterator", call).await
+    }
+
+    async fn describe_consumer(&self, name: &str) -> Result<Option<StreamConsumer>, SourceError> {
+        let call = self.0.describe_consumer(name);
+        within(CALL_LIMIT, "DescribeStreamConsumer", call).await
+    }
+
+    async fn register_consumer(&self, name: &str) -> Result<StreamConsumer, SourceError> {
+        let call = self.0.register_consumer(name);
+        within(CALL_LIMIT, "RegisterStreamConsumer", call).await
+    }
+
+    async fn subscribe(
+        &self,
+        consumer_arn: &str,
+        shard: &ShardId,
+        from: &StartPosition,
+    ) -> Result<Box<dyn Subscription>, SourceError> {
+        let call = self.0.subscribe(consumer_arn, shard, from);
+        within(CALL_LIMIT, "SubscribeToShard", call).await
     }
 
     async fn get_records(

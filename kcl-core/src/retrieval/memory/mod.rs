@@ -1,6 +1,7 @@
 //! A stream in memory, to test what stands on a [`ShardSource`](super::ShardSource) without any service.
 
 mod source;
+mod subscription;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +12,9 @@ use bytes::Bytes;
 use kcl_checkpoint::SequenceNumber;
 use kcl_lease::runtime::Runtime;
 use kcl_lease::{HashKeyRange, ListedShard, ShardId};
+use tokio::sync::Notify;
 
+use self::subscription::FanOut;
 use super::error::{SourceError, SourceErrorKind};
 
 /// A stream in memory. Clones are handles to the same one.
@@ -21,6 +24,8 @@ use super::error::{SourceError, SourceErrorKind};
 #[derive(Clone)]
 pub struct MemoryStream {
     state: Arc<Mutex<State>>,
+    /// Something happened that subscriptions may have to tell.
+    changed: Arc<Notify>,
     runtime: Runtime,
     created_at: SystemTime,
 }
@@ -35,6 +40,7 @@ struct State {
     calls: BTreeMap<&'static str, usize>,
     names_children: bool,
     deleted: bool,
+    fan_out: FanOut,
 }
 
 struct Shard {
@@ -73,12 +79,14 @@ impl MemoryStream {
             calls: BTreeMap::new(),
             names_children: true,
             deleted: false,
+            fan_out: FanOut::default(),
         };
         for range in listed {
             state.add_shard([None, None], range);
         }
         Self {
             state: Arc::new(Mutex::new(state)),
+            changed: Arc::default(),
             created_at: runtime.wall_time(),
             runtime,
         }
@@ -117,6 +125,7 @@ impl MemoryStream {
             data: data.into(),
             arrival,
         });
+        self.changed.notify_waiters();
         Some(sequence_number)
     }
 
@@ -134,6 +143,7 @@ impl MemoryStream {
             return None;
         }
         parent.listed.open = false;
+        self.changed.notify_waiters();
         let parents = || [Some(shard.clone()), None];
         let left = HashKeyRange { start, end: middle };
         let right = HashKeyRange {
@@ -167,6 +177,7 @@ impl MemoryStream {
                 parent.listed.open = false;
             }
         }
+        self.changed.notify_waiters();
         Some(state.add_shard([Some(left.clone()), Some(right.clone())], range))
     }
 

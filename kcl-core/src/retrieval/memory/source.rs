@@ -14,16 +14,17 @@ use crate::retrieval::source::{
     Fetched, ShardFilter, ShardIterator, ShardSource, StartPosition, StreamDescription,
     StreamStatus,
 };
+use crate::retrieval::subscription::{StreamConsumer, Subscription};
 
 /// Largest answer, as the service's.
 const MAX_ANSWER_BYTES: usize = 10 << 20;
 
 impl State {
     /// The index at which reading starts.
-    fn index(&self, shard: &Shard, from: &StartPosition) -> Result<usize, SourceError> {
-        let known = |number: &SequenceNumber| match shard.records.get(shard.trimmed) {
-            Some(oldest) => *number >= oldest.sequence_number,
-            None => shard.trimmed == 0,
+    pub(super) fn index(&self, shard: &Shard, from: &StartPosition) -> Result<usize, SourceError> {
+        let known = |number: &SequenceNumber| {
+            let oldest = shard.records.get(shard.trimmed);
+            shard.trimmed == 0 || oldest.is_some_and(|oldest| *number >= oldest.sequence_number)
         };
         let before = |include: &dyn Fn(&Stored) -> bool| shard.records.partition_point(include);
         let index = match from {
@@ -83,6 +84,23 @@ impl ShardSource for MemoryStream {
         Ok(token(state.generation, shard, index))
     }
 
+    async fn describe_consumer(&self, name: &str) -> Result<Option<StreamConsumer>, SourceError> {
+        self.find_consumer(name)
+    }
+
+    async fn register_consumer(&self, name: &str) -> Result<StreamConsumer, SourceError> {
+        self.add_consumer(name)
+    }
+
+    async fn subscribe(
+        &self,
+        consumer_arn: &str,
+        shard: &ShardId,
+        from: &StartPosition,
+    ) -> Result<Box<dyn Subscription>, SourceError> {
+        self.open_subscription(consumer_arn, shard, from)
+    }
+
     async fn get_records(
         &self,
         iterator: &ShardIterator,
@@ -131,7 +149,7 @@ impl ShardSource for MemoryStream {
     }
 }
 
-fn batch(records: &[Stored]) -> Result<Batch, InvalidBatch> {
+pub(super) fn batch(records: &[Stored]) -> Result<Batch, InvalidBatch> {
     let mut builder = BatchBuilder::with_capacity(records.len());
     for stored in records {
         let since_1970 = stored.arrival.duration_since(SystemTime::UNIX_EPOCH);

@@ -3,6 +3,7 @@
 mod batches;
 mod budgets;
 mod deaggregation;
+mod fan_out;
 mod kinesis;
 mod pacing;
 mod polling;

@@ -1,0 +1,176 @@
+//! The registered consumer that a worker subscribes with: found, made if that is wanted, waited for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kcl_lease::runtime::{Moment, Runtime};
+use tokio::sync::Mutex;
+
+use crate::retrieval::error::{SourceError, SourceErrorKind};
+use crate::retrieval::source::ShardSource;
+use crate::retrieval::subscription::{ConsumerStatus, StreamConsumer};
+
+/// A new consumer is ACTIVE within seconds; an old one of its name may have to go first.
+const ACTIVE_LIMIT: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The service answers `LimitExceeded` both for too many consumers and for too many calls at a time. The latter passes.
+const LIMIT_ATTEMPTS: u32 = 3;
+/// What one shard was told of a failure holds for the others that ask so soon: the calls are limited for the account.
+const FAILURE_HOLDS: Duration = Duration::from_secs(5);
+
+/// Which consumer to use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConsumerChoice {
+    /// The consumer with this ARN, as it is.
+    Arn(String),
+    /// The one of this name.
+    Name {
+        /// The name, unique in the stream.
+        name: String,
+        /// Whether to register it if there is none.
+        register: bool,
+    },
+}
+
+/// One worker's consumer of a stream. All its shards subscribe with it.
+#[derive(Debug)]
+pub struct Consumer {
+    choice: ConsumerChoice,
+    source: Arc<dyn ShardSource>,
+    runtime: Runtime,
+    /// Held while somebody asks, so that many shards ask once.
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    arn: Option<Arc<str>>,
+    failure: Option<Failure>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    at: Moment,
+    kind: SourceErrorKind,
+    operation: &'static str,
+    message: String,
+}
+
+impl Consumer {
+    /// Nothing is asked before somebody subscribes.
+    #[must_use]
+    pub fn new(choice: ConsumerChoice, source: Arc<dyn ShardSource>, runtime: Runtime) -> Self {
+        Self {
+            choice,
+            source,
+            runtime,
+            known: Mutex::default(),
+        }
+    }
+
+    /// The ARN of the consumer, which is ACTIVE.
+    ///
+    /// # Errors
+    /// When it is not there and may not be registered or cannot be, or did not become ACTIVE in a minute. The next call
+    /// tries again, but not before five seconds have passed.
+    ///
+    /// # Cancellation
+    /// Safe to drop at any time.
+    pub async fn arn(&self) -> Result<Arc<str>, SourceError> {
+        let mut known = self.known.lock().await;
+        if let Some(arn) = &known.arn {
+            return Ok(Arc::clone(arn));
+        }
+        let now = self.runtime.now();
+        if let Some(failure) = &known.failure
+            && now.since(failure.at) < FAILURE_HOLDS
+        {
+            return Err(
+                SourceError::new(failure.kind, failure.operation).with_detail(&failure.message)
+            );
+        }
+        match self.find().await {
+            Ok(arn) => {
+                let arn: Arc<str> = arn.into();
+                *known = Known {
+                    arn: Some(Arc::clone(&arn)),
+                    failure: None,
+                };
+                Ok(arn)
+            }
+            Err(error) => {
+                known.failure = Some(Failure {
+                    at: self.runtime.now(),
+                    kind: error.kind(),
+                    operation: error.operation(),
+                    message: error.detail().unwrap_or_default().to_owned(),
+                });
+                Err(error)
+            }
+        }
+    }
+
+    /// Notes that the service does not know this ARN any more: the consumer is looked for again.
+    pub(super) async fn forget(&self, arn: &str) {
+        let mut known = self.known.lock().await;
+        if known.arn.as_deref() == Some(arn) {
+            known.arn = None;
+        }
+    }
+
+    async fn find(&self) -> Result<String, SourceError> {
+        let (name, register) = match &self.choice {
+            ConsumerChoice::Arn(arn) => return Ok(arn.clone()),
+            ConsumerChoice::Name { name, register } => (name, *register),
+        };
+        let begun = self.runtime.now();
+        let mut attempts = 0;
+        loop {
+            let found = match self.source.describe_consumer(name).await? {
+                None if register => self.register(name, &mut attempts).await?,
+                None => return Err(missing(name)),
+                found => found,
+            };
+            if let Some(consumer) = found
+                && consumer.status == ConsumerStatus::Active
+            {
+                return Ok(consumer.arn);
+            }
+            if self.runtime.now().since(begun) >= ACTIVE_LIMIT {
+                return Err(not_active(name));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// `None`: somebody else registers it at this moment, or the service is busy.
+    async fn register(
+        &self,
+        name: &str,
+        attempts: &mut u32,
+    ) -> Result<Option<StreamConsumer>, SourceError> {
+        *attempts += 1;
+        match self.source.register_consumer(name).await {
+            Ok(consumer) => Ok(Some(consumer)),
+            Err(error) if error.kind() == SourceErrorKind::StreamInUse => Ok(None),
+            Err(error) if error.kind() == SourceErrorKind::Throttled => {
+                match *attempts >= LIMIT_ATTEMPTS {
+                    true => Err(error.of_kind(SourceErrorKind::ConsumerLimit)),
+                    false => Ok(None),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn missing(name: &str) -> SourceError {
+    SourceError::new(SourceErrorKind::ConsumerNotFound, "DescribeStreamConsumer")
+        .about(format!("consumer {name}"))
+}
+
+fn not_active(name: &str) -> SourceError {
+    SourceError::new(SourceErrorKind::Timeout, "DescribeStreamConsumer")
+        .about(format!("consumer {name}"))
+        .with_detail("it did not become ACTIVE within a minute")
+}

@@ -1,0 +1,368 @@
+//! Enhanced fan-out over the stream in memory, on virtual time.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kcl_checkpoint::{Position, SequenceNumber};
+use kcl_lease::runtime::Runtime;
+use kcl_lease::{HashKeyRange, ShardId};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::retrieval::{
+    Budget, Consumer, ConsumerChoice, Delivery, FanOut, MemoryStream, OutOfRange, PollEnd,
+    RetrievalObserver, ShardRead, ShardSource, SourceError, SourceErrorKind, StartPosition,
+    Subscriber,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What an observer heard, as text.
+#[derive(Debug, Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Notes {
+    fn of(&self, word: &str) -> Vec<String> {
+        let notes = self.0.lock().unwrap();
+        let wanted = notes.iter().filter(|note| note.starts_with(word));
+        wanted.cloned().collect()
+    }
+
+    fn add(&self, note: String) {
+        self.0.lock().unwrap().push(note);
+    }
+}
+
+impl RetrievalObserver for Notes {
+    fn throttled(&self, error: &SourceError, _: Duration) {
+        self.add(format!("throttled {}", error.kind()));
+    }
+
+    fn failed(&self, error: &SourceError, attempt: u32, _: Duration) {
+        self.add(format!("failed {attempt} {}", error.kind()));
+    }
+
+    fn restarted_at_trim_horizon(&self, unknown: &SequenceNumber, _: &SourceError) {
+        self.add(format!("restarted {unknown}"));
+    }
+
+    fn reached_tip(&self) {
+        self.add("tip".to_owned());
+    }
+}
+
+struct Setup {
+    stream: MemoryStream,
+    runtime: Runtime,
+    fan_out: FanOut,
+}
+
+struct Reading {
+    notes: Arc<Notes>,
+    deliveries: mpsc::Receiver<Delivery>,
+    end: AbortOnDropHandle<PollEnd>,
+}
+
+impl Setup {
+    fn new(shards: u32) -> Self {
+        let runtime = Runtime::virtual_time(1);
+        let stream = MemoryStream::new(shards, runtime.clone());
+        Self {
+            fan_out: fan_out(&stream, &runtime, true),
+            stream,
+            runtime,
+        }
+    }
+
+    fn shard(&self, index: usize) -> ShardId {
+        self.stream.shards()[index].shard_id.clone()
+    }
+
+    fn put(&self, texts: &[&str]) -> Vec<SequenceNumber> {
+        let put = |text: &&str| self.stream.put_to(&self.shard(0), "key", text.to_string());
+        texts.iter().map(|text| put(text).unwrap()).collect()
+    }
+
+    fn read(&self, start: StartPosition) -> Reading {
+        self.read_shard(0, start, None)
+    }
+
+    fn read_shard(
+        &self,
+        index: usize,
+        start: StartPosition,
+        skip_through: Option<Position>,
+    ) -> Reading {
+        let notes = Arc::new(Notes::default());
+        let read = ShardRead {
+            shard: self.shard(index),
+            hash_range: HashKeyRange::FULL,
+            start,
+            skip_through,
+            observer: Arc::clone(&notes) as Arc<dyn RetrievalObserver>,
+        };
+        let (sender, deliveries) = mpsc::channel(1);
+        let subscriber = Subscriber::new(self.fan_out.clone(), read);
+        Reading {
+            notes,
+            deliveries,
+            end: self.runtime.spawn(subscriber.run(sender)),
+        }
+    }
+
+    fn calls(&self) -> usize {
+        self.stream.calls("SubscribeToShard")
+    }
+}
+
+fn fan_out(stream: &MemoryStream, runtime: &Runtime, register: bool) -> FanOut {
+    let source: Arc<dyn ShardSource> = Arc::new(stream.clone());
+    let choice = ConsumerChoice::Name {
+        name: "app".to_owned(),
+        register,
+    };
+    let consumer = Consumer::new(choice, Arc::clone(&source), runtime.clone());
+    FanOut {
+        source,
+        consumer: Arc::new(consumer),
+        budget: Budget::new(64 << 20),
+        out_of_range: OutOfRange::default(),
+        runtime: runtime.clone(),
+    }
+}
+
+impl Reading {
+    async fn next(&mut self) -> Delivery {
+        let next = timeout(HOUR, self.deliveries.recv()).await;
+        next.expect("a delivery within an hour")
+            .expect("more deliveries")
+    }
+
+    /// The payloads of the next deliveries, until there are `count` of them.
+    async fn texts(&mut self, count: usize) -> Vec<String> {
+        let mut texts = Vec::new();
+        while texts.len() < count {
+            let delivery = self.next().await;
+            assert!(delivery.end.is_none(), "the shard ended after {texts:?}");
+            let records = delivery.batch.range(delivery.rows.clone());
+            texts.extend(records.map(|r| String::from_utf8_lossy(r.data()).into_owned()));
+        }
+        texts
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_are_pushed_at_once_and_nothing_is_asked_for() {
+    let setup = Setup::new(1);
+    setup.put(&["a", "b"]);
+    let mut reading = setup.read(StartPosition::TrimHorizon);
+    assert_eq!(reading.texts(2).await, ["a", "b"]);
+    sleep(Duration::from_secs(60)).await;
+    let before = Instant::now();
+    setup.put(&["c"]);
+    assert_eq!(reading.texts(1).await, ["c"]);
+    assert_eq!(before.elapsed(), Duration::ZERO);
+    assert_eq!(setup.calls(), 1);
+    assert_eq!(setup.stream.calls("GetRecords"), 0);
+    assert_eq!(reading.notes.of("tip").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_is_renewed_before_it_ends_and_nothing_is_missed_or_doubled() {
+    let setup = Setup::new(1);
+    let mut reading = setup.read(StartPosition::TrimHorizon);
+    for number in 0..2_000 {
+        setup.put(&[&format!("{number}")]);
+        assert_eq!(reading.texts(1).await, [number.to_string()]);
+        sleep(Duration::from_millis(700)).await;
+    }
+    // 1,400 s.
+    assert!((5..=6).contains(&setup.calls()), "{}", setup.calls());
+    assert_eq!(reading.notes.of("failed"), NONE);
+}
+
+const NONE: [&str; 0] = [];
+
+#[tokio::test(start_paused = true)]
+async fn the_end_names_the_children_and_comes_after_the_last_record() {
+    let setup = Setup::new(1);
+    setup.put(&["a"]);
+    let mut reading = setup.read(StartPosition::TrimHorizon);
+    assert_eq!(reading.texts(1).await, ["a"]);
+    setup.put(&["b"]);
+    let children = setup.stream.split(&setup.shard(0)).unwrap();
+    assert_eq!(reading.texts(1).await, ["b"]);
+    let end = reading.next().await.end.expect("the end");
+    let named: Vec<ShardId> = end.children.into_iter().map(|c| c.shard_id).collect();
+    assert_eq!(named, children);
+    assert!(matches!(reading.end.await.unwrap(), PollEnd::ShardEnd));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_is_followed_by_another_one_where_it_stopped() {
+    let setup = Setup::new(1);
+    setup.put(&["a"]);
+    let mut reading = setup.read(StartPosition::TrimHorizon);
+    assert_eq!(reading.texts(1).await, ["a"]);
+    sleep(Duration::from_secs(20)).await;
+    setup.stream.cut_subscriptions();
+    let before = Instant::now();
+    setup.put(&["b"]);
+    assert_eq!(reading.texts(1).await, ["b"]);
+    assert!(before.elapsed() < Duration::from_secs(1));
+    // Cut again at once: the service refuses the next call for five seconds, which is no failure.
+    setup.stream.cut_subscriptions();
+    setup.put(&["c"]);
+    assert_eq!(reading.texts(1).await, ["c"]);
+    assert!(before.elapsed() < Duration::from_secs(7));
+    assert_eq!(reading.notes.of("failed").len(), 2);
+    let refused = reading.notes.of("throttled");
+    assert!(!refused.is_empty() && refused.iter().all(|note| note == "throttled stream_in_use"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a16_a_silent_connection_is_given_up_within_15_s_and_others_flow() {
+    let setup = Setup::new(2);
+    let mut silent = setup.read_shard(0, StartPosition::TrimHorizon, None);
+    let mut flows = setup.read_shard(1, StartPosition::TrimHorizon, None);
+    sleep(Duration::from_secs(30)).await;
+    setup.stream.silence(&setup.shard(0), true);
+    let before = Instant::now();
+    setup.put(&["a"]);
+    for number in 0..8 {
+        setup
+            .stream
+            .put_to(&setup.shard(1), "key", format!("{number}"));
+        let put = Instant::now();
+        assert_eq!(flows.texts(1).await, [number.to_string()]);
+        assert_eq!(put.elapsed(), Duration::ZERO);
+        sleep(Duration::from_secs(1)).await;
+    }
+    // The next connection is a good one.
+    setup.stream.silence(&setup.shard(0), false);
+    assert_eq!(silent.texts(1).await, ["a"]);
+    assert!(
+        before.elapsed() <= Duration::from_secs(15),
+        "{:?}",
+        before.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_takes_a_shard_over_waits_quietly_until_the_subscription_is_free() {
+    let setup = Setup::new(1);
+    setup.put(&["a"]);
+    let mut old = setup.read(StartPosition::TrimHorizon);
+    assert_eq!(old.texts(1).await, ["a"]);
+    drop(old);
+    let before = Instant::now();
+    let mut new = setup.read(StartPosition::TrimHorizon);
+    assert_eq!(new.texts(1).await, ["a"]);
+    assert!(
+        before.elapsed() < Duration::from_secs(7),
+        "{:?}",
+        before.elapsed()
+    );
+    assert_eq!(new.notes.of("failed"), NONE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_for_ever_is_tried_a_bounded_number_of_times() {
+    use SourceErrorKind as Kind;
+    for (kind, most) in [
+        (Kind::AccessDenied, 10),
+        (Kind::Unavailable, 20),
+        (Kind::StreamInUse, 30),
+        (Kind::Throttled, 20),
+        (Kind::Malformed, 20),
+    ] {
+        let setup = Setup::new(1);
+        setup.stream.fail_next("SubscribeToShard", kind, 100_000);
+        let reading = setup.read(StartPosition::TrimHorizon);
+        sleep(Duration::from_secs(600)).await;
+        let before = setup.calls();
+        sleep(Duration::from_secs(60)).await;
+        let calls = setup.calls() - before;
+        assert!(
+            (1..=most).contains(&calls),
+            "{kind}: {calls} calls a minute"
+        );
+        drop(reading);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_is_gone_is_registered_again() {
+    let setup = Setup::new(1);
+    let mut reading = setup.read(StartPosition::TrimHorizon);
+    sleep(Duration::from_secs(10)).await;
+    setup.stream.deregister_consumer("app");
+    setup.put(&["a"]);
+    assert_eq!(reading.texts(1).await, ["a"]);
+    assert_eq!(setup.stream.calls("RegisterStreamConsumer"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_shards_ask_for_the_consumer_once() {
+    let setup = Setup::new(50);
+    let readings: Vec<Reading> = (0..50)
+        .map(|index| setup.read_shard(index, StartPosition::TrimHorizon, None))
+        .collect();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(setup.stream.calls("DescribeStreamConsumer"), 1);
+    assert_eq!(setup.stream.calls("RegisterStreamConsumer"), 1);
+    assert_eq!(setup.calls(), 50);
+    drop(readings);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_may_not_be_registered_or_cannot_be_is_named() {
+    let setup = Setup::new(1);
+    let consumer = fan_out(&setup.stream, &setup.runtime, false).consumer;
+    let error = consumer.arn().await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::ConsumerNotFound);
+    for number in 0..20 {
+        let source: &dyn ShardSource = &setup.stream;
+        source
+            .register_consumer(&format!("other-{number}"))
+            .await
+            .unwrap();
+    }
+    let error = setup.fan_out.consumer.arn().await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::ConsumerLimit);
+    assert!(error.needs_operator());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_past_retention_is_told_and_reading_goes_on_at_the_oldest_record() {
+    let setup = Setup::new(1);
+    let numbers = setup.put(&["lost", "lost too"]);
+    setup.stream.trim(&setup.shard(0));
+    setup.put(&["kept"]);
+    let complete = Position::new(numbers[0].clone(), 0);
+    let start = StartPosition::AtSequenceNumber(numbers[0].clone());
+    let mut reading = setup.read_shard(0, start, Some(complete));
+    assert_eq!(reading.texts(1).await, ["kept"]);
+    assert_eq!(reading.notes.of("restarted").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_receiver_has_one_event_in_hand_and_one_ahead() {
+    let setup = Setup::new(1);
+    let mut reading = setup.read(StartPosition::TrimHorizon);
+    sleep(Duration::from_secs(1)).await;
+    for _ in 0..20 {
+        let data = vec![1; 1 << 20];
+        setup.stream.put_to(&setup.shard(0), "key", data);
+        sleep(Duration::from_secs(1)).await;
+    }
+    sleep(Duration::from_secs(600)).await;
+    let used = setup.fan_out.budget.used();
+    assert!(used < 3 << 20, "{used}");
+    let mut records = 0;
+    while records < 20 {
+        records += reading.next().await.rows.len();
+    }
+    assert_eq!(records, 20);
+}
