@@ -15,7 +15,7 @@ use crate::failure::FailurePolicy;
 use crate::lease_table;
 use crate::processor::{ProcessorFactory, RecordProcessor};
 use crate::replay::Window;
-use crate::retrieval::{KinesisSource, OutOfRange, ShardSource, TimeLimited, Wire};
+use crate::retrieval::{KinesisSource, OutOfRange, Retrieval, ShardSource, TimeLimited, Wire};
 use crate::shard_info::ShardInfo;
 use crate::stream::{ApplicationName, StreamRef, Streams};
 use crate::worker::{TableFactory, Worker, WorkerParts};
@@ -164,6 +164,16 @@ impl WorkerBuilder {
     /// are covered for 10 MiB, so the budget also bounds how many run at a time: 26 with the default and nothing held.
     pub fn memory_budget(mut self, bytes: usize) -> Self {
         self.config.memory_budget = bytes;
+        self
+    }
+
+    /// How records come from the stream: [`Retrieval::polling`] (the default), [`Retrieval::fan_out`] or [`Retrieval::auto`].
+    ///
+    /// May change from one start to the next. A bounded [`replay`](Self::replay) always polls. (The Java library's default is
+    /// fan-out.)
+    #[doc(alias = "retrievalSpecificConfig")]
+    pub fn retrieval(mut self, retrieval: impl Into<Retrieval>) -> Self {
+        self.config.retrieval = retrieval.into();
         self
     }
 
@@ -403,11 +413,16 @@ impl WorkerBuilder {
     ) -> Result<Worker, BuildError> {
         self.application.validate()?;
         self.config.validate()?;
+        let consumer = match &self.config.retrieval {
+            Retrieval::Polling => None,
+            Retrieval::FanOut(options) => Some(options.resolve(&self.application, &stream)?),
+        };
         let has_sink = self.dead_letters.is_some();
         self.config.failure_policy.validate(has_sink)?;
         Ok(Worker::new(WorkerParts {
             application: self.application,
             stream,
+            consumer,
             config: self.config,
             factory: self.factory,
             dead_letters: self.dead_letters,

@@ -7,7 +7,7 @@ use crate::call::THREADS_MAX;
 use crate::error::BuildError;
 use crate::failure::{FailurePolicy, OnFailure};
 use crate::replay::Window;
-use crate::retrieval::{OutOfRange, Wire};
+use crate::retrieval::{OutOfRange, Retrieval, Wire};
 
 /// Where reading starts when the application has no checkpoint for a shard yet.
 ///
@@ -53,6 +53,7 @@ pub(crate) struct Config {
     pub(crate) replay_deleted_leases: bool,
     pub(crate) checkpoint_interval: Duration,
     pub(crate) memory_budget: usize,
+    pub(crate) retrieval: Retrieval,
     pub(crate) max_records: u16,
     pub(crate) idle_between_reads: Duration,
     pub(crate) idle_reads_per_second: u32,
@@ -90,6 +91,7 @@ impl Default for Config {
             replay_deleted_leases: false,
             checkpoint_interval: Duration::from_secs(5),
             memory_budget: 256 * MIB,
+            retrieval: Retrieval::Polling,
             max_records: 10_000,
             idle_between_reads: Duration::from_secs(1),
             idle_reads_per_second: 500,
@@ -283,6 +285,9 @@ impl Config {
                 "jump_to_latest_when_behind",
                 "a replay is behind on purpose; leave the other out",
             );
+        }
+        if matches!(&self.retrieval, Retrieval::FanOut(options) if !options.falls_back()) {
+            return conflict("retrieval", "a replay polls; use polling or auto");
         }
         let never_done =
             "a shard that is stopped is never done, and the replay never over; use another outcome";

@@ -15,7 +15,7 @@ use crate::event::EventSink;
 use crate::handle::StoppedShard;
 use crate::processor::ProcessorFactory;
 use crate::replay::Replay;
-use crate::retrieval::Polling;
+use crate::retrieval::{Reader, ShardSource};
 use crate::shard_info::ShardInfo;
 use crate::shutdown::Stop;
 use crate::worker::TableFactory;
@@ -31,7 +31,8 @@ pub(crate) struct Context {
     pub(crate) dead_letters: Option<Arc<dyn DeadLetterSink>>,
     /// Why the worker stops, if a record is the reason.
     pub(crate) failure: OnceLock<StoppedShard>,
-    pub(crate) polling: Polling,
+    pub(crate) source: Arc<dyn ShardSource>,
+    pub(crate) reader: Reader,
     pub(crate) replay: Option<Arc<Replay>>,
     pub(crate) calls: Arc<Semaphore>,
     pub(crate) place: Place,

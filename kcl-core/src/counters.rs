@@ -42,12 +42,16 @@ counters! {
     leases_lost,
     /// Shards processed to their end.
     shards_ended,
-    /// Reads (`GetRecords`) that were answered.
+    /// Reads (`GetRecords`) that were answered, and events of subscriptions (`SubscribeToShard`), empty ones included.
     reads,
     /// Reads that the service throttled.
     reads_throttled,
     /// Reads that failed otherwise.
     reads_failed,
+    /// Subscriptions that the service accepted.
+    subscriptions,
+    /// Times that a subscription was in use, as it is for a moment when a lease moves.
+    subscriptions_in_use,
     /// Iterators that had expired.
     iterators_expired,
     /// Kinesis records read.

@@ -156,6 +156,15 @@ pub enum WorkerEvent {
         /// The shard.
         shard: ShardId,
     },
+    /// There is no enhanced fan-out for this worker, and its shards are polled instead, as [`Retrieval::auto`] asks for.
+    ///
+    /// [`Retrieval::auto`]: crate::Retrieval::auto
+    FanOutUnavailable {
+        /// Why, and what to do.
+        error: String,
+    },
+    /// There is enhanced fan-out again, and the shards go back to it.
+    FanOutAvailable,
     /// The service would not start reading at the stored checkpoint; reading starts at the oldest record instead, and
     /// what was complete is passed over.
     CheckpointNotReadable {
@@ -422,6 +431,7 @@ fn log(event: &WorkerEvent) {
         | E::DeadLetterFailed { .. }
         | E::KeyParked { .. }
         | E::ReadFailed { .. }
+        | E::FanOutUnavailable { .. }
         | E::CheckpointNotReadable { .. }
         | E::DamagedAggregates { .. }
         | E::LeaseLost { .. }

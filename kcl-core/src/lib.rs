@@ -65,8 +65,8 @@ pub use input::{
 };
 pub use processor::{BoxError, ProcessorResult, RecordProcessor};
 pub use retrieval::{
-    Batch, EncryptionType, OutOfRange, Record, RecordRef, Records, SourceError, SourceErrorKind,
-    Wire,
+    Batch, EncryptionType, FanOutOptions, OutOfRange, Record, RecordRef, Records, Retrieval,
+    SourceError, SourceErrorKind, Wire,
 };
 pub use shard_info::ShardInfo;
 pub use shutdown::{EXIT_NOT_DRAINED, ShutdownReport, exit_code, shutdown_signal};

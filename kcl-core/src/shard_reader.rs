@@ -13,8 +13,8 @@ use crate::context::Context;
 use crate::event::{EventSink, WorkerEvent};
 use crate::health::Monitor;
 use crate::retrieval::{
-    DeaggregationCounts, Delivery, FetchReport, PollEnd, Poller, RetrievalObserver, ShardRead,
-    SourceError, StartPosition,
+    DeaggregationCounts, Delivery, FetchReport, PollEnd, RetrievalObserver, ShardRead, SourceError,
+    StartPosition,
 };
 
 /// What comes next of a shard.
@@ -63,7 +63,7 @@ pub(crate) fn start(
     let (sender, receiver) = mpsc::channel(1);
     let reader = context
         .runtime
-        .spawn(Poller::new(context.polling.clone(), read).run(sender));
+        .spawn(context.reader.clone().read(read, sender));
     Deliveries {
         receiver,
         reader,
@@ -166,6 +166,29 @@ impl RetrievalObserver for Observer {
         // One now and then is nothing; health is about those that no success follows.
         self.monitor.read_failed(&error.to_string());
         tracing::debug!(shard = %self.shard, %error, ?retry_in, "a read was throttled");
+    }
+
+    fn subscribed(&self) {
+        self.events.counters().subscriptions.add(1);
+    }
+
+    fn subscription_in_use(&self, error: &SourceError, retry_in: Duration) {
+        self.events.counters().subscriptions_in_use.add(1);
+        self.monitor.read_failed(&error.to_string());
+        tracing::debug!(shard = %self.shard, %error, ?retry_in, "the subscription is in use");
+    }
+
+    fn fell_back(&self, error: &SourceError) {
+        let error = error.to_string();
+        self.events.emit(WorkerEvent::FanOutUnavailable { error });
+    }
+
+    fn fan_out_back(&self) {
+        self.events.emit(WorkerEvent::FanOutAvailable);
+    }
+
+    fn reached_tip(&self) {
+        self.at_tip.notify_one();
     }
 
     fn paused(&self, time: Duration) {

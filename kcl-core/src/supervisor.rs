@@ -64,7 +64,7 @@ impl Supervisor {
         let startup = Startup {
             stream: &context.stream_name,
             config: &context.config,
-            source: context.polling.source.as_ref(),
+            source: context.source.as_ref(),
             coordinator: &coordinator,
             events: &context.events,
             runtime: &context.runtime,

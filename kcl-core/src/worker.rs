@@ -22,7 +22,10 @@ use crate::event::{EventSink, Events};
 use crate::handle::WorkerHandle;
 use crate::processor::{ProcessorFactory, RecordProcessor};
 use crate::replay::{self, Replay};
-use crate::retrieval::{Budget, PaceOptions, Polling, ReadLimit, ShardSource};
+use crate::retrieval::{
+    Budget, Consumer, ConsumerOptions, FanOut, PaceOptions, Polling, ReadLimit, Reader,
+    ShardSource,
+};
 use crate::shard_info::ShardInfo;
 use crate::shutdown::{ShutdownReport, Stop, exit_number};
 use crate::startup::Startup;
@@ -36,6 +39,8 @@ pub(crate) type TableFactory = Arc<dyn Fn() -> Arc<dyn LeaseTable> + Send + Sync
 pub(crate) struct WorkerParts {
     pub(crate) application: ApplicationName,
     pub(crate) stream: StreamRef,
+    /// Who subscribes, if the worker does not only poll.
+    pub(crate) consumer: Option<ConsumerOptions>,
     pub(crate) config: Config,
     pub(crate) factory: ProcessorFactory,
     pub(crate) dead_letters: Option<Arc<dyn DeadLetterSink>>,
@@ -184,9 +189,31 @@ impl Worker {
             Some(replay) => Arc::clone(replay) as Arc<dyn ShardSource>,
             None => parts.source,
         };
+        let fan_out = match &replay {
+            Some(_) => None,
+            None => parts.consumer.map(|options| {
+                let (source, runtime) = (Arc::clone(&source), parts.runtime.clone());
+                FanOut {
+                    consumer: Arc::new(Consumer::new(
+                        options,
+                        Arc::clone(&source),
+                        runtime.clone(),
+                    )),
+                    source,
+                    runtime,
+                }
+            }),
+        };
+        let polling = polling(
+            &parts.config,
+            Arc::clone(&source),
+            handle.budget,
+            parts.runtime.clone(),
+        );
         let context = Arc::new(Context {
             replay,
-            polling: polling(&parts.config, source, handle.budget, parts.runtime.clone()),
+            source,
+            reader: Reader { polling, fan_out },
             calls: Arc::new(Semaphore::new(concurrent_calls(&parts.config))),
             place: match parts.config.blocking_processor {
                 true => Place::Thread(parts.runtime.clone()),

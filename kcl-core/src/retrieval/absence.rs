@@ -20,6 +20,8 @@ pub(super) enum NotFound {
     Gone(PollEnd),
     /// The call is worth another attempt.
     Again(SourceError),
+    /// The shard is there: the call missed something else, or is worth another attempt.
+    Listed(SourceError),
 }
 
 impl Absence {
@@ -41,7 +43,7 @@ impl Absence {
             }
             Ok(_) => {
                 self.over();
-                NotFound::Again(error)
+                NotFound::Listed(error)
             }
             Err(gone) if gone.kind() == SourceErrorKind::StreamNotFound => {
                 self.missed(gone, PollEnd::StreamGone)

@@ -19,6 +19,8 @@ pub enum SourceErrorKind {
     StreamInUse,
     /// There is no such consumer of the stream.
     ConsumerNotFound,
+    /// The consumer did not become ACTIVE in time.
+    ConsumerNotActive,
     /// The stream has as many consumers as it may have.
     ConsumerLimit,
     /// The service refuses an argument.
@@ -47,6 +49,8 @@ pub enum SourceErrorKind {
     Unavailable,
     /// The answer cannot be understood or contradicts itself.
     Malformed,
+    /// The service, or what stands for it, does not know the operation.
+    Unsupported,
     /// Anything else.
     Other,
 }
@@ -61,6 +65,7 @@ impl SourceErrorKind {
             Self::StreamNotFound => "stream_not_found",
             Self::StreamInUse => "stream_in_use",
             Self::ConsumerNotFound => "consumer_not_found",
+            Self::ConsumerNotActive => "consumer_not_active",
             Self::ConsumerLimit => "consumer_limit",
             Self::InvalidArgument => "invalid_argument",
             Self::AccessDenied => "access_denied",
@@ -75,6 +80,7 @@ impl SourceErrorKind {
             Self::Timeout => "timeout",
             Self::Unavailable => "unavailable",
             Self::Malformed => "malformed",
+            Self::Unsupported => "unsupported",
             Self::Other => "other",
         }
     }
@@ -86,6 +92,7 @@ impl SourceErrorKind {
             self,
             Self::Throttled
                 | Self::StreamInUse
+                | Self::ConsumerNotActive
                 | Self::KmsThrottling
                 | Self::Timeout
                 | Self::Unavailable
@@ -104,6 +111,7 @@ impl SourceErrorKind {
             Self::StreamNotFound
                 | Self::ConsumerNotFound
                 | Self::ConsumerLimit
+                | Self::Unsupported
                 | Self::InvalidArgument
                 | Self::AccessDenied
                 | Self::KmsDisabled
@@ -125,6 +133,7 @@ impl SourceErrorKind {
                 "the stream is being created, changed or deleted, or the subscription is in use"
             }
             Self::ConsumerNotFound => "there is no such consumer of the stream",
+            Self::ConsumerNotActive => "the consumer did not become ACTIVE in time",
             Self::ConsumerLimit => "the stream has as many consumers as it may have",
             Self::InvalidArgument => "the service refuses an argument",
             Self::AccessDenied => "access denied",
@@ -139,6 +148,7 @@ impl SourceErrorKind {
             Self::Timeout => "no answer in time",
             Self::Unavailable => "the service is unavailable",
             Self::Malformed => "the answer cannot be used",
+            Self::Unsupported => "the service does not know this operation",
             Self::Other => "the call failed",
         }
     }
@@ -150,7 +160,9 @@ impl SourceErrorKind {
                 "wait until the stream is ACTIVE, and let no other application use this consumer"
             }
             Self::ConsumerNotFound => "register the consumer, or let the worker do it",
+            Self::ConsumerNotActive => "see what the service says of the consumer, or wait",
             Self::ConsumerLimit => "deregister consumers that nobody needs, or poll",
+            Self::Unsupported => "poll",
             Self::InvalidArgument => "check the stream's name or ARN",
             Self::AccessDenied => "allow the action in the policy of these credentials",
             Self::KmsDisabled => "enable the key",

@@ -76,6 +76,22 @@ pub trait RetrievalObserver: Debug + Send + Sync {
     /// A delivery was handed over after which there is nothing more to read for now.
     fn reached_tip(&self) {}
 
+    /// A subscription to the shard began.
+    fn subscribed(&self) {}
+
+    /// The subscription is in use, as it is for a moment when a lease moves. Another attempt follows.
+    fn subscription_in_use(&self, error: &SourceError, retry_in: Duration) {
+        _ = (error, retry_in);
+    }
+
+    /// There is no enhanced fan-out for this worker, and all its shards are polled from now on. Told once.
+    fn fell_back(&self, error: &SourceError) {
+        _ = error;
+    }
+
+    /// There is enhanced fan-out again.
+    fn fan_out_back(&self) {}
+
     /// The next call is made after this time.
     fn paused(&self, time: Duration) {
         _ = time;

@@ -81,7 +81,7 @@ pub struct Fetched {
 /// A stream whose shards can be listed and read.
 ///
 /// Every call makes a bounded number of attempts and ends within its own time limit: a worker drops calls that take longer
-/// than 40 seconds (listings: 300), and calls again. Dropping a call's future is safe: reads change nothing.
+/// than 40 seconds (listings: 300, subscribing: 8), and calls again. Dropping a call's future is safe: reads change nothing.
 #[async_trait]
 pub trait ShardSource: Debug + Send + Sync + 'static {
     /// Describes the stream.
@@ -133,6 +133,6 @@ pub trait ShardSource: Debug + Send + Sync + 'static {
 }
 
 fn no_fan_out(operation: &'static str) -> SourceError {
-    SourceError::new(SourceErrorKind::Other, operation)
-        .with_detail("this source does not know enhanced fan-out")
+    SourceError::new(SourceErrorKind::Unsupported, operation)
+        .with_detail("this source has no enhanced fan-out")
 }

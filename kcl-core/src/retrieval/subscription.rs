@@ -66,4 +66,8 @@ pub trait Subscription: Debug + Send {
     /// # Cancellation
     /// Safe to drop and to call again.
     async fn receive(&mut self) -> Result<Pushed, SourceError>;
+
+    /// Notes that nothing came for longer than the service is ever silent: the connection is not to be used for other
+    /// subscriptions. By default nothing is done.
+    fn fell_silent(&mut self) {}
 }

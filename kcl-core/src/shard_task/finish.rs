@@ -21,7 +21,7 @@ impl ShardTask {
     /// One look at the listing. `None`: it failed.
     async fn list_children(&mut self) -> Option<Vec<ListedShard>> {
         let me = self.shard.shard_id();
-        let source = &self.context.polling.source;
+        let source = &self.context.source;
         match source.list_shards(ShardFilter::All).await {
             Ok(mut listing) => {
                 listing.retain(|shard| shard.parents().any(|parent| parent == me));

@@ -6,12 +6,11 @@ use std::time::Duration;
 use kcl_lease::runtime::{Moment, Runtime};
 use tokio::sync::Mutex;
 
+use super::fall_back::FallBack;
 use crate::retrieval::error::{SourceError, SourceErrorKind};
 use crate::retrieval::source::ShardSource;
 use crate::retrieval::subscription::{ConsumerStatus, StreamConsumer};
 
-/// A new consumer is ACTIVE within seconds; an old one of its name may have to go first.
-const ACTIVE_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The service answers `LimitExceeded` both for too many consumers and for too many calls at a time. The latter passes.
 const LIMIT_ATTEMPTS: u32 = 3;
@@ -20,7 +19,7 @@ const FAILURE_HOLDS: Duration = Duration::from_secs(5);
 
 /// Which consumer to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ConsumerChoice {
+pub(crate) enum ConsumerChoice {
     /// The consumer with this ARN, as it is.
     Arn(String),
     /// The one of this name.
@@ -32,14 +31,25 @@ pub enum ConsumerChoice {
     },
 }
 
+/// Which consumer, and what to do without one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConsumerOptions {
+    pub(crate) choice: ConsumerChoice,
+    /// How long a consumer may take to become ACTIVE.
+    pub(crate) active_within: Duration,
+    /// Whether the worker polls if there is no consumer to be had.
+    pub(crate) falls_back: bool,
+}
+
 /// One worker's consumer of a stream. All its shards subscribe with it.
 #[derive(Debug)]
-pub struct Consumer {
-    choice: ConsumerChoice,
+pub(crate) struct Consumer {
+    options: ConsumerOptions,
     source: Arc<dyn ShardSource>,
     runtime: Runtime,
     /// Held while somebody asks, so that many shards ask once.
     known: Mutex<Known>,
+    fall_back: FallBack,
 }
 
 #[derive(Debug, Default)]
@@ -58,25 +68,29 @@ struct Failure {
 
 impl Consumer {
     /// Nothing is asked before somebody subscribes.
-    #[must_use]
-    pub fn new(choice: ConsumerChoice, source: Arc<dyn ShardSource>, runtime: Runtime) -> Self {
+    pub(crate) fn new(
+        options: ConsumerOptions,
+        source: Arc<dyn ShardSource>,
+        runtime: Runtime,
+    ) -> Self {
         Self {
-            choice,
+            options,
             source,
             runtime,
             known: Mutex::default(),
+            fall_back: FallBack::default(),
         }
     }
 
     /// The ARN of the consumer, which is ACTIVE.
     ///
     /// # Errors
-    /// When it is not there and may not be registered or cannot be, or did not become ACTIVE in a minute. The next call
-    /// tries again, but not before five seconds have passed.
+    /// When it is not there and may not be registered or cannot be, or did not become ACTIVE in time. The next call tries
+    /// again, but not before five seconds have passed.
     ///
     /// # Cancellation
     /// Safe to drop at any time.
-    pub async fn arn(&self) -> Result<Arc<str>, SourceError> {
+    pub(crate) async fn arn(&self) -> Result<Arc<str>, SourceError> {
         let mut known = self.known.lock().await;
         if let Some(arn) = &known.arn {
             return Ok(Arc::clone(arn));
@@ -118,8 +132,23 @@ impl Consumer {
         }
     }
 
+    /// Notes a failure. Whether that was the reason to poll instead, from now on.
+    pub(super) fn gives_up(&self, kind: SourceErrorKind) -> bool {
+        self.options.falls_back && self.fall_back.failed(kind, self.runtime.now())
+    }
+
+    /// Whether the worker polls. One caller in a while is told otherwise, to look whether that is still necessary.
+    pub(crate) fn polls(&self) -> bool {
+        self.fall_back.polls(self.runtime.now())
+    }
+
+    /// Notes a subscription. Whether the worker polled before.
+    pub(super) fn works(&self) -> bool {
+        self.fall_back.works()
+    }
+
     async fn find(&self) -> Result<String, SourceError> {
-        let (name, register) = match &self.choice {
+        let (name, register) = match &self.options.choice {
             ConsumerChoice::Arn(arn) => return Ok(arn.clone()),
             ConsumerChoice::Name { name, register } => (name, *register),
         };
@@ -136,8 +165,9 @@ impl Consumer {
             {
                 return Ok(consumer.arn);
             }
-            if self.runtime.now().since(begun) >= ACTIVE_LIMIT {
-                return Err(not_active(name));
+            let limit = self.options.active_within;
+            if self.runtime.now().since(begun) >= limit {
+                return Err(not_active(name, limit));
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
@@ -169,8 +199,8 @@ fn missing(name: &str) -> SourceError {
         .about(format!("consumer {name}"))
 }
 
-fn not_active(name: &str) -> SourceError {
-    SourceError::new(SourceErrorKind::Timeout, "DescribeStreamConsumer")
+fn not_active(name: &str, limit: Duration) -> SourceError {
+    SourceError::new(SourceErrorKind::ConsumerNotActive, "DescribeStreamConsumer")
         .about(format!("consumer {name}"))
-        .with_detail("it did not become ACTIVE within a minute")
+        .with_detail(format!("it was not ACTIVE within {limit:?}"))
 }

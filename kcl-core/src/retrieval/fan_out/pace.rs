@@ -13,23 +13,40 @@ use crate::retrieval::error::SourceErrorKind;
 const SECOND: Duration = Duration::from_secs(1);
 /// An accepted call keeps others away for so long: whoever took the lease may have to wait for the subscription.
 const IN_USE: Duration = Duration::from_secs(5);
-/// Being refused for longer than this is worth a report: somebody else subscribes with this consumer.
-const QUIET_REFUSALS: u32 = 10;
+/// More conflicts in a row than this are worth a report: somebody else subscribes with this consumer.
+const QUIET_CONFLICTS: u32 = 10;
+/// Nobody else wants a subscription that stood for so long.
+const UNDISPUTED: Duration = Duration::from_secs(30);
 const MAX_FAILURE_PAUSE: Duration = Duration::from_secs(5);
 /// Nobody is helped by asking every few seconds while somebody has to change a policy.
 const MAX_OPERATOR_PAUSE: Duration = Duration::from_secs(15);
 /// The service ends a subscription after five minutes. It is renewed somewhat earlier, not all shards' at once.
 const RENEW_AFTER: Duration = Duration::from_secs(255);
 const RENEW_SPREAD: Duration = Duration::from_secs(30);
+/// How long events may wait for a slow processor or for room before the subscription is given up: what is not received
+/// keeps other subscriptions on the same connection waiting.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The pace of one shard's subscriptions.
 #[derive(Debug)]
 pub(super) struct Pace {
     rng: fastrand::Rng,
     last_call: Option<Moment>,
+    accepted: Option<Moment>,
     not_before: Option<Moment>,
     failures: u32,
-    refusals: u32,
+    conflicts: u32,
+}
+
+/// What to make of a conflict over a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Conflict {
+    /// Whether it goes on for longer than a lease takes to move.
+    pub(super) lasts: bool,
+    /// How many there were in a row.
+    pub(super) times: u32,
+    /// Until the next call.
+    pub(super) retry_in: Duration,
 }
 
 impl Pace {
@@ -37,9 +54,10 @@ impl Pace {
         Self {
             rng,
             last_call: None,
+            accepted: None,
             not_before: None,
             failures: 0,
-            refusals: 0,
+            conflicts: 0,
         }
     }
 
@@ -47,6 +65,7 @@ impl Pace {
     pub(super) fn pause(&self, now: Moment) -> Duration {
         [
             self.last_call.map(|call| call.plus(SECOND)),
+            self.accepted.map(|call| call.plus(IN_USE)),
             self.not_before,
         ]
         .into_iter()
@@ -64,30 +83,52 @@ impl Pace {
 
     /// Notes an accepted call, and returns when to renew the subscription.
     pub(super) fn subscribed(&mut self, now: Moment) -> Moment {
-        self.refusals = 0;
+        self.accepted = Some(now);
         now.plus(RENEW_AFTER + RENEW_SPREAD.mul_f64(self.rng.f64()))
     }
 
-    /// Notes an event: what went wrong before is over.
-    pub(super) fn received(&mut self) {
-        self.failures = 0;
+    /// How long the subscription may wait now: not shorter than the time in which it could not be replaced anyhow.
+    pub(super) fn patience(&self, now: Moment) -> Duration {
+        let fresh = self.accepted.map(|call| call.plus(IN_USE).since(now));
+        PATIENCE.max(fresh.unwrap_or_default())
     }
 
-    /// Notes that the consumer's subscription to the shard is in use, which passes by itself. Says whether it lasts too long
-    /// for that.
-    pub(super) fn refused(&mut self, now: Moment) -> (bool, Duration) {
-        self.refusals = self.refusals.saturating_add(1);
-        let lasts = self.refusals > QUIET_REFUSALS;
+    /// Notes an event: what went wrong before is over.
+    pub(super) fn received(&mut self, now: Moment) {
+        self.failures = 0;
+        let stood = self.accepted.map(|call| now.since(call));
+        if stood.is_some_and(|stood| stood >= UNDISPUTED) {
+            self.conflicts = 0;
+        }
+    }
+
+    /// Notes that somebody else has the subscription to the shard, or took it away. That passes by itself when a lease moves.
+    pub(super) fn in_use(&mut self, now: Moment) -> Conflict {
+        self.conflicts = self.conflicts.saturating_add(1);
+        let lasts = self.conflicts > QUIET_CONFLICTS;
         let pause = match lasts {
             true => IN_USE,
             false => SECOND,
         };
-        (lasts, self.wait(now, pause))
+        Conflict {
+            lasts,
+            times: self.conflicts,
+            retry_in: self.wait(now, pause),
+        }
     }
 
-    /// How often in a row the service said so.
-    pub(super) fn refusals(&self) -> u32 {
-        self.refusals
+    /// Notes that the service ended the subscription without an error. If it was not due, somebody else may have taken it;
+    /// that counts as a conflict from the second time on, because the service may have its own reasons.
+    pub(super) fn ended(&mut self, now: Moment) -> Option<Conflict> {
+        let stood = self.accepted.map(|call| now.since(call));
+        if stood.is_some_and(|stood| stood >= RENEW_AFTER) {
+            return None;
+        }
+        if self.conflicts == 0 {
+            self.conflicts = 1;
+            return None;
+        }
+        Some(self.in_use(now))
     }
 
     /// Notes a failed call or a broken subscription. Returns its number in a row and the pause.
@@ -110,5 +151,94 @@ impl Pace {
         let pause = pause.mul_f64(1.0 + 0.1 * self.rng.f64());
         self.not_before = Some(now.plus(pause));
         self.pause(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECONDS: fn(u64) -> Duration = Duration::from_secs;
+
+    fn pace() -> (Pace, Moment) {
+        let runtime = kcl_lease::runtime::Runtime::virtual_time(1);
+        (Pace::new(fastrand::Rng::with_seed(1)), runtime.now())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_accepted_call_keeps_the_next_one_away_for_five_seconds() {
+        let (mut pace, start) = pace();
+        assert_eq!(pace.pause(start), Duration::ZERO);
+        pace.called(start);
+        assert_eq!(pace.pause(start), SECOND);
+        pace.subscribed(start);
+        assert_eq!(pace.pause(start), IN_USE);
+        assert_eq!(pace.patience(start), IN_USE);
+        let later = start.plus(SECONDS(4));
+        assert_eq!(
+            (pace.pause(later), pace.patience(later)),
+            (SECOND, PATIENCE)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_subscription_is_renewed_before_the_service_ends_it() {
+        let (mut pace, start) = pace();
+        for _ in 0..1_000 {
+            let renewed = pace.subscribed(start).since(start);
+            assert!(
+                (SECONDS(255)..SECONDS(290)).contains(&renewed),
+                "{renewed:?}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rival_is_waited_for_quietly_and_told_of_when_he_stays() {
+        let (mut pace, mut now) = pace();
+        for _ in 0..QUIET_CONFLICTS {
+            let conflict = pace.in_use(now);
+            assert!(!conflict.lasts && conflict.retry_in < SECONDS(2));
+            now = now.plus(SECOND);
+        }
+        // Having it for a moment changes nothing: two that take it from one another would do so for ever.
+        pace.subscribed(now);
+        now = now.plus(SECONDS(6));
+        pace.received(now);
+        assert!(pace.in_use(now).lasts);
+        assert!(pace.in_use(now).retry_in >= IN_USE);
+        pace.subscribed(now);
+        pace.received(now.plus(UNDISPUTED));
+        assert!(!pace.in_use(now).lasts);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_was_due_is_no_conflict_nor_is_a_single_early_one() {
+        let (mut pace, start) = pace();
+        pace.subscribed(start);
+        assert_eq!(pace.ended(start.plus(SECONDS(300))), None);
+        assert_eq!(pace.ended(start.plus(SECONDS(20))), None);
+        assert!(pace.ended(start.plus(SECONDS(40))).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_are_spaced_out_the_longer_the_less_waiting_helps() {
+        let (mut pace, now) = pace();
+        assert_eq!(
+            pace.failed(now, SourceErrorKind::Unavailable).1,
+            Duration::ZERO
+        );
+        for (kind, longest) in [
+            (SourceErrorKind::Unavailable, MAX_FAILURE_PAUSE),
+            (SourceErrorKind::AccessDenied, MAX_OPERATOR_PAUSE),
+        ] {
+            let pauses: Vec<Duration> = (0..20).map(|_| pace.failed(now, kind).1).collect();
+            assert!(pauses.iter().all(|pause| *pause >= SECOND), "{pauses:?}");
+            let last = pauses.last().unwrap();
+            assert!(
+                *last >= longest && *last <= longest.mul_f64(1.1),
+                "{last:?}"
+            );
+        }
     }
 }

@@ -81,9 +81,15 @@ impl Poller {
     /// A poller that has not called anything yet. From now on the shard counts among those that share the budget.
     #[must_use]
     pub fn new(polling: Polling, read: ShardRead) -> Self {
-        let rng = polling.runtime.rng(read.shard.as_str());
+        let intake = Intake::new(read, polling.budget.join(), polling.out_of_range);
+        Self::continuing(polling, intake)
+    }
+
+    /// Goes on where something else stopped reading, or begins.
+    pub(super) fn continuing(polling: Polling, intake: Intake) -> Self {
+        let rng = polling.runtime.rng(intake.read.shard.as_str());
         Self {
-            intake: Intake::new(read, polling.budget.join(), polling.out_of_range),
+            intake,
             pacer: Pacer::new(polling.pace.clone(), rng),
             idle: polling.idle_shards.mark(),
             iterator: None,
@@ -101,34 +107,54 @@ impl Poller {
     /// news are not delivered, only reported to the observer. Failures are reported, waited out and repeated for as long
     /// as it takes. Dropping the future is safe at any moment: reading changes nothing.
     pub async fn run(mut self, deliveries: mpsc::Sender<Delivery>) -> PollEnd {
+        let for_ever = || false;
+        let end = self.run_until(&deliveries, for_ever).await;
+        end.unwrap_or(PollEnd::ReceiverDropped)
+    }
+
+    /// As [`run`](Self::run), until `is_over` says so between two reads. `None`: it did.
+    pub(super) async fn run_until(
+        &mut self,
+        deliveries: &mpsc::Sender<Delivery>,
+        is_over: impl Fn() -> bool,
+    ) -> Option<PollEnd> {
         loop {
             let Ok(place) = deliveries.reserve().await else {
-                return PollEnd::ReceiverDropped;
+                return Some(PollEnd::ReceiverDropped);
             };
             let next = tokio::select! {
                 biased;
-                () = deliveries.closed() => return PollEnd::ReceiverDropped,
-                next = self.next() => next,
+                () = deliveries.closed() => return Some(PollEnd::ReceiverDropped),
+                next = self.next(&is_over) => next,
             };
             match next {
-                Ok(delivery) => {
+                Ok(Some(delivery)) => {
                     let ended = delivery.end.is_some();
                     place.send(delivery);
                     if ended {
-                        return PollEnd::ShardEnd;
+                        return Some(PollEnd::ShardEnd);
                     }
                 }
-                Err(end) => return end,
+                Ok(None) => return None,
+                Err(end) => return Some(end),
             }
         }
     }
 
-    /// The next answer with news.
-    async fn next(&mut self) -> Result<Delivery, PollEnd> {
+    /// What is known of the shard, for whoever reads on.
+    pub(super) fn into_intake(self) -> Intake {
+        self.intake
+    }
+
+    /// The next answer with news. `None`: somebody else is to read on.
+    async fn next(&mut self, is_over: impl Fn() -> bool) -> Result<Option<Delivery>, PollEnd> {
         if let Some(part) = self.intake.next_part().await {
-            return Ok(part);
+            return Ok(Some(part));
         }
         loop {
+            if is_over() {
+                return Ok(None);
+            }
             let pause = self.pacer.pause(self.polling.runtime.now());
             self.intake.read.observer.paused(pause);
             if !pause.is_zero() {
@@ -139,7 +165,7 @@ impl Poller {
                 None => self.read().await,
             };
             match delivery {
-                Ok(Some(delivery)) => return Ok(delivery),
+                Ok(Some(delivery)) => return Ok(Some(delivery)),
                 Ok(None) => {}
                 Err(error) => self.recover(error).await?,
             }

@@ -47,7 +47,7 @@ impl Poller {
         let (source, shard) = (self.polling.source.as_ref(), &self.intake.read.shard);
         match self.absence.judge(source, shard, error).await {
             NotFound::Gone(end) => Err(end),
-            NotFound::Again(error) => {
+            NotFound::Again(error) | NotFound::Listed(error) => {
                 self.failed(&error);
                 Ok(())
             }

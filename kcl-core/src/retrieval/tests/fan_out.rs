@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::retrieval::{
-    Budget, Consumer, ConsumerChoice, Delivery, FanOut, MemoryStream, OutOfRange, PollEnd,
-    RetrievalObserver, ShardRead, ShardSource, SourceError, SourceErrorKind, StartPosition,
-    Subscriber,
+    Budget, Consumer, ConsumerChoice, ConsumerOptions, Delivery, FanOut, MemoryStream, PollEnd,
+    Polling, Reader, RetrievalObserver, ShardRead, ShardSource, SourceError, SourceErrorKind,
+    StartPosition,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -47,6 +47,18 @@ impl RetrievalObserver for Notes {
         self.add(format!("restarted {unknown}"));
     }
 
+    fn subscription_in_use(&self, _: &SourceError, _: Duration) {
+        self.add("in use".to_owned());
+    }
+
+    fn fell_back(&self, error: &SourceError) {
+        self.add(format!("fell back {}", error.kind()));
+    }
+
+    fn fan_out_back(&self) {
+        self.add("back".to_owned());
+    }
+
     fn reached_tip(&self) {
         self.add("tip".to_owned());
     }
@@ -55,7 +67,7 @@ impl RetrievalObserver for Notes {
 struct Setup {
     stream: MemoryStream,
     runtime: Runtime,
-    fan_out: FanOut,
+    reader: Reader,
 }
 
 struct Reading {
@@ -69,10 +81,19 @@ impl Setup {
         let runtime = Runtime::virtual_time(1);
         let stream = MemoryStream::new(shards, runtime.clone());
         Self {
-            fan_out: fan_out(&stream, &runtime, true),
+            reader: reader(&stream, &runtime, named(true)),
             stream,
             runtime,
         }
+    }
+
+    fn with(mut self, options: ConsumerOptions) -> Self {
+        self.reader = reader(&self.stream, &self.runtime, options);
+        self
+    }
+
+    fn consumer(&self) -> &Consumer {
+        &self.reader.fan_out.as_ref().unwrap().consumer
     }
 
     fn shard(&self, index: usize) -> ShardId {
@@ -103,11 +124,11 @@ impl Setup {
             observer: Arc::clone(&notes) as Arc<dyn RetrievalObserver>,
         };
         let (sender, deliveries) = mpsc::channel(1);
-        let subscriber = Subscriber::new(self.fan_out.clone(), read);
+        let reading = self.reader.clone().read(read, sender);
         Reading {
             notes,
             deliveries,
-            end: self.runtime.spawn(subscriber.run(sender)),
+            end: self.runtime.spawn(reading),
         }
     }
 
@@ -116,19 +137,26 @@ impl Setup {
     }
 }
 
-fn fan_out(stream: &MemoryStream, runtime: &Runtime, register: bool) -> FanOut {
+fn named(register: bool) -> ConsumerOptions {
+    let name = "app".to_owned();
+    ConsumerOptions {
+        choice: ConsumerChoice::Name { name, register },
+        active_within: Duration::from_secs(60),
+        falls_back: false,
+    }
+}
+
+fn reader(stream: &MemoryStream, runtime: &Runtime, options: ConsumerOptions) -> Reader {
     let source: Arc<dyn ShardSource> = Arc::new(stream.clone());
-    let choice = ConsumerChoice::Name {
-        name: "app".to_owned(),
-        register,
-    };
-    let consumer = Consumer::new(choice, Arc::clone(&source), runtime.clone());
-    FanOut {
-        source,
+    let consumer = Consumer::new(options, Arc::clone(&source), runtime.clone());
+    let fan_out = FanOut {
+        source: Arc::clone(&source),
         consumer: Arc::new(consumer),
-        budget: Budget::new(64 << 20),
-        out_of_range: OutOfRange::default(),
         runtime: runtime.clone(),
+    };
+    Reader {
+        polling: Polling::new(source, Budget::new(64 << 20), runtime.clone()),
+        fan_out: Some(fan_out),
     }
 }
 
@@ -211,14 +239,13 @@ async fn a_connection_that_breaks_is_followed_by_another_one_where_it_stopped() 
     setup.put(&["b"]);
     assert_eq!(reading.texts(1).await, ["b"]);
     assert!(before.elapsed() < Duration::from_secs(1));
-    // Cut again at once: the service refuses the next call for five seconds, which is no failure.
+    // Cut again at once: the service would refuse a call in the next five seconds.
     setup.stream.cut_subscriptions();
     setup.put(&["c"]);
     assert_eq!(reading.texts(1).await, ["c"]);
     assert!(before.elapsed() < Duration::from_secs(7));
     assert_eq!(reading.notes.of("failed").len(), 2);
-    let refused = reading.notes.of("throttled");
-    assert!(!refused.is_empty() && refused.iter().all(|note| note == "throttled stream_in_use"));
+    assert_eq!(reading.notes.of("in use"), NONE);
 }
 
 #[tokio::test(start_paused = true)]
@@ -319,8 +346,8 @@ async fn many_shards_ask_for_the_consumer_once() {
 #[tokio::test(start_paused = true)]
 async fn a_consumer_that_may_not_be_registered_or_cannot_be_is_named() {
     let setup = Setup::new(1);
-    let consumer = fan_out(&setup.stream, &setup.runtime, false).consumer;
-    let error = consumer.arn().await.unwrap_err();
+    let setup = setup.with(named(false));
+    let error = setup.consumer().arn().await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::ConsumerNotFound);
     for number in 0..20 {
         let source: &dyn ShardSource = &setup.stream;
@@ -329,7 +356,8 @@ async fn a_consumer_that_may_not_be_registered_or_cannot_be_is_named() {
             .await
             .unwrap();
     }
-    let error = setup.fan_out.consumer.arn().await.unwrap_err();
+    let setup = setup.with(named(true));
+    let error = setup.consumer().arn().await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::ConsumerLimit);
     assert!(error.needs_operator());
 }
@@ -358,7 +386,7 @@ async fn a_slow_receiver_has_one_event_in_hand_and_one_ahead() {
         sleep(Duration::from_secs(1)).await;
     }
     sleep(Duration::from_secs(600)).await;
-    let used = setup.fan_out.budget.used();
+    let used = setup.reader.polling.budget.used();
     assert!(used < 3 << 20, "{used}");
     let mut records = 0;
     while records < 20 {
