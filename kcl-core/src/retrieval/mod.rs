@@ -35,7 +35,7 @@ pub use choice::{FanOutOptions, Retrieval};
 pub use deaggregate::{DeaggregationCounts, OutOfRange, deaggregate};
 pub use delivery::{Delivery, Gap, PollEnd, ShardEnd};
 pub use error::{SourceError, SourceErrorKind};
-pub(crate) use fan_out::{Consumer, ConsumerChoice, ConsumerOptions, FanOut};
+pub(crate) use fan_out::{Consumer, ConsumerOptions, FanOut};
 pub use idle::IdleShards;
 pub use intake::ShardRead;
 pub use kinesis::{KinesisSource, Wire};

@@ -119,7 +119,7 @@ async fn errors_of_the_stream_are_reported_and_pass() {
     fixture.put_many(0, &["a"]);
     fixture
         .stream
-        .fail_next("GetRecords", SourceErrorKind::KmsAccessDenied, 3);
+        .fail_next(crate::READ, SourceErrorKind::KmsAccessDenied, 3);
     let worker = fixture.start(|_| Ok(()));
     let mut events = worker.handle.events();
     let mut seen = Vec::new();
@@ -141,16 +141,19 @@ async fn errors_of_the_stream_are_reported_and_pass() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn expired_iterators_lose_and_repeat_nothing() {
+async fn reads_that_begin_anew_lose_and_repeat_nothing() {
     let fixture = Fixture::new(1);
     let worker = fixture.start(|_| Ok(()));
+    worker.handle.caught_up().await;
+    let begun = fixture.stream.calls(crate::BEGIN);
     for text in ["a", "b", "c"] {
         fixture.stream.expire_iterators();
+        fixture.stream.cut_subscriptions();
         fixture.put_many(0, &[text]);
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
     }
     worker.handle.caught_up().await;
-    assert!(worker.handle.counters().iterators_expired >= 2);
+    assert!(fixture.stream.calls(crate::BEGIN) >= begun + 2);
     worker.stop().await;
     assert_eq!(fixture.log.delivered(), ["a", "b", "c"]);
 }

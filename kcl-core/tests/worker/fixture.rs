@@ -7,8 +7,8 @@ use kcl_checkpoint::Checkpoint;
 use kcl_core::retrieval::{MemoryStream, ShardSource};
 use kcl_core::{
     InitializationInput, LeaseLostInput, ProcessRecordsInput, ProcessorResult, RecordProcessor,
-    Runtime, ShardEndedInput, ShutdownReport, ShutdownRequestedInput, Worker, WorkerBuilder,
-    WorkerError, WorkerHandle, async_trait,
+    Runtime, ShardEndedInput, ShutdownReport, ShutdownRequestedInput, SourceErrorKind, Worker,
+    WorkerBuilder, WorkerError, WorkerHandle, async_trait,
 };
 use kcl_lease::{Lease, LeaseTable, MemoryLeaseTable, ShardId};
 
@@ -162,10 +162,11 @@ impl Fixture {
     }
 
     pub(crate) fn start_builder(&self, builder: WorkerBuilder) -> Running {
+        let builder = builder.retrieval(crate::retrieval());
         self.start_on(Arc::new(self.stream.clone()), builder)
     }
 
-    /// Runs a worker on this stream.
+    /// Runs a worker on this stream, as the builder says.
     pub(crate) fn start_on(&self, source: Arc<dyn ShardSource>, builder: WorkerBuilder) -> Running {
         let worker = builder
             .runtime(self.runtime.clone())
@@ -176,6 +177,12 @@ impl Fixture {
             handle,
             task: self.runtime.spawn(worker.run()),
         }
+    }
+
+    /// Makes the next reads of all shards fail, those that go on included.
+    pub(crate) fn refuse_reads(&self, kind: SourceErrorKind, times: usize) {
+        self.stream.fail_next(crate::READ, kind, times);
+        self.stream.cut_subscriptions();
     }
 
     /// Whether progress of the shard is stored.

@@ -103,11 +103,11 @@ fn with_default_options(fixture: &Fixture) -> WorkerBuilder {
     builder(fixture).max_records(10_000)
 }
 
-/// Lets all reads be refused for two or three minutes, and waits for that long.
+/// Lets all reads be refused for three minutes.
 async fn refuse_reads(fixture: &Fixture) {
-    let throttled = SourceErrorKind::Throttled;
-    fixture.stream.fail_next("GetRecords", throttled, 130);
+    fixture.refuse_reads(SourceErrorKind::Throttled, 10_000);
     tokio::time::sleep(3 * MINUTE).await;
+    fixture.stream.fail_no_more(crate::READ);
 }
 
 #[tokio::test(start_paused = true)]

@@ -77,7 +77,7 @@ async fn b05_a_stop_lets_running_calls_end_and_begins_no_other() {
 #[tokio::test(start_paused = true)]
 async fn b05_a_lost_lease_is_told_to_every_lane_after_its_call() {
     let fixture = Fixture::new(1);
-    let crew = Crew::new(|_| (Duration::from_secs(8), Ok(())));
+    let crew = Crew::new(|_| (Duration::from_secs(12), Ok(())));
     let worker = fixture.start_builder(crew.builder(LANES));
     let mut events = worker.handle.events();
     put(&fixture, &keyed(32, 0..400));

@@ -8,6 +8,8 @@
     reason = "a test fails by panicking"
 )]
 
+use std::time::Duration;
+
 mod acknowledgements;
 mod checkpoints;
 mod crew;
@@ -35,3 +37,19 @@ mod shutdown;
 mod stuck;
 mod two_phase;
 mod user_code;
+
+/// How the workers of these tests read.
+fn retrieval() -> kcl_core::Retrieval {
+    kcl_core::Retrieval::polling()
+}
+
+/// The operation that brings records.
+const READ: &str = "GetRecords";
+/// The operation by which reading begins.
+const BEGIN: &str = "GetShardIterator";
+/// How often two shards begin to be read anew in ten minutes in which nothing happens.
+const RENEWALS: usize = 0;
+/// How soon another worker can read a shard on.
+const NEXT_READS_WITHIN: Duration = Duration::from_secs(1);
+/// How often an idle shard is heard of.
+const HEARD_OF_WITHIN: Duration = Duration::from_secs(2);

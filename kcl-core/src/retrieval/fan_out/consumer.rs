@@ -157,7 +157,11 @@ impl Consumer {
         loop {
             let found = match self.source.describe_consumer(name).await? {
                 None if register => self.register(name, &mut attempts).await?,
-                None => return Err(missing(name)),
+                None => {
+                    // "Not found" is said of streams, too.
+                    self.source.describe().await?;
+                    return Err(missing(name));
+                }
                 found => found,
             };
             if let Some(consumer) = found

@@ -82,14 +82,18 @@ impl Subscriber {
             let at_tip = pushed.behind.is_some_and(|behind| behind.is_zero()) && !at_end;
             let first = self.intake.accept(arrived, room).await;
             self.resume.after(now, pushed.continuation, pushed.behind);
-            if let Some(first) = first {
-                place.send(first);
-                if self.deliver_rest(deliveries).await.is_err() {
-                    return Ok(DROPPED);
+            match first {
+                Some(first) => {
+                    place.send(first);
+                    if self.deliver_rest(deliveries).await.is_err() {
+                        return Ok(DROPPED);
+                    }
+                    if at_tip {
+                        self.intake.read.observer.reached_tip();
+                    }
                 }
-                if at_tip {
-                    self.intake.read.observer.reached_tip();
-                }
+                // The end of the shard needs the place.
+                None => drop(place),
             }
             if at_end {
                 return self.end(children, deliveries).await;

@@ -71,7 +71,7 @@ fn unreadable(answer: &HttpResponse, error: &(dyn Error + 'static)) -> (Kind, St
 }
 
 /// The codes of the Kinesis API (also as LocalStack and kinesalite write them) and those that all AWS services share.
-fn by_code(code: &str) -> Option<Kind> {
+pub(super) fn by_code(code: &str) -> Option<Kind> {
     Some(match code {
         "ExpiredIteratorException" => Kind::ExpiredIterator,
         "ProvisionedThroughputExceededException"
@@ -113,6 +113,7 @@ fn by_code(code: &str) -> Option<Kind> {
         // The next call starts the listing again.
         "ExpiredNextTokenException" => Kind::Unavailable,
         "RequestTimeout" | "RequestTimeoutException" => Kind::Timeout,
+        "UnknownOperationException" | "UnknownOperation" | "NotImplemented" => Kind::Unsupported,
         _ => return None,
     })
 }
@@ -123,6 +124,7 @@ fn by_status(status: Option<u16>) -> Kind {
         Some(401) => Kind::Credentials,
         Some(403) => Kind::AccessDenied,
         Some(408) => Kind::Timeout,
+        Some(501) => Kind::Unsupported,
         Some(500..) => Kind::Unavailable,
         _ => Kind::Other,
     }
@@ -183,7 +185,7 @@ fn chain<'a>(
 }
 
 /// The last cause: what happened, without the layers that passed it on.
-fn innermost(error: &(dyn Error + 'static)) -> String {
+pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
     chain(error)
         .last()
         .map(ToString::to_string)

@@ -2,6 +2,7 @@
 
 mod classify;
 mod client;
+mod fan_out;
 mod fill;
 mod service_time;
 mod source;

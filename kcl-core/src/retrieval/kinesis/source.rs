@@ -1,4 +1,4 @@
-//! The four calls of a [`ShardSource`] on Kinesis.
+//! The calls of a [`ShardSource`] on Kinesis.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,6 +12,7 @@ use kcl_lease::{ListedShard, ShardId};
 
 use super::classify::classify;
 use super::client::{control_overrides, reading_client, records_client};
+use super::fan_out::Connections;
 use super::fill;
 use super::service_time::ServiceTime;
 use super::wire::{Envelope, KinesisWire, Negotiation, Wire, decode};
@@ -20,6 +21,7 @@ use crate::retrieval::source::{
     Fetched, ShardFilter, ShardIterator, ShardSource, StartPosition, StreamDescription,
     StreamStatus,
 };
+use crate::retrieval::subscription::{StreamConsumer, Subscription};
 use crate::stream::StreamArn;
 
 /// More pages than a stream can have: 20,000 shards are the largest quota known, a page has up to 1,000.
@@ -32,6 +34,8 @@ pub struct KinesisSource {
     /// For `GetRecords` only.
     records: Client,
     negotiation: Arc<Negotiation>,
+    /// For subscriptions.
+    connections: Arc<Connections>,
     /// How messages name the stream.
     label: String,
     name: Option<String>,
@@ -52,6 +56,7 @@ impl KinesisSource {
         let negotiation = Arc::new(Negotiation::new(Wire::default()));
         Self {
             records: records_client(&client, KinesisWire::new(Arc::clone(&negotiation))),
+            connections: Arc::new(Connections::new(client.clone())),
             client,
             negotiation,
             label: arn.clone().unwrap_or_else(|| name.to_owned()),
@@ -70,7 +75,20 @@ impl KinesisSource {
         self
     }
 
-    fn malformed(&self, operation: &'static str, detail: &str) -> SourceError {
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The stream's ARN, if it was given or has been told.
+    pub(super) fn known_arn(&self) -> Option<String> {
+        self.arn.clone().or_else(|| self.pinned.get().cloned())
+    }
+
+    pub(super) fn malformed(&self, operation: &'static str, detail: &str) -> SourceError {
         SourceError::new(SourceErrorKind::Malformed, operation)
             .about(format!("stream {}", self.label))
             .with_detail(detail)
@@ -195,7 +213,7 @@ impl ShardSource for KinesisSource {
             .client
             .get_shard_iterator()
             .set_stream_name(self.name.clone())
-            .set_stream_arn(self.arn.clone().or_else(|| self.pinned.get().cloned()))
+            .set_stream_arn(self.known_arn())
             .shard_id(shard.as_str());
         let request = match from {
             StartPosition::TrimHorizon => {
@@ -221,6 +239,25 @@ impl ShardSource for KinesisSource {
             .shard_iterator
             .map(ShardIterator)
             .ok_or_else(|| self.malformed("GetShardIterator", "there is no iterator in it"))
+    }
+
+    async fn describe_consumer(&self, name: &str) -> Result<Option<StreamConsumer>, SourceError> {
+        self.find_consumer(name).await
+    }
+
+    async fn register_consumer(&self, name: &str) -> Result<StreamConsumer, SourceError> {
+        self.add_consumer(name).await
+    }
+
+    async fn subscribe(
+        &self,
+        consumer_arn: &str,
+        shard: &ShardId,
+        from: &StartPosition,
+    ) -> Result<Box<dyn Subscription>, SourceError> {
+        let connections = &self.connections;
+        self.open_subscription(connections, consumer_arn, shard, from)
+            .await
     }
 
     async fn get_records(

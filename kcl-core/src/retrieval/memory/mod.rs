@@ -193,6 +193,11 @@ impl MemoryStream {
         failures.extend(std::iter::repeat_n(kind, times));
     }
 
+    /// Makes calls of `operation` succeed again, however many were to fail.
+    pub fn fail_no_more(&self, operation: &'static str) {
+        self.lock().failures.remove(operation);
+    }
+
     /// Whether the last answer of a closed shard names the children, as the service's does. On by default.
     pub fn name_children(&self, names_children: bool) {
         self.lock().names_children = names_children;

@@ -10,20 +10,20 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::retrieval::fan_out::ConsumerChoice;
 use crate::retrieval::{
-    Budget, Consumer, ConsumerChoice, ConsumerOptions, Delivery, FanOut, MemoryStream, PollEnd,
-    Polling, Reader, RetrievalObserver, ShardRead, ShardSource, SourceError, SourceErrorKind,
-    StartPosition,
+    Budget, Consumer, ConsumerOptions, Delivery, FanOut, MemoryStream, PollEnd, Polling, Reader,
+    RetrievalObserver, ShardRead, ShardSource, SourceError, SourceErrorKind, StartPosition,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// What an observer heard, as text.
 #[derive(Debug, Default)]
-struct Notes(Mutex<Vec<String>>);
+pub(super) struct Notes(Mutex<Vec<String>>);
 
 impl Notes {
-    fn of(&self, word: &str) -> Vec<String> {
+    pub(super) fn of(&self, word: &str) -> Vec<String> {
         let notes = self.0.lock().unwrap();
         let wanted = notes.iter().filter(|note| note.starts_with(word));
         wanted.cloned().collect()

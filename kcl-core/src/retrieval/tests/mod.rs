@@ -5,6 +5,7 @@ mod budgets;
 mod deaggregation;
 mod fan_out;
 mod kinesis;
+mod kinesis_fan_out;
 mod pacing;
 mod polling;
 mod read_limits;

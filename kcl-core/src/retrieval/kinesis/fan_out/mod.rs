@@ -1,0 +1,8 @@
+//! Enhanced fan-out on Kinesis: consumers, connections, subscriptions.
+
+mod connections;
+mod consumers;
+mod event;
+mod subscribe;
+
+pub(super) use connections::Connections;
