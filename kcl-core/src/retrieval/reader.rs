@@ -49,8 +49,9 @@ async fn subscribe_or_poll(
     deliveries: &mpsc::Sender<Delivery>,
 ) -> PollEnd {
     let clock = &polling.runtime;
+    let mut polls = fan_out.consumer.polls();
     loop {
-        if !fan_out.consumer.polls() {
+        if !polls {
             let mut subscriber = Subscriber::new(fan_out.clone(), intake);
             match subscriber.run(deliveries).await {
                 NoMore::End(end) => return end,
@@ -64,5 +65,7 @@ async fn subscribe_or_poll(
             Some(end) => return end,
             None => intake = poller.into_intake(),
         }
+        // Asked again it might be somebody else's turn to try.
+        polls = false;
     }
 }

@@ -42,6 +42,7 @@ pub(super) struct FanOut {
 struct Known {
     number: u64,
     began: Moment,
+    is_open: bool,
 }
 
 #[derive(Debug)]
@@ -95,6 +96,16 @@ impl MemoryStream {
         };
         drop(state);
         self.changed.notify_waiters();
+    }
+
+    /// Whether a consumer has a subscription to the shard at this moment that somebody holds.
+    #[must_use]
+    pub fn is_followed(&self, consumer: &str, shard: &ShardId) -> bool {
+        let state = self.lock();
+        let consumer = state.fan_out.consumers.get(consumer);
+        let key = consumer.map(|consumer| (consumer.arn.clone(), shard.clone()));
+        let last = key.and_then(|key| state.fan_out.subscriptions.get(&key));
+        last.is_some_and(|last| last.is_open)
     }
 
     pub(super) fn find_consumer(&self, name: &str) -> Result<Option<StreamConsumer>, SourceError> {
@@ -156,9 +167,14 @@ impl MemoryStream {
         }
         fan_out.opened += 1;
         let number = fan_out.opened;
-        fan_out
-            .subscriptions
-            .insert(key, Known { number, began: now });
+        fan_out.subscriptions.insert(
+            key,
+            Known {
+                number,
+                began: now,
+                is_open: true,
+            },
+        );
         drop(state);
         // Who subscribed before learns that he is followed.
         self.changed.notify_waiters();
@@ -227,6 +243,17 @@ impl Following {
                 until: self.next_heartbeat.min(self.expires),
             },
         })
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let mut state = self.stream.lock();
+        let key = (self.consumer.clone(), self.shard.clone());
+        let last = state.fan_out.subscriptions.get_mut(&key);
+        if let Some(last) = last.filter(|last| last.number == self.number) {
+            last.is_open = false;
+        }
     }
 }
 

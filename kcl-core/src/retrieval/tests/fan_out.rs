@@ -394,3 +394,137 @@ async fn a_slow_receiver_has_one_event_in_hand_and_one_ahead() {
     }
     assert_eq!(records, 20);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_take_his_events_holds_no_subscription_and_misses_none() {
+    let setup = Setup::new(1);
+    let mut reading = setup.read(StartPosition::TrimHorizon);
+    let mut put = Vec::new();
+    for number in 0..30 {
+        put.push(number.to_string());
+        setup.put(&[&put[number]]);
+        sleep(Duration::from_secs(1)).await;
+    }
+    // One event is in the channel; the subscription was given up while the next one waited for a place.
+    let shard = setup.shard(0);
+    assert!(!setup.stream.is_followed("app", &shard));
+    assert_eq!(reading.texts(30).await, put);
+    sleep(Duration::from_secs(6)).await;
+    assert!(setup.stream.is_followed("app", &shard));
+    assert_eq!(reading.notes.of("failed"), NONE);
+    assert!(setup.calls() <= 3, "{}", setup.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_room_the_subscription_is_given_up_and_the_place_in_the_queue_kept() {
+    let mut setup = Setup::new(3);
+    setup.reader.polling.budget = Budget::new(32 << 20);
+    let budget = setup.reader.polling.budget.clone();
+    let mut readings: Vec<Reading> = (0..3)
+        .map(|index| setup.read_shard(index, StartPosition::TrimHorizon, None))
+        .collect();
+    sleep(Duration::from_secs(10)).await;
+    // Somebody else has it all.
+    let taken = budget.reserve(32 << 20).await;
+    for index in 0..3 {
+        let put = setup
+            .stream
+            .put_to(&setup.shard(index), "k", vec![1; 1 << 20]);
+        assert!(put.is_some());
+    }
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(budget.waiting(), 3);
+    for index in 0..3 {
+        assert!(!setup.stream.is_followed("app", &setup.shard(index)));
+    }
+    let calls = setup.calls();
+    let before = Instant::now();
+    drop(taken);
+    for reading in &mut readings {
+        assert_eq!(reading.next().await.rows.len(), 1);
+        assert_eq!(reading.notes.of("failed"), NONE);
+    }
+    assert!(
+        before.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        before.elapsed()
+    );
+    assert_eq!(setup.calls(), calls + 3);
+    drop(readings);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(budget.used(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_that_is_waited_for_is_given_back_when_the_next_subscription_fails() {
+    let setup = Setup::new(1);
+    let budget = setup.reader.polling.budget.clone();
+    let mut reading = setup.read(StartPosition::TrimHorizon);
+    sleep(Duration::from_secs(10)).await;
+    let taken = budget.reserve(64 << 20).await;
+    setup.stream.put_to(&setup.shard(0), "k", vec![1; 1 << 20]);
+    sleep(Duration::from_secs(60)).await;
+    let failure = SourceErrorKind::Unavailable;
+    setup.stream.fail_next("SubscribeToShard", failure, 100_000);
+    drop(taken);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(budget.used(), 0);
+    setup.stream.fail_no_more("SubscribeToShard");
+    assert_eq!(reading.next().await.rows.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_is_told_again_until_its_children_are_known() {
+    let setup = Setup::new(1);
+    setup.put(&["a"]);
+    setup.stream.name_children(false);
+    setup
+        .stream
+        .fail_next("ListShards", SourceErrorKind::Unavailable, 3);
+    let mut reading = setup.read(StartPosition::TrimHorizon);
+    assert_eq!(reading.texts(1).await, ["a"]);
+    let children = setup.stream.split(&setup.shard(0)).unwrap();
+    let end = reading.next().await.end.expect("the end");
+    let named: Vec<ShardId> = end.children.into_iter().map(|c| c.shard_id).collect();
+    assert_eq!(named, children);
+    assert_eq!(reading.notes.of("failed").len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_break_in_which_records_may_have_gone_is_told_of_as_a_gap() {
+    let setup = Setup::new(1);
+    let numbers = setup.put(&["a", "b"]);
+    let mut reading = setup.read(StartPosition::TrimHorizon);
+    assert_eq!(reading.texts(2).await, ["a", "b"]);
+    let failure = SourceErrorKind::Unavailable;
+    setup.stream.fail_next("SubscribeToShard", failure, 100_000);
+    setup.stream.cut_subscriptions();
+    sleep(2 * HOUR).await;
+    setup.put(&["lost"]);
+    setup.stream.trim(&setup.shard(0));
+    let kept = setup.put(&["kept"]);
+    setup.stream.fail_no_more("SubscribeToShard");
+    let delivery = reading.next().await;
+    let gap = delivery.gap.expect("a gap");
+    assert_eq!(
+        (gap.from, gap.to),
+        (Some(numbers[1].clone()), Some(kept[0].clone()))
+    );
+    // Shorter breaks are no reason to look back.
+    setup.stream.cut_subscriptions();
+    setup.put(&["c"]);
+    assert_eq!(reading.next().await.gap, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_argument_that_is_no_number_is_not_mistaken_for_one() {
+    let setup = Setup::new(1);
+    let numbers = setup.put(&["a", "b"]);
+    let invalid = SourceErrorKind::InvalidArgument;
+    setup.stream.fail_next("SubscribeToShard", invalid, 50);
+    let start = StartPosition::AtSequenceNumber(numbers[1].clone());
+    let mut reading = setup.read_shard(0, start, None);
+    assert_eq!(reading.texts(1).await, ["b"]);
+    assert_eq!(reading.notes.of("restarted"), NONE);
+    assert_eq!(reading.notes.of("failed").len(), 25);
+}
