@@ -34,7 +34,6 @@ impl Retrieval {
 
     /// Enhanced fan-out and nothing else: without a consumer the worker waits, tells why
     /// ([`ReadFailed`](crate::WorkerEvent::ReadFailed)) and tries again a few times a minute.
-    #[must_use]
     #[doc(alias = "EFO")]
     pub fn fan_out() -> FanOutOptions {
         FanOutOptions {
@@ -50,7 +49,6 @@ impl Retrieval {
     /// for it are missing, when the consumer is not there and may not be registered or does not become ACTIVE, and when the
     /// service does not know it. [`FanOutUnavailable`](crate::WorkerEvent::FanOutUnavailable) tells of it once; every ten
     /// minutes one shard tries again.
-    #[must_use]
     pub fn auto() -> FanOutOptions {
         FanOutOptions {
             falls_back: true,

@@ -1,6 +1,7 @@
 //! Enhanced fan-out on the stream in memory: consumers, and subscriptions by the service's rules.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -261,7 +262,7 @@ impl Drop for Following {
 impl Subscription for Following {
     async fn announced(&mut self) -> Result<Option<u64>, SourceError> {
         loop {
-            let changed = self.stream.changed.clone();
+            let changed = Arc::clone(&self.stream.changed);
             let mut changed = std::pin::pin!(changed.notified());
             changed.as_mut().enable();
             match self.look()? {

@@ -18,8 +18,8 @@ use super::fan_out::Notes;
 use crate::retrieval::fan_out::ConsumerChoice;
 use crate::retrieval::{
     Budget, Consumer, ConsumerOptions, ConsumerStatus, Delivery, FanOut, KinesisSource, PollEnd,
-    Polling, Reader, ShardFilter, ShardRead, ShardSource, SourceErrorKind as Kind, StartPosition,
-    Subscription,
+    Polling, Reader, RecordRef, RetrievalObserver, ShardFilter, ShardRead, ShardSource,
+    SourceErrorKind as Kind, StartPosition, Subscription,
 };
 
 const STREAM: &str = "orders";
@@ -108,7 +108,7 @@ impl Stream {
             hash_range: HashKeyRange::FULL,
             start: StartPosition::TrimHorizon,
             skip_through: None,
-            observer: notes.clone(),
+            observer: Arc::clone(&notes) as Arc<dyn RetrievalObserver>,
         };
         let (sender, deliveries) = mpsc::channel(1);
         Reading {
@@ -190,11 +190,7 @@ async fn events_carry_records_where_to_go_on_and_how_far_behind() {
     assert_eq!(subscription.announced().await.unwrap(), Some(bytes));
     assert!((150..400).contains(&bytes), "{bytes}");
     let pushed = subscription.receive().await.unwrap();
-    let texts: Vec<&[u8]> = pushed
-        .batch
-        .range(0..2)
-        .map(|record| record.data())
-        .collect();
+    let texts: Vec<&[u8]> = pushed.batch.range(0..2).map(RecordRef::data).collect();
     assert_eq!(texts, [b"a", b"b"]);
     assert_eq!(
         pushed.continuation,
