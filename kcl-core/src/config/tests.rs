@@ -286,6 +286,12 @@ const OPTIONS: &[(&str, Show, &str, &str)] = &[
         "Reads what arrived in a stretch of time, given as `replay(from, until)`, and stops by itself. Under an application name of its own; not with `initial_position`, `jump_to_latest_when_behind`, or `StopShard` as an outcome.",
     ),
     (
+        "retrieval",
+        |c| format!("{:?}", c.retrieval),
+        "retrievalSpecificConfig (fan-out)",
+        "`Retrieval::fan_out()` or `auto()`: records are sent as they are put, 2 MB per second and shard for each consumer, which AWS charges for. One consumer per application, named after it; `auto` polls where there is none to be had. May change from one start to the next; a replay polls.",
+    ),
+    (
         "jump_to_latest_when_behind",
         |_| "none".to_owned(),
         "-",
