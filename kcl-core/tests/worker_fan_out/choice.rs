@@ -241,3 +241,20 @@ async fn a_consumer_that_is_given_is_neither_looked_for_nor_registered() {
     assert_eq!(asked("SubscribeToShard"), 1);
     worker.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_somebody_removes_is_made_again_and_no_reason_to_poll() {
+    let fixture = Fixture::new(3);
+    let worker = start(&fixture, Retrieval::auto());
+    worker.handle.caught_up().await;
+    let mut events = worker.handle.events();
+    let polled = reads(&fixture).0;
+    sleep(MINUTE).await;
+    fixture.stream.deregister_consumer("app");
+    fixture.put_many(0, &["a"]);
+    sleep(MINUTE / 4).await;
+    assert_eq!(fixture.log.delivered(), ["a"]);
+    assert_eq!(told(&mut events).await, Vec::<String>::new());
+    assert_eq!(reads(&fixture).0, polled);
+    worker.stop().await;
+}

@@ -133,8 +133,13 @@ impl Consumer {
     }
 
     /// Notes a failure. Whether that was the reason to poll instead, from now on.
-    pub(super) fn gives_up(&self, kind: SourceErrorKind) -> bool {
-        self.options.falls_back && self.fall_back.failed(kind, self.runtime.now())
+    pub(super) fn gives_up(&self, error: &SourceError) -> bool {
+        // Whoever has a name looks for the consumer again, which may be there under another ARN, or can be registered.
+        let is_looked_for = error.kind() == SourceErrorKind::ConsumerNotFound
+            && error.operation() == "SubscribeToShard"
+            && matches!(self.options.choice, ConsumerChoice::Name { .. });
+        let may_poll = self.options.falls_back && !is_looked_for;
+        may_poll && self.fall_back.failed(error.kind(), self.runtime.now())
     }
 
     /// Whether the worker polls. One caller in a while is told otherwise, to look whether that is still necessary.

@@ -13,7 +13,7 @@ impl Subscriber {
             SourceErrorKind::StreamNotFound => self.what_is_missing(error).await?,
             _ => error,
         };
-        if self.fan_out.consumer.gives_up(error.kind()) {
+        if self.fan_out.consumer.gives_up(&error) {
             self.intake.read.observer.fell_back(&error);
         }
         if self.fan_out.consumer.polls() {

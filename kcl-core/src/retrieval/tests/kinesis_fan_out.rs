@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::Blob;
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_types::body::SdkBody;
 use kcl_emulator::Emulator;
 use kcl_emulator::Service::Kinesis;
 use kcl_emulator::faults::{Fault, Rule};
@@ -474,4 +479,64 @@ async fn a_stream_that_is_deleted_ends_the_reading() {
     delete.enforce_consumer_deletion(true).send().await.unwrap();
     let end = timeout(HOUR, reading.end).await.unwrap().unwrap();
     assert!(matches!(end, PollEnd::StreamGone(_)), "{end:?}");
+}
+
+/// Answers every subscription so.
+#[derive(Debug, Clone)]
+struct Impostor {
+    content_type: &'static str,
+    body: Vec<u8>,
+}
+
+impl HttpConnector for Impostor {
+    fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
+        let body = SdkBody::from(self.body.clone());
+        let mut answer = HttpResponse::new(200.try_into().unwrap(), body);
+        let headers = answer.headers_mut();
+        headers.insert("content-type", self.content_type);
+        HttpConnectorFuture::ready(Ok(answer))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_no_subscription_is_an_error_and_takes_no_time() {
+    const EVENTS: &str = "application/vnd.amazon.eventstream";
+    let frame = [0xff; 12];
+    for (content_type, body) in [
+        ("text/html", &b"<html>sign in</html>"[..]),
+        ("application/x-amz-json-1.1", b"{}"),
+        (EVENTS, b""),
+        (EVENTS, b"\0\0\0\x10"),
+        (
+            EVENTS,
+            b"\0\0\0\x10\0\0\0\0\x05\xc2\x48\xeb\x7d\x98\xc8\xff",
+        ),
+        // Four gigabytes are announced.
+        (EVENTS, &frame[..]),
+    ] {
+        let impostor = Impostor {
+            content_type,
+            body: body.to_vec(),
+        };
+        let aws = Emulator::new().sdk_config("worker").into_builder();
+        let client = http_client_fn(move |_, _| SharedHttpConnector::new(impostor.clone()));
+        let aws = aws.http_client(client).build();
+        let source = KinesisSource::new(&aws, STREAM, Some(ARN.to_owned()));
+        let shard = ShardId::from("shardId-000000000000");
+        let from = StartPosition::TrimHorizon;
+        let before = Instant::now();
+        let kind = match source.subscribe("consumer", &shard, &from).await {
+            Err(error) => Some(error.kind()),
+            Ok(mut subscription) => match subscription.announced().await {
+                Ok(event) => {
+                    assert_eq!(event, None, "{content_type} {body:?}");
+                    None
+                }
+                Err(error) => Some(error.kind()),
+            },
+        };
+        let known = [None, Some(Kind::Malformed), Some(Kind::Unavailable)];
+        assert!(known.contains(&kind), "{content_type} {body:?}: {kind:?}");
+        assert!(before.elapsed() < Duration::from_secs(1));
+    }
 }
