@@ -17,7 +17,8 @@ const IN_USE: Duration = Duration::from_secs(5);
 const QUIET_CONFLICTS: u32 = 10;
 /// Nobody else wants a subscription that stood for so long.
 const UNDISPUTED: Duration = Duration::from_secs(30);
-const MAX_FAILURE_PAUSE: Duration = Duration::from_secs(5);
+/// Together with the silence by which a dead connection is noticed, less than 15 s.
+const MAX_FAILURE_PAUSE: Duration = Duration::from_secs(4);
 /// Nobody is helped by asking every few seconds while somebody has to change a policy.
 const MAX_OPERATOR_PAUSE: Duration = Duration::from_secs(15);
 /// The service ends a subscription after five minutes. It is renewed somewhat earlier, not all shards' at once.

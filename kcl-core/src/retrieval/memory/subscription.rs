@@ -37,6 +37,8 @@ pub(super) struct FanOut {
     /// Subscriptions that were opened before so many have broken.
     cut_before: u64,
     silent: BTreeSet<ShardId>,
+    /// Subscriptions to a shard that were opened up to this one stay silent.
+    silenced: BTreeMap<ShardId, u64>,
 }
 
 #[derive(Debug)]
@@ -95,6 +97,8 @@ impl MemoryStream {
             true => state.fan_out.silent.insert(shard.clone()),
             false => state.fan_out.silent.remove(shard),
         };
+        let opened = state.fan_out.opened;
+        state.fan_out.silenced.insert(shard.clone(), opened);
         drop(state);
         self.changed.notify_waiters();
     }
@@ -217,7 +221,9 @@ impl Following {
             let kind = SourceErrorKind::Unavailable;
             return Err(SourceError::new(kind, "SubscribeToShard").with_detail("cut"));
         }
-        if fan_out.silent.contains(&self.shard) {
+        let silenced = fan_out.silenced.get(&self.shard);
+        let is_silenced = silenced.is_some_and(|last| self.number <= *last);
+        if is_silenced || fan_out.silent.contains(&self.shard) {
             return Ok(Now::Nothing {
                 until: now.plus(LIFETIME),
             });
