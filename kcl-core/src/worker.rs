@@ -23,8 +23,7 @@ use crate::handle::WorkerHandle;
 use crate::processor::{ProcessorFactory, RecordProcessor};
 use crate::replay::{self, Replay};
 use crate::retrieval::{
-    Budget, Consumer, ConsumerOptions, FanOut, PaceOptions, Polling, ReadLimit, Reader,
-    ShardSource,
+    Budget, Consumer, ConsumerOptions, FanOut, PaceOptions, Polling, ReadLimit, Reader, ShardSource,
 };
 use crate::shard_info::ShardInfo;
 use crate::shutdown::{ShutdownReport, Stop, exit_number};
