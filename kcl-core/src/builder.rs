@@ -162,6 +162,10 @@ impl WorkerBuilder {
     /// When records suddenly grow, the budget is overshot by one answer (up to 10 MiB) and by the table of one whose
     /// aggregated records hold very many user records; no read begins until use is back under it. All reads that run but one
     /// are covered for 10 MiB, so the budget also bounds how many run at a time: 26 with the default and nothing held.
+    ///
+    /// With enhanced fan-out the AWS SDK has an event in memory before anybody knows how large it is: one for each shard, not
+    /// counted until there is room for it. Shards that have to wait for room for longer than a few seconds give it up, with
+    /// their subscription.
     pub fn memory_budget(mut self, bytes: usize) -> Self {
         self.config.memory_budget = bytes;
         self

@@ -188,27 +188,16 @@ impl Worker {
             Some(replay) => Arc::clone(replay) as Arc<dyn ShardSource>,
             None => parts.source,
         };
-        let fan_out = match &replay {
-            Some(_) => None,
-            None => parts.consumer.map(|options| {
-                let (source, runtime) = (Arc::clone(&source), parts.runtime.clone());
-                FanOut {
-                    consumer: Arc::new(Consumer::new(
-                        options,
-                        Arc::clone(&source),
-                        runtime.clone(),
-                    )),
-                    source,
-                    runtime,
-                }
-            }),
-        };
         let polling = polling(
             &parts.config,
             Arc::clone(&source),
             handle.budget,
             parts.runtime.clone(),
         );
+        let fan_out = match &replay {
+            Some(_) => None,
+            None => parts.consumer.map(|options| fan_out(options, &polling)),
+        };
         let context = Arc::new(Context {
             replay,
             source,
@@ -293,6 +282,16 @@ fn polling(
         max_records: config.max_records,
         out_of_range: config.out_of_range,
         ..Polling::new(source, budget, runtime)
+    }
+}
+
+fn fan_out(options: ConsumerOptions, polling: &Polling) -> FanOut {
+    let (source, runtime) = (&polling.source, &polling.runtime);
+    FanOut {
+        consumer: Arc::new(Consumer::new(options, Arc::clone(source), runtime.clone())),
+        source: Arc::clone(source),
+        limit: polling.limit.clone(),
+        runtime: runtime.clone(),
     }
 }
 

@@ -86,8 +86,8 @@ impl Shared {
     }
 }
 
-/// What a read was charged. Given back when it is dropped: a read that failed brought nothing.
-#[derive(Debug)]
+/// What a read was charged. Given back when it is dropped: a read that failed brought nothing. The default is nothing.
+#[derive(Debug, Default)]
 pub struct Charge {
     limit: Option<Arc<Shared>>,
     bytes: u64,

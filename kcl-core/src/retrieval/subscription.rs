@@ -67,7 +67,10 @@ pub trait Subscription: Debug + Send {
     /// Safe to drop and to call again.
     async fn receive(&mut self) -> Result<Pushed, SourceError>;
 
-    /// Notes that nothing came for longer than the service is ever silent: the connection is not to be used for other
-    /// subscriptions. By default nothing is done.
-    fn fell_silent(&mut self) {}
+    /// Notes that no event came for longer than the service is ever silent: the connection is not to be used for other
+    /// subscriptions. Returns whether a part of an event came: then the next subscription is given more time for it. By default
+    /// nothing is done, and no part is known of.
+    fn fell_silent(&mut self) -> bool {
+        false
+    }
 }

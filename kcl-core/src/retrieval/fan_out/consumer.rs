@@ -1,6 +1,7 @@
 //! The registered consumer that a worker subscribes with: found, made if that is wanted, waited for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use kcl_lease::runtime::{Moment, Runtime};
@@ -16,6 +17,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const LIMIT_ATTEMPTS: u32 = 3;
 /// What one shard was told of a failure holds for the others that ask so soon: the calls are limited for the account.
 const FAILURE_HOLDS: Duration = Duration::from_secs(5);
+
+/// A consumer that is found and that the service does not know all the same, so often in a row, stays so.
+const NOT_KNOWN_TIMES: u32 = 3;
 
 /// Which consumer to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub(crate) struct Consumer {
     runtime: Runtime,
     /// Held while somebody asks, so that many shards ask once.
     known: Mutex<Known>,
+    /// How often what was found turned out to be none, since the last subscription.
+    not_known: AtomicU32,
     fall_back: FallBack,
 }
 
@@ -78,6 +84,7 @@ impl Consumer {
             source,
             runtime,
             known: Mutex::default(),
+            not_known: AtomicU32::new(0),
             fall_back: FallBack::default(),
         }
     }
@@ -129,6 +136,7 @@ impl Consumer {
         let mut known = self.known.lock().await;
         if known.arn.as_deref() == Some(arn) {
             known.arn = None;
+            self.not_known.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -137,7 +145,8 @@ impl Consumer {
         // Whoever has a name looks for the consumer again, which may be there under another ARN, or can be registered.
         let is_looked_for = error.kind() == SourceErrorKind::ConsumerNotFound
             && error.operation() == "SubscribeToShard"
-            && matches!(self.options.choice, ConsumerChoice::Name { .. });
+            && matches!(self.options.choice, ConsumerChoice::Name { .. })
+            && self.not_known.load(Ordering::Relaxed) < NOT_KNOWN_TIMES;
         let may_poll = self.options.falls_back && !is_looked_for;
         may_poll && self.fall_back.failed(error.kind(), self.runtime.now())
     }
@@ -149,6 +158,7 @@ impl Consumer {
 
     /// Notes a subscription. Whether the worker polled before.
     pub(super) fn works(&self) -> bool {
+        self.not_known.store(0, Ordering::Relaxed);
         self.fall_back.works()
     }
 

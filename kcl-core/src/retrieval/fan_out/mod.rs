@@ -15,14 +15,14 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 pub(crate) use self::consumer::{Consumer, ConsumerChoice, ConsumerOptions};
-use self::follow::Over;
+use self::follow::{Over, Room};
 use self::pace::Pace;
 use self::resume::Resume;
 use super::absence::Absence;
-use super::budget::Reservation;
 use super::delivery::{Delivery, PollEnd};
 use super::error::{SourceError, SourceErrorKind};
 use super::intake::Intake;
+use super::read_limit::ReadLimit;
 use super::source::{ShardSource, StartPosition};
 use super::subscription::Subscription;
 
@@ -36,6 +36,8 @@ pub(crate) struct FanOut {
     pub(crate) source: Arc<dyn ShardSource>,
     /// Who subscribes.
     pub(crate) consumer: Arc<Consumer>,
+    /// What all shards together may read in a second.
+    pub(crate) limit: ReadLimit,
     /// Clock and randomness.
     pub(crate) runtime: Runtime,
 }
@@ -49,7 +51,7 @@ pub(crate) struct Subscriber {
     pace: Pace,
     absence: Absence,
     /// Room for an event that had to wait for so long that its subscription was given up.
-    room: Option<Reservation>,
+    room: Option<Room>,
 }
 
 /// Why there are no more subscriptions.
@@ -179,6 +181,6 @@ impl Subscriber {
     }
 }
 
-fn silent(detail: &str) -> SourceError {
+fn silent(detail: impl AsRef<str>) -> SourceError {
     SourceError::new(SourceErrorKind::Timeout, "SubscribeToShard").with_detail(detail)
 }

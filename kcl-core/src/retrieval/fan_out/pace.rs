@@ -24,6 +24,11 @@ const MAX_OPERATOR_PAUSE: Duration = Duration::from_secs(15);
 /// The service ends a subscription after five minutes. It is renewed somewhat earlier, not all shards' at once.
 const RENEW_AFTER: Duration = Duration::from_secs(255);
 const RENEW_SPREAD: Duration = Duration::from_secs(30);
+/// The service sends an event every five seconds at least, an empty one if need be. After this silence the connection is
+/// taken for dead.
+const SILENCE: Duration = Duration::from_secs(10);
+/// So long a large event may take to come over a slow connection.
+const MAX_SILENCE: Duration = Duration::from_secs(40);
 /// How long events may wait for a slow processor or for room before the subscription is given up: what is not received
 /// keeps other subscriptions on the same connection waiting.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -37,6 +42,8 @@ pub(super) struct Pace {
     not_before: Option<Moment>,
     failures: u32,
     conflicts: u32,
+    /// Events in a row that began to come and did not come to their end in time.
+    slow_events: u32,
 }
 
 /// What to make of a conflict over a subscription.
@@ -59,6 +66,7 @@ impl Pace {
             not_before: None,
             failures: 0,
             conflicts: 0,
+            slow_events: 0,
         }
     }
 
@@ -94,12 +102,28 @@ impl Pace {
         PATIENCE.max(fresh.unwrap_or_default())
     }
 
-    /// Notes an event: what went wrong before is over.
-    pub(super) fn received(&mut self, now: Moment) {
+    /// How long to wait for an event before the connection is taken for dead.
+    pub(super) fn silence(&self) -> Duration {
+        doubled(SILENCE, MAX_SILENCE, self.slow_events)
+    }
+
+    /// Notes that a part of an event came, and the rest did not in time. It is sent again from its beginning, so it needs
+    /// longer, or it never comes.
+    pub(super) fn event_was_slow(&mut self) {
+        self.slow_events = self.slow_events.saturating_add(1);
+    }
+
+    /// Notes an event, with records or without: what went wrong before is over.
+    pub(super) fn received(&mut self, now: Moment, has_records: bool) {
         self.failures = 0;
         let stood = self.accepted.map(|call| now.since(call));
-        if stood.is_some_and(|stood| stood >= UNDISPUTED) {
+        let stood = stood.unwrap_or_default();
+        if stood >= UNDISPUTED {
             self.conflicts = 0;
+        }
+        // An empty event at the beginning says nothing of the large one that may follow.
+        if has_records || stood >= IN_USE {
+            self.slow_events = 0;
         }
     }
 
@@ -205,11 +229,11 @@ mod tests {
         // Having it for a moment changes nothing: two that take it from one another would do so for ever.
         pace.subscribed(now);
         now = now.plus(SECONDS(6));
-        pace.received(now);
+        pace.received(now, true);
         assert!(pace.in_use(now).lasts);
         assert!(pace.in_use(now).retry_in >= IN_USE);
         pace.subscribed(now);
-        pace.received(now.plus(UNDISPUTED));
+        pace.received(now.plus(UNDISPUTED), true);
         assert!(!pace.in_use(now).lasts);
     }
 
@@ -220,6 +244,25 @@ mod tests {
         assert_eq!(pace.ended(start.plus(SECONDS(300))), None);
         assert_eq!(pace.ended(start.plus(SECONDS(20))), None);
         assert!(pace.ended(start.plus(SECONDS(40))).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_came_in_part_gets_more_time_until_one_came_whole() {
+        let (mut pace, start) = pace();
+        pace.subscribed(start);
+        let mut limits = Vec::new();
+        for _ in 0..4 {
+            limits.push(pace.silence());
+            pace.event_was_slow();
+        }
+        assert_eq!(limits, [10, 20, 40, 40].map(SECONDS));
+        pace.received(start, false);
+        assert_eq!(pace.silence(), MAX_SILENCE);
+        pace.received(start, true);
+        assert_eq!(pace.silence(), SILENCE);
+        pace.event_was_slow();
+        pace.received(start.plus(IN_USE), false);
+        assert_eq!(pace.silence(), SILENCE);
     }
 
     #[tokio::test(start_paused = true)]

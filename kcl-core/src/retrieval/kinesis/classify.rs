@@ -22,10 +22,10 @@ where
     let (kind, detail) = match &error {
         SdkError::ServiceError(service) => {
             let answer = service.err().meta();
-            let kind = answer
-                .code()
-                .and_then(by_code)
-                .unwrap_or_else(|| by_status(status));
+            let kind = match answer.code() {
+                code if is_unsupported(operation, code, status) => Kind::Unsupported,
+                code => code.and_then(by_code).unwrap_or_else(|| by_status(status)),
+            };
             let detail = match (answer.code(), answer.message()) {
                 (Some(_), Some(message)) => message.to_owned(),
                 (Some(code), None) => code.to_owned(),
@@ -48,6 +48,20 @@ where
         .about(format!("stream {stream}"))
         .with_detail(detail)
         .with_source(error)
+}
+
+/// Whether what stands for the service has no enhanced fan-out. To other calls only what is no Kinesis, or is in trouble,
+/// answers so.
+fn is_unsupported(operation: &str, code: Option<&str>, status: Option<u16>) -> bool {
+    let is_fan_out = matches!(
+        operation,
+        "DescribeStreamConsumer" | "RegisterStreamConsumer" | "SubscribeToShard"
+    );
+    let is_unknown = matches!(
+        code,
+        Some("UnknownOperationException" | "UnknownOperation" | "NotImplemented")
+    );
+    is_fan_out && (is_unknown || status == Some(501))
 }
 
 /// Whether Kinesis, or AWS in front of it, is known to answer this code.
@@ -113,7 +127,6 @@ pub(super) fn by_code(code: &str) -> Option<Kind> {
         // The next call starts the listing again.
         "ExpiredNextTokenException" => Kind::Unavailable,
         "RequestTimeout" | "RequestTimeoutException" => Kind::Timeout,
-        "UnknownOperationException" | "UnknownOperation" | "NotImplemented" => Kind::Unsupported,
         _ => return None,
     })
 }
@@ -124,7 +137,6 @@ fn by_status(status: Option<u16>) -> Kind {
         Some(401) => Kind::Credentials,
         Some(403) => Kind::AccessDenied,
         Some(408) => Kind::Timeout,
-        Some(501) => Kind::Unsupported,
         Some(500..) => Kind::Unavailable,
         _ => Kind::Other,
     }

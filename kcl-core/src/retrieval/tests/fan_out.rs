@@ -1,5 +1,7 @@
 //! Enhanced fan-out over the stream in memory, on virtual time.
 
+mod holding;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,8 +14,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::retrieval::fan_out::ConsumerChoice;
 use crate::retrieval::{
-    Budget, Consumer, ConsumerOptions, Delivery, FanOut, MemoryStream, PollEnd, Polling, Reader,
-    RetrievalObserver, ShardRead, ShardSource, SourceError, SourceErrorKind, StartPosition,
+    Budget, Consumer, ConsumerOptions, Delivery, FanOut, MemoryStream, PollEnd, Polling, ReadLimit,
+    Reader, RetrievalObserver, ShardRead, ShardSource, SourceError, SourceErrorKind, StartPosition,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -80,15 +82,17 @@ impl Setup {
     fn new(shards: u32) -> Self {
         let runtime = Runtime::virtual_time(1);
         let stream = MemoryStream::new(shards, runtime.clone());
+        let source: Arc<dyn ShardSource> = Arc::new(stream.clone());
         Self {
-            reader: reader(&stream, &runtime, named(true)),
+            reader: reader(&source, &runtime, named(true)),
             stream,
             runtime,
         }
     }
 
     fn with(mut self, options: ConsumerOptions) -> Self {
-        self.reader = reader(&self.stream, &self.runtime, options);
+        let source: Arc<dyn ShardSource> = Arc::new(self.stream.clone());
+        self.reader = reader(&source, &self.runtime, options);
         self
     }
 
@@ -146,16 +150,16 @@ fn named(register: bool) -> ConsumerOptions {
     }
 }
 
-fn reader(stream: &MemoryStream, runtime: &Runtime, options: ConsumerOptions) -> Reader {
-    let source: Arc<dyn ShardSource> = Arc::new(stream.clone());
-    let consumer = Consumer::new(options, Arc::clone(&source), runtime.clone());
+fn reader(source: &Arc<dyn ShardSource>, runtime: &Runtime, options: ConsumerOptions) -> Reader {
+    let consumer = Consumer::new(options, Arc::clone(source), runtime.clone());
     let fan_out = FanOut {
-        source: Arc::clone(&source),
+        source: Arc::clone(source),
         consumer: Arc::new(consumer),
+        limit: ReadLimit::default(),
         runtime: runtime.clone(),
     };
     Reader {
-        polling: Polling::new(source, Budget::new(64 << 20), runtime.clone()),
+        polling: Polling::new(Arc::clone(source), Budget::new(64 << 20), runtime.clone()),
         fan_out: Some(fan_out),
     }
 }
@@ -328,6 +332,42 @@ async fn a_consumer_that_is_gone_is_registered_again() {
     setup.put(&["a"]);
     assert_eq!(reading.texts(1).await, ["a"]);
     assert_eq!(setup.stream.calls("RegisterStreamConsumer"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_is_found_and_never_known_is_a_reason_to_poll() {
+    let setup = Setup::new(1);
+    setup.put(&["a"]);
+    let unknown = SourceErrorKind::StreamNotFound;
+    setup.stream.fail_next("SubscribeToShard", unknown, 100_000);
+    let setup = setup.with(ConsumerOptions {
+        falls_back: true,
+        ..named(true)
+    });
+    let before = Instant::now();
+    let mut reading = setup.read(StartPosition::TrimHorizon);
+    assert_eq!(reading.texts(1).await, ["a"]);
+    assert!(
+        before.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        before.elapsed()
+    );
+    assert_eq!(setup.calls(), 3);
+    assert_eq!(
+        reading.notes.of("fell back"),
+        ["fell back consumer_not_found"]
+    );
+    // Looked for again and again in vain: at once back to polling.
+    sleep(Duration::from_secs(660)).await;
+    assert_eq!(setup.calls(), 4);
+    setup.stream.fail_no_more("SubscribeToShard");
+    sleep(Duration::from_secs(660)).await;
+    assert_eq!(reading.notes.of("back").len(), 1);
+    // It works: removed once more, it is looked for again.
+    setup.stream.deregister_consumer("app");
+    setup.put(&["b"]);
+    assert_eq!(reading.texts(1).await, ["b"]);
+    assert_eq!(reading.notes.of("fell back").len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

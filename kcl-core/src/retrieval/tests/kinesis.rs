@@ -333,6 +333,10 @@ async fn service_errors_are_told_apart() {
         (error(400, "ResourceInUseException"), Kind::StreamInUse),
         (error(400, "SomethingNew"), Kind::Other),
         (error(500, "SomethingNew"), Kind::Unavailable),
+        // Only of fan-out does this say that a server does not have it.
+        (error(501, "InternalFailure"), Kind::Unavailable),
+        (error(501, "SomethingNew"), Kind::Unavailable),
+        (error(400, "UnknownOperationException"), Kind::Other),
         (Fault::ExpiredIterator, Kind::ExpiredIterator),
         (Fault::ThroughputExceeded, Kind::Throttled),
         (Fault::Throttle, Kind::Throttled),

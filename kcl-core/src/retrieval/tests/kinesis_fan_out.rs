@@ -23,7 +23,7 @@ use super::fan_out::Notes;
 use crate::retrieval::fan_out::ConsumerChoice;
 use crate::retrieval::{
     Budget, Consumer, ConsumerOptions, ConsumerStatus, Delivery, FanOut, KinesisSource, PollEnd,
-    Polling, Reader, RecordRef, RetrievalObserver, ShardFilter, ShardRead, ShardSource,
+    Polling, ReadLimit, Reader, RecordRef, RetrievalObserver, ShardFilter, ShardRead, ShardSource,
     SourceErrorKind as Kind, StartPosition, Subscription,
 };
 
@@ -103,6 +103,7 @@ impl Stream {
             fan_out: Some(FanOut {
                 source: Arc::clone(&source),
                 consumer: Arc::new(consumer),
+                limit: ReadLimit::default(),
                 runtime: self.runtime.clone(),
             }),
             polling: Polling::new(source, Budget::new(64 << 20), self.runtime.clone()),
@@ -367,6 +368,7 @@ fn modelled() -> Vec<(u16, &'static str, Kind)> {
         (400, "SomethingNew", Kind::Other),
         (500, "InternalFailure", Kind::Unavailable),
         (501, "SomethingElse", Kind::Unsupported),
+        (501, "InternalFailure", Kind::Unsupported),
         (503, "SomethingElse", Kind::Unavailable),
     ]
 }

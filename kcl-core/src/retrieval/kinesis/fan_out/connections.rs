@@ -11,6 +11,8 @@ use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_kinesis::error::BoxError;
 use aws_smithy_runtime_api::client::connection::CaptureSmithyConnection;
 
+use super::frames::Arrival;
+
 /// Fewer subscriptions than any server lets one HTTP/2 connection have, and so few that those whose events nobody takes
 /// leave room for the others.
 const SUBSCRIPTIONS_EACH: usize = 64;
@@ -35,6 +37,7 @@ struct Line {
 pub(super) struct Place {
     pub(super) client: Client,
     pub(super) used: UsedConnection,
+    pub(super) arrival: Arrival,
     open: Arc<AtomicUsize>,
 }
 
@@ -70,6 +73,7 @@ impl Line {
         Place {
             client: self.client.clone(),
             used: UsedConnection::default(),
+            arrival: Arrival::default(),
             open: Arc::clone(&self.open),
         }
     }
@@ -84,7 +88,8 @@ impl Drop for Place {
 /// The same client with connections of its own: HTTP clients of the SDK keep one pool for each set of time limits, and there
 /// is no other way to ask for one.
 fn apart(base: &Client, number: usize) -> Client {
-    let number = u64::try_from(number % 1_000).unwrap_or_default();
+    // None has the limit of the other calls, whose connections are not for subscriptions.
+    let number = u64::try_from(number % 1_000).unwrap_or_default() + 1;
     let limits =
         TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT - Duration::from_millis(number));
     Client::from_conf(

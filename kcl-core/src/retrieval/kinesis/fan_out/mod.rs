@@ -3,6 +3,7 @@
 mod connections;
 mod consumers;
 mod event;
+mod frames;
 mod subscribe;
 
 pub(super) use connections::Connections;

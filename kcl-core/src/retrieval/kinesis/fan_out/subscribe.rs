@@ -1,5 +1,6 @@
 //! One subscription through the SDK's own event receiver.
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -40,6 +41,7 @@ impl KinesisSource {
             .starting_position(starting_position(from)?)
             .customize()
             .interceptor(place.used.clone())
+            .interceptor(place.arrival.clone())
             .send();
         let Ok(answer) = timeout(CALL_LIMIT, call).await else {
             place.used.retire();
@@ -75,13 +77,22 @@ fn starting_position(from: &StartPosition) -> Result<StartingPosition, SourceErr
     built.map_err(|error| SourceError::new(SourceErrorKind::Other, OPERATION).with_source(error))
 }
 
-#[derive(Debug)]
 struct Subscribed {
     output: SubscribeToShardOutput,
     /// The SDK says nothing of an event before all of it is there.
     announced: Option<SubscribeToShardEvent>,
     label: String,
     place: Place,
+}
+
+/// Without the event, which has payloads in it.
+impl fmt::Debug for Subscribed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscribed")
+            .field("stream", &self.label)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
 }
 
 #[async_trait]
@@ -116,7 +127,8 @@ impl Subscription for Subscribed {
         }
     }
 
-    fn fell_silent(&mut self) {
+    fn fell_silent(&mut self) -> bool {
         self.place.used.retire();
+        self.place.arrival.is_within_event()
     }
 }
