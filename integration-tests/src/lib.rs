@@ -6,6 +6,7 @@
 pub mod fleet;
 mod log;
 mod probe;
+pub mod reading;
 pub mod simulation;
 mod stage;
 

@@ -1,5 +1,6 @@
 //! A short look at the simulation, so that every test run exercises it; `simulate` runs it for hours.
 
+use integration_tests::reading::Reading;
 use integration_tests::simulation::{Settings, run};
 use kcl_lease::mutant::Mutant;
 
@@ -16,6 +17,21 @@ fn a_few_seeds_break_nothing() {
         let outcome = run::run(seed, &short(9)).unwrap();
         assert_eq!(outcome.violations, [], "seed {seed}");
         assert!(outcome.tally.delivered > 100, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_few_seeds_by_fan_out_break_nothing() {
+    let settings = Settings {
+        reading: Reading::FanOut,
+        ..short(9)
+    };
+    for seed in 1..=3 {
+        let outcome = run::run(seed, &settings).unwrap();
+        assert_eq!(outcome.violations, [], "seed {seed}");
+        assert!(outcome.tally.delivered > 100, "seed {seed}");
+        let subscribed = outcome.tally.seen.contains_key("consumer registered");
+        assert!(subscribed, "seed {seed}");
     }
 }
 

@@ -193,8 +193,9 @@ impl Emulator {
         act(&mut lock(&self.0.cloudwatch))
     }
 
-    /// Notified when a call brought something for this subscription.
-    pub(crate) fn waker(&self, id: SubscriptionId) -> Arc<Notify> {
+    /// Notified when a call brought something for this subscription: whoever drives it then polls it.
+    #[must_use]
+    pub fn waker(&self, id: SubscriptionId) -> Arc<Notify> {
         Arc::clone(lock(&self.0.wakers).entry(id).or_default())
     }
 
@@ -235,6 +236,7 @@ fn kinesis_config(settings: &Builder) -> EngineConfig {
         throttle_writes: settings.throttling,
         transition: settings.transition,
         consumer_transition: settings.transition,
+        subscription_lifetime: settings.subscription_lifetime,
         ..EngineConfig::default()
     }
 }

@@ -17,6 +17,7 @@ pub struct Builder {
     pub(crate) latency: Duration,
     pub(crate) clock: Clock,
     pub(crate) row_versions: Option<usize>,
+    pub(crate) subscription_lifetime: Duration,
 }
 
 impl Default for Builder {
@@ -31,6 +32,7 @@ impl Default for Builder {
             latency: Duration::ZERO,
             clock: Clock::starting_at(TEST_EPOCH),
             row_versions: None,
+            subscription_lifetime: Duration::from_mins(5),
         }
     }
 }
@@ -94,6 +96,13 @@ impl Builder {
     #[must_use]
     pub fn row_versions(mut self, versions: usize) -> Self {
         self.row_versions = Some(versions);
+        self
+    }
+
+    /// How long a subscription of enhanced fan-out lasts before the service ends it; 5 minutes by default, as at the service.
+    #[must_use]
+    pub fn subscription_lifetime(mut self, duration: Duration) -> Self {
+        self.subscription_lifetime = duration;
         self
     }
 

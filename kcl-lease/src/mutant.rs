@@ -124,6 +124,9 @@ mutants! {
     SkipFailedBatch, Safety, "A batch that the processor refused is skipped.";
     EndShardEarly, Safety, "Records that come with the news of the shard's end are not delivered.";
     SkipAfterExpiredIterator, Safety, "After an expired iterator one record too many is passed over.";
+    TrustSilence, Liveness, "A subscription of which nothing comes is never given up.";
+    EventsWithoutRoom, Safety, "Events of subscriptions are received without room for them.";
+    SubscribeWhereItBegan, Redundant, "A new subscription begins where the first one did: what comes again is not delivered.";
     DeliverWithoutCheck, Safety, "Records are delivered without a look at the lease.";
     NewTaskBesideOld, Safety, "A new grant's task starts beside the old one of the same shard.";
 

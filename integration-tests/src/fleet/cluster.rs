@@ -16,6 +16,7 @@ use super::deeds::{Deeds, Did};
 use super::error::FleetError;
 use super::history::History;
 use super::journal::{self, What};
+use super::options::FleetOptions;
 use super::process::{Launch, WorkerProcess};
 use super::producer::Producer;
 use super::table_watch::{Snapshot, TableWatch, name_of};
@@ -70,7 +71,7 @@ impl Cluster {
     pub(super) async fn start(
         name: &str,
         shards: u32,
-        lease_duration: Duration,
+        options: &FleetOptions,
         throttling: bool,
     ) -> Result<Self, FleetError> {
         let emulator = Emulator::builder()
@@ -101,7 +102,7 @@ impl Cluster {
             watch: None,
             members: Vec::new(),
             producer: None,
-            launch: launch(name, format!("http://{address}"), lease_duration)?,
+            launch: launch(name, format!("http://{address}"), options)?,
             emulator,
             _server: server,
         })
@@ -399,6 +400,24 @@ impl Cluster {
         }
     }
 
+    /// Removes the consumer that an application registered, if it did: a stream has 20 at most.
+    pub(super) async fn remove_consumer(&self, application: &str) -> Result<(), FleetError> {
+        if !self.launch.reading.subscribes() {
+            return Ok(());
+        }
+        let region = self.emulator.region();
+        let stream = format!("arn:aws:kinesis:{region}:000000000000:stream/{STREAM}");
+        let remove = self.kinesis.deregister_stream_consumer();
+        let remove = remove.stream_arn(stream).consumer_name(application);
+        remove.send().await.map_err(|error| {
+            FleetError::service(
+                "cannot remove the consumer",
+                aws_sdk_dynamodb::error::DisplayErrorContext(error),
+            )
+        })?;
+        Ok(())
+    }
+
     /// Where journals and logs are.
     pub(super) fn directory(&self) -> PathBuf {
         self.launch.directory.clone()
@@ -422,7 +441,7 @@ pub(super) fn held_by(table: &Snapshot) -> BTreeMap<String, usize> {
     counts
 }
 
-fn launch(name: &str, endpoint: String, lease_duration: Duration) -> Result<Launch, FleetError> {
+fn launch(name: &str, endpoint: String, options: &FleetOptions) -> Result<Launch, FleetError> {
     let directory = std::env::temp_dir().join(format!("fleet-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&directory).map_err(|error| {
         FleetError::system(format!("cannot create {}", directory.display()), error)
@@ -433,8 +452,9 @@ fn launch(name: &str, endpoint: String, lease_duration: Duration) -> Result<Laun
         program,
         endpoint,
         directory,
-        lease_duration,
+        lease_duration: options.lease_duration,
         application: APPLICATION.to_owned(),
+        reading: options.retrieval,
         acknowledges: false,
     })
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use crate::reading::Reading;
+
 /// The first argument with which the harness starts its worker processes.
 pub const WORKER: &str = "worker";
 
@@ -36,6 +38,9 @@ pub struct FleetOptions {
     /// Only this part of the failover scenario.
     #[arg(long, value_enum)]
     pub part: Option<Part>,
+    /// How the workers read the stream.
+    #[arg(long, value_enum, default_value_t)]
+    pub retrieval: Reading,
     /// How many workers the kills scenario kills.
     #[arg(long, default_value_t = 1_000)]
     pub kills: usize,
@@ -106,6 +111,9 @@ pub struct WorkerOptions {
     /// The application.
     #[arg(long)]
     pub application: String,
+    /// How it reads the stream.
+    #[arg(long, value_enum, default_value_t)]
+    pub retrieval: Reading,
     /// Whether it acknowledges records one by one, late and out of order, and writes down which are complete.
     #[arg(long)]
     pub acknowledges: bool,

@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 
 use super::error::FleetError;
 use super::options::WORKER;
+use crate::reading::Reading;
 
 /// A worker process. Dropping it kills the process.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(super) struct Launch {
     pub(super) directory: PathBuf,
     pub(super) lease_duration: Duration,
     pub(super) application: String,
+    pub(super) reading: Reading,
     /// Whether the worker acknowledges records one by one, and writes down which are complete.
     pub(super) acknowledges: bool,
 }
@@ -50,6 +52,7 @@ impl Launch {
             .arg("--lease-duration")
             .arg(format!("{}ms", self.lease_duration.as_millis()))
             .args(["--application", &self.application])
+            .args(["--retrieval", self.reading.name()])
             .args(self.acknowledges.then_some("--acknowledges"))
             .env_clear()
             .envs(std::env::var_os("RUST_LOG").map(|filter| ("RUST_LOG", filter)))

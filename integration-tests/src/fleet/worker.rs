@@ -43,6 +43,7 @@ pub async fn work(options: WorkerOptions) -> Result<std::convert::Infallible, Fl
     let worker = builder
         .worker_name(&options.name)
         .lease_duration(options.lease_duration)
+        .retrieval(options.retrieval.retrieval())
         .build(&aws(&options.endpoint, &options.name))?
         .with_graceful_shutdown(shutdown_signal());
     let events = worker.handle().events();

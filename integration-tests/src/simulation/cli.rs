@@ -14,6 +14,7 @@ use super::focus::{self, Focus};
 use super::report::Report;
 use super::run::{self, Outcome, RunError, Settings};
 use super::{Path, mutants, shrink};
+use crate::reading::Reading;
 
 /// Deterministic simulation of a fleet of workers.
 #[derive(Debug, Clone, Parser)]
@@ -34,6 +35,10 @@ pub struct Options {
     /// Let the workers use the real AWS SDK, in process.
     #[arg(long)]
     pub sdk: bool,
+
+    /// How the workers read the stream.
+    #[arg(long, value_enum, default_value_t)]
+    pub retrieval: Reading,
 
     /// Carry each call to the lease table out on the emulator's DynamoDB, too, and compare the answers (else: every 16th
     /// seed).
@@ -135,6 +140,10 @@ impl Options {
                 true => Path::Sdk,
                 false => Path::Direct,
             },
+            reading: match self.mutant {
+                Some(mutant) => mutants::reading_for(mutant, self.retrieval),
+                None => self.retrieval,
+            },
             checked: self.check_table,
             mutant: self.mutant,
             focus: self.focus.or_else(|| focus::of(self.mutant?)),
@@ -163,6 +172,7 @@ impl Options {
             seed: _,
             trace: _,
             sdk,
+            retrieval,
             check_table,
             minutes,
             workers,
@@ -184,6 +194,9 @@ impl Options {
         };
         if *sdk {
             add("--sdk");
+        }
+        if retrieval.subscribes() {
+            add(&format!("--retrieval {}", retrieval.name()));
         }
         if *check_table {
             add("--check-table");
@@ -343,8 +356,10 @@ mod tests {
             "--seeds 1..20 --minutes 12 --workers 5 --shards 9 --jobs 1",
             "--seed 7 --sdk",
             "--seed 7 --check-table",
+            "--seed 7 --retrieval fan-out",
             "--seed 7 --only 3,17,18",
             "--seed 7 --mutant NoRegrant",
+            "--seed 7 --mutant TrustSilence",
             "--seed 7 --focus deaf --check-table --only 0",
         ];
         for case in cases {

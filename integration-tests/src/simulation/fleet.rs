@@ -153,6 +153,20 @@ impl Fleet {
         });
     }
 
+    /// Breaks the connections of a process's subscriptions.
+    pub fn cut_subscriptions(&self, pick: Pick) {
+        if let Some(node) = self.pick(pick) {
+            self.world.cut_subscriptions(node.caller());
+        }
+    }
+
+    /// Lets nothing more come of a process's subscriptions.
+    pub fn silence_subscriptions(&self, pick: Pick) {
+        if let Some(node) = self.pick(pick) {
+            self.world.silence_subscriptions(node.caller());
+        }
+    }
+
     /// Lets a process not hear any answer of the table for a while.
     pub fn deafen(&self, pick: Pick, lasts: Duration) {
         self.befall(pick, lasts, |caller| {

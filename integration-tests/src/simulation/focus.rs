@@ -7,6 +7,7 @@ use kcl_lease::mutant::Mutant;
 
 use super::draw::{between, fraction};
 use super::practice::Habit;
+use crate::reading::Reading;
 
 /// This share of the ordinary seeds presses on some spot.
 const SHARE_OF_SEEDS: f64 = 0.25;
@@ -40,7 +41,7 @@ impl Focus {
     }
 }
 
-/// All of them.
+/// All that seeds draw, however they read.
 pub const ALL: &[Focus] = &[
     Focus {
         name: "slow-table",
@@ -164,6 +165,22 @@ pub const ALL: &[Focus] = &[
     },
 ];
 
+/// What befalls subscriptions, and what makes new ones: for whoever reads by enhanced fan-out.
+pub const SUBSCRIPTIONS: Focus = Focus {
+    name: "subscriptions",
+    kinds: &[
+        ("subscriptions silent", 100),
+        ("subscriptions cut", 150),
+        ("consumer removed", 600),
+        ("split", 300),
+        ("restart", 400),
+    ],
+    weather: &[],
+    habits: &[],
+};
+/// This share of the seeds presses on subscriptions where there are any.
+const SHARE_OF_SUBSCRIPTIONS: f64 = 0.2;
+
 /// The one under which a mutant is looked for, if it needs one.
 #[must_use]
 pub fn of(mutant: Mutant) -> Option<&'static Focus> {
@@ -178,6 +195,7 @@ pub fn of(mutant: Mutant) -> Option<&'static Focus> {
         Mutant::OutageCounts => "outages",
         Mutant::ReleaseWithoutCounter => "to-and-fro",
         Mutant::GiveToDraining => "rolling",
+        Mutant::TrustSilence | Mutant::SubscribeWhereItBegan => "subscriptions",
         Mutant::OtherParentOvertaken
         | Mutant::MergeChildEarly
         | Mutant::AbsentParentIsDone
@@ -211,15 +229,22 @@ pub fn of(mutant: Mutant) -> Option<&'static Focus> {
     named(name)
 }
 
+fn all() -> impl Iterator<Item = &'static Focus> {
+    ALL.iter().chain([&SUBSCRIPTIONS])
+}
+
 /// The one with this name.
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Focus> {
-    ALL.iter().find(|focus| focus.name == name)
+    all().find(|focus| focus.name == name)
 }
 
 /// The one that an ordinary seed draws, if it draws one.
 #[must_use]
-pub fn drawn(seed: u64) -> Option<&'static Focus> {
+pub fn drawn(seed: u64, reading: Reading) -> Option<&'static Focus> {
+    if reading.subscribes() && fraction(seed, "subscriptions", 0) < SHARE_OF_SUBSCRIPTIONS {
+        return Some(&SUBSCRIPTIONS);
+    }
     let which = between(seed, "focus", 1, 0..ALL.len() as u64);
     let drawn = fraction(seed, "focus", 0) < SHARE_OF_SEEDS;
     ALL.get(usize::try_from(which).ok()?).filter(|_| drawn)
@@ -231,7 +256,7 @@ pub fn drawn(seed: u64) -> Option<&'static Focus> {
 /// When there is none of that name; the message lists all.
 pub fn parse(name: &str) -> Result<&'static Focus, String> {
     named(name).ok_or_else(|| {
-        let names: Vec<&str> = ALL.iter().map(|focus| focus.name).collect();
+        let names: Vec<&str> = all().map(|focus| focus.name).collect();
         format!("there is no such focus; use one of {}", names.join(", "))
     })
 }

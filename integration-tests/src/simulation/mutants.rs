@@ -7,10 +7,23 @@ use kcl_lease::mutant::{Kind, Mutant};
 use super::cli::{CliError, Options, each};
 use super::focus;
 use super::run::Settings;
+use crate::reading::Reading;
 
 /// A mutant that so many seeds did not notice survives; one for which another rule covers is looked at more briefly.
 const SEEDS_MAX: u64 = 150;
 const REDUNDANT_SEEDS_MAX: u64 = 10;
+
+/// How workers have to read the stream, for a rule to matter.
+#[must_use]
+pub fn reading_for(mutant: Mutant, otherwise: Reading) -> Reading {
+    match mutant {
+        Mutant::TrustSilence | Mutant::EventsWithoutRoom | Mutant::SubscribeWhereItBegan => {
+            Reading::FanOut
+        }
+        Mutant::SkipAfterExpiredIterator => Reading::Polling,
+        _ => otherwise,
+    }
+}
 
 /// Reads a mutant's name.
 ///
@@ -34,6 +47,7 @@ pub fn hunt(options: &Options, out: &mut impl Write) -> Result<bool, CliError> {
         let settings = Settings {
             mutant: Some(*mutant),
             focus: focus::of(*mutant),
+            reading: reading_for(*mutant, options.retrieval),
             until_broken: true,
             ..options.settings()
         };

@@ -224,6 +224,7 @@ fn build(
     .lanes(practice.lanes_of(seed, process))
     .max_in_flight(practice.max_in_flight)
     .failure_policy(practice.policy())
+    .retrieval(climate.reading.retrieval())
     .runtime(runtime);
     if let Some(limit) = practice.call_time_limit {
         builder = builder.call_time_limit(limit);

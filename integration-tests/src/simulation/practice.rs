@@ -207,6 +207,7 @@ fn given_up(seed: u64, habits: &[Habit]) -> GivenUp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reading::Reading;
     use crate::simulation::focus;
     use crate::simulation::schedule::Temper;
 
@@ -214,7 +215,7 @@ mod tests {
     fn every_practice_is_one_that_a_worker_takes() {
         let mut seen = std::collections::BTreeSet::new();
         for seed in 0..400 {
-            let focus = focus::drawn(seed);
+            let focus = focus::drawn(seed, Reading::Polling);
             let practice = Practice::drawn(seed, focus);
             seen.insert(format!("{:?}", std::mem::discriminant(&practice.given_up)));
             assert!((1..=4).contains(&practice.lanes), "seed {seed}");
@@ -228,7 +229,8 @@ mod tests {
 
     #[test]
     fn after_the_healing_every_practice_catches_up() {
-        let deferring = (0..400).map(|seed| Practice::drawn(seed, focus::drawn(seed)));
+        let deferring =
+            (0..400).map(|seed| Practice::drawn(seed, focus::drawn(seed, Reading::Polling)));
         let deferring = deferring.filter(|practice| practice.deferred > 0.0);
         let mut slow = 0;
         for practice in deferring {

@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::checker::{SOMETIMES, Tally};
+use super::checker::{SOMETIMES, SOMETIMES_FAN_OUT, SOMETIMES_POLLING, Tally};
 use super::node::Path;
 use super::run::{Outcome, Settings};
+use crate::reading::Reading;
 
 /// So many runs must reach every state; fewer are too few to say.
 const ENOUGH_SEEDS: u64 = 100;
@@ -16,6 +17,7 @@ pub struct Report {
     minutes: u64,
     /// Every kind of fault is drawn, and everything that happens is told.
     full: bool,
+    reading: Reading,
     seeds: u64,
     failed: u64,
     violations: u64,
@@ -30,6 +32,7 @@ impl Report {
         Self {
             minutes: settings.minutes,
             full: settings.path == Path::Direct && settings.focus.is_none(),
+            reading: settings.reading,
             seeds: 0,
             failed: 0,
             violations: 0,
@@ -47,15 +50,24 @@ impl Report {
         self.tally.add(&outcome.tally);
     }
 
+    /// The states that such runs must reach.
+    fn states(&self) -> impl Iterator<Item = &'static str> {
+        let of_reading = match self.reading.subscribes() {
+            true => SOMETIMES_FAN_OUT,
+            false => SOMETIMES_POLLING,
+        };
+        SOMETIMES.iter().chain(of_reading).copied()
+    }
+
     /// States that no run reached although there were enough.
     fn never(&self) -> Vec<&'static str> {
         if self.seeds < ENOUGH_SEEDS || !self.full {
             return Vec::new();
         }
-        let unseen = SOMETIMES
-            .iter()
-            .filter(|what| !self.tally.seen.contains_key(*what));
-        unseen.copied().collect()
+        let unseen = self
+            .states()
+            .filter(|what| !self.tally.seen.contains_key(what));
+        unseen.collect()
     }
 
     /// Whether nothing was found that should not be.
@@ -99,9 +111,10 @@ impl Report {
         writeln!(out, "takeover         {}", spread(&tally.takeovers))?;
         writeln!(out, "hand-over pause  {}", spread(&tally.pauses))?;
         writeln!(out, "children start   {}", spread(&tally.births))?;
-        let states = SOMETIMES.iter().map(|what| {
+        writeln!(out, "put to delivery  {}", spread(&tally.arrivals))?;
+        let states = self.states().map(|what| {
             let count = tally.seen.get(what).copied().unwrap_or_default();
-            (*what, count)
+            (what, count)
         });
         writeln!(
             out,

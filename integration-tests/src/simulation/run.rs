@@ -19,6 +19,7 @@ use super::schedule::{Fault, Order, Pick, Temper, Timed};
 use super::stream::Producer;
 use super::swarm::{Climate, swarm};
 use super::world::{SCAN_PAGE, STREAM, World};
+use crate::reading::Reading;
 
 /// The last part of a run is without faults; the last part of that without new records.
 const HEALED: Duration = Duration::from_secs(6 * 60);
@@ -40,6 +41,8 @@ pub struct Settings {
     pub shards: u32,
     /// How the workers reach the services.
     pub path: Path,
+    /// How they read the stream.
+    pub reading: Reading,
     /// Each call to the lease table is carried out by the emulator's DynamoDB, too, and the answers are compared; without
     /// this only in one seed of [`CHECKED_EVERY`]. Without effect through the SDK, which talks to the emulator only.
     pub checked: bool,
@@ -62,6 +65,7 @@ impl Default for Settings {
             workers: 3,
             shards: 4,
             path: Path::Direct,
+            reading: Reading::Polling,
             checked: false,
             mutant: None,
             focus: None,
@@ -111,8 +115,17 @@ pub enum RunError {
 /// The circumstances and the schedule of a seed, as `settings` play it.
 #[must_use]
 pub fn play_of(seed: u64, settings: &Settings) -> (Climate, Vec<Timed>) {
-    let boosted = settings.focus.or_else(|| focus::drawn(seed));
-    let (climate, schedule) = swarm(seed, quiet(settings), boosted);
+    let boosted = settings
+        .focus
+        .or_else(|| focus::drawn(seed, settings.reading));
+    let (climate, mut schedule) = swarm(seed, quiet(settings), boosted);
+    if !settings.reading.subscribes() {
+        schedule.retain(|timed| !timed.fault.is_of_subscriptions());
+    }
+    let climate = Climate {
+        reading: settings.reading,
+        ..climate
+    };
     let wanted = |number: &usize| {
         settings
             .only
@@ -160,6 +173,7 @@ async fn play(seed: u64, settings: Settings) -> Result<Outcome, RunError> {
     let emulator = Emulator::builder()
         .seed(seed)
         .row_versions(climate.row_versions)
+        .subscription_lifetime(climate.subscription_lifetime)
         .latency(Duration::from_millis(low + high))
         .build();
     emulator
@@ -167,6 +181,7 @@ async fn play(seed: u64, settings: Settings) -> Result<Outcome, RunError> {
         .map_err(RunError::Stream)?;
     let mut history = History::new(seed, settings.traced);
     history.checker.latest = climate.latest;
+    history.checker.reading = settings.reading;
     history.checker.practice = climate.practice.clone();
     let world = match settings.path {
         Path::Direct => {
@@ -322,6 +337,9 @@ impl Stage {
                 lasts,
             } => self.fleet.partition(*worker, *from, *lasts),
             Fault::ReadsFail { worker, lasts } => self.fleet.fail_reads(*worker, *lasts),
+            Fault::CutSubscriptions { worker } => self.fleet.cut_subscriptions(*worker),
+            Fault::SilenceSubscriptions { worker } => self.fleet.silence_subscriptions(*worker),
+            Fault::DeregisterConsumer => producer.deregister_consumer(),
             Fault::Deaf { worker, lasts } => self.fleet.deafen(*worker, *lasts),
             Fault::RowStuck {
                 worker,

@@ -140,6 +140,18 @@ pub enum Fault {
         /// Which.
         lease: Pick,
     },
+    /// The connections of all subscriptions of a process break.
+    CutSubscriptions {
+        /// Which.
+        worker: Pick,
+    },
+    /// Nothing more comes of the subscriptions of a process, though their connections stand.
+    SilenceSubscriptions {
+        /// Which.
+        worker: Pick,
+    },
+    /// Somebody removes the application's consumer from the stream.
+    DeregisterConsumer,
     /// The stream's clock jumps by a day: whatever was put before passes out of retention.
     Retention,
     /// An operator commands the holders of shards.
@@ -210,6 +222,17 @@ impl Fault {
         }
     }
 
+    /// Whether it befalls only who reads by enhanced fan-out.
+    #[must_use]
+    pub fn is_of_subscriptions(&self) -> bool {
+        matches!(
+            self,
+            Self::CutSubscriptions { .. }
+                | Self::SilenceSubscriptions { .. }
+                | Self::DeregisterConsumer
+        )
+    }
+
     /// Its name in statistics.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -237,6 +260,9 @@ impl Fault {
             Self::Outage { .. } => "outage",
             Self::DeleteWorker { .. } => "worker item deleted",
             Self::DeleteLease { .. } => "lease row deleted",
+            Self::CutSubscriptions { .. } => "subscriptions cut",
+            Self::SilenceSubscriptions { .. } => "subscriptions silent",
+            Self::DeregisterConsumer => "consumer removed",
             Self::Retention => "retention",
             Self::Order {
                 order: Order::Pause,

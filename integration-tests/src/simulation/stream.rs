@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use kcl_core::SequenceNumber;
 use kcl_emulator::kinesis::api::{
-    ListShardsInput, MergeShardsInput, PutRecordInput, Shard, SplitShardInput,
+    DeregisterStreamConsumerInput, ListShardsInput, MergeShardsInput, PutRecordInput, Shard,
+    SplitShardInput,
 };
 use kcl_emulator::kinesis::{Request, Response};
 use kcl_emulator::{ApiError, Caller};
@@ -15,7 +16,7 @@ use super::draw::{between, draw};
 use super::history::{Event, ShardNo, shard_number};
 use super::payload::Payloads;
 use super::schedule::Pick;
-use super::world::{STREAM, World};
+use super::world::{APPLICATION, STREAM, World, stream_arn};
 
 /// More open shards than this are not split any more.
 const OPEN_MAX: usize = 10;
@@ -151,6 +152,16 @@ impl Producer {
     #[must_use]
     pub fn record(&self, shard: ShardNo, pick: Pick) -> Option<&SequenceNumber> {
         pick_of(self.sequences.get(&shard)?, pick)
+    }
+
+    /// Removes the application's consumer, as somebody may.
+    pub fn deregister_consumer(&mut self) {
+        let input = DeregisterStreamConsumerInput {
+            stream_arn: Some(stream_arn(&self.world)),
+            consumer_name: Some(APPLICATION.to_owned()),
+            ..DeregisterStreamConsumerInput::default()
+        };
+        let _none = self.call(input);
     }
 
     /// Lets a day pass for the stream: whatever was put until now may be gone.

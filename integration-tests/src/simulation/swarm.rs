@@ -13,6 +13,7 @@ use super::draw::{between, fraction};
 use super::focus::Focus;
 use super::practice::{GivenUp, Practice};
 use super::schedule::{Cut, Fault, Order, Temper, Timed};
+use crate::reading::Reading;
 
 /// A kind of fault is in this share of the runs.
 const SHARE_OF_KINDS: f64 = 0.4;
@@ -45,6 +46,10 @@ pub struct Climate {
     pub dates_differ: Duration,
     /// There are spells of big records, processors are slow, and workers have little memory.
     pub big_records: bool,
+    /// How workers read the stream.
+    pub reading: Reading,
+    /// When the service ends a subscription: sooner or later than after the five minutes that are promised.
+    pub subscription_lifetime: Duration,
     /// How the application processes records.
     pub practice: Practice,
 }
@@ -92,6 +97,13 @@ fn climate(seed: u64, stale: bool, practice: Practice) -> Climate {
             false => Duration::ZERO,
         },
         big_records: has_big_records(seed),
+        reading: Reading::Polling,
+        subscription_lifetime: Duration::from_millis(between(
+            seed,
+            "subscription lifetime",
+            0,
+            20_000..420_000,
+        )),
         practice,
     }
 }
@@ -326,6 +338,25 @@ const KINDS: &[Kind] = &[
             };
             draws.order(order, draws.number(4, 0, 4) == 0)
         },
+    },
+    Kind {
+        name: "subscriptions cut",
+        every: (20, 200),
+        make: |draws| Fault::CutSubscriptions {
+            worker: draws.pick(),
+        },
+    },
+    Kind {
+        name: "subscriptions silent",
+        every: (40, 300),
+        make: |draws| Fault::SilenceSubscriptions {
+            worker: draws.pick(),
+        },
+    },
+    Kind {
+        name: "consumer removed",
+        every: (300, 1_800),
+        make: |_| Fault::DeregisterConsumer,
     },
     Kind {
         name: "retention",

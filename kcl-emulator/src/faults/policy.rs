@@ -161,12 +161,8 @@ impl Faults {
     }
 
     /// Whether a caller is cut off.
-    pub(crate) fn is_partitioned(
-        &self,
-        caller: &Caller,
-        service: Service,
-        running: Duration,
-    ) -> bool {
+    #[must_use]
+    pub fn is_partitioned(&self, caller: &Caller, service: Service, running: Duration) -> bool {
         let call = FaultCall {
             caller,
             service,

@@ -123,6 +123,7 @@ impl Round {
             clean_up(&next)?;
         }
         clean_up(&worker)?;
+        cluster.remove_consumer(&application).await?;
         Ok(round)
     }
 }

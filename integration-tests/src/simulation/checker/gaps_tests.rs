@@ -36,3 +36,31 @@ fn a_gap_is_told_with_its_range() {
     let lies = goes_on_after_a_gap(1, Some((0, 2)));
     assert_eq!(lies, ["P12 gap told", "P2 order"]);
 }
+
+#[test]
+fn by_fan_out_only_the_beginning_of_a_grant_tells() {
+    let goes_on = |retention_before: bool| {
+        let mut checker = fixture();
+        checker.reading = Reading::FanOut;
+        let shards = vec![(0, 2)];
+        if retention_before {
+            checker.follow(
+                1_050,
+                Event::Trimmed {
+                    shards: shards.clone(),
+                },
+            );
+        }
+        start(&mut checker, 1_100, A, 11, Stored::Start);
+        deliver(&mut checker, 1_200, A, &[0]);
+        complete(&mut checker, 1_200, A);
+        if !retention_before {
+            checker.follow(1_300, Event::Trimmed { shards });
+        }
+        deliver(&mut checker, 1_400, A, &[2, 3]);
+        heartbeat(&mut checker, 1_500, A, 1);
+        broken(&checker)
+    };
+    assert_eq!(goes_on(false), Vec::<&str>::new());
+    assert_eq!(goes_on(true), ["P12 gap told"]);
+}

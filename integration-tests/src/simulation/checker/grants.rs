@@ -66,6 +66,7 @@ impl Checker {
         }
         let mut grant = Grant::new(process, shard, epoch, lanes, place);
         grant.anywhere = *from == Stored::Start;
+        grant.began = self.now;
         grant.idle_since = Some(self.now);
         self.grants.all.push(grant);
         let index = self.grants.all.len() - 1;

@@ -14,6 +14,9 @@ pub enum Look {
     ReadBegins,
     /// An answer of so many bytes came and is not counted yet.
     Answered(u64),
+    /// An event of so many bytes is about to be received. Its room is taken already: the room may have been reserved for a smaller
+    /// one, whose subscription was given up while it waited.
+    Receives(u64),
     /// At any time.
     Sample,
 }
@@ -40,9 +43,13 @@ impl Checker {
             };
         }
         let (within, answers) = (memory.within, memory.answers);
-        if let Look::Answered(bytes) = look {
+        if let Look::Answered(bytes) | Look::Receives(bytes) = look {
             memory.answers += bytes;
         }
+        let over = match look {
+            Look::Receives(bytes) => over.saturating_sub(bytes),
+            _ => over,
+        };
         if over > answers {
             let text = format!(
                 "process {process} is {over} bytes over its budget, answers brought {answers}"
@@ -50,7 +57,8 @@ impl Checker {
             self.violate("P13 memory", text);
         }
         // Room may be granted in the very moment in which another answer turns out larger than expected.
-        if look == Look::ReadBegins && over > 0 && within != now {
+        let begins = matches!(look, Look::ReadBegins | Look::Receives(_));
+        if begins && over > 0 && within != now {
             let text = format!("process {process} reads while {over} bytes over its budget");
             self.violate("P13 memory", text);
         }
@@ -101,5 +109,14 @@ mod tests {
         );
         assert_eq!(then(&[(40, Look::Sample), (0, Look::ReadBegins)]), 0);
         assert_eq!(then(&[(40, Look::ReadBegins)]), 1, "a read while over it");
+        let event = |bytes| {
+            [
+                (-3, Look::Sample),
+                (40, Look::Receives(bytes)),
+                (40, Look::Sample),
+            ]
+        };
+        assert_eq!(broken(&event(50)), 0);
+        assert!(broken(&event(30)) > 0, "more than the event takes");
     }
 }

@@ -35,8 +35,12 @@
 //! | C3 | no delivery begins, and none runs, while a shard is paused and its holder said so | `orders` |
 //! | C4 | a command stays as long as its lease and is stored once | `orders` |
 //! | C5 | in calm times commands are obeyed in time, and at the end all are | `orders` |
+//! | R1 | in calm times a record reaches the processor in time, if its shard's holder has nothing else to do there, whatever becomes of subscriptions | `arrivals` |
 //! | A6 | after an outage in calm times nothing moves that lives | `timing` |
 
+mod arrivals;
+#[cfg(test)]
+mod arrivals_tests;
 mod calls;
 mod cost;
 mod deleted;
@@ -71,6 +75,8 @@ use std::fmt;
 use super::history::{Event, Exit, KeyNo, PROGRESS_UNKNOWN};
 use super::practice::Practice;
 use super::world::{NOBODY, Process};
+use crate::reading::Reading;
+use arrivals::Arrivals;
 pub use cost::Calls;
 use deleted::Deleted;
 use gaps::Gaps;
@@ -80,7 +86,7 @@ use memory::Memory;
 use orders::Commands;
 use stream::Stream;
 use table::Table;
-pub use tally::{Cause, SOMETIMES, Tally};
+pub use tally::{Cause, SOMETIMES, SOMETIMES_FAN_OUT, SOMETIMES_POLLING, Tally};
 use timing::Timing;
 
 /// The lease duration of every run, in milliseconds.
@@ -134,6 +140,8 @@ impl ProcessState {
 pub struct Checker {
     /// The application's first start is at LATEST: what was put before it is nobody's business.
     pub latest: bool,
+    /// How workers read the stream.
+    pub reading: Reading,
     /// What the application does with its records.
     pub practice: Practice,
     now: u64,
@@ -151,6 +159,7 @@ pub struct Checker {
     deleted: Deleted,
     commands: Commands,
     memory: BTreeMap<Process, Memory>,
+    arrivals: Arrivals,
     late: bool,
     /// What was counted.
     pub tally: Tally,
@@ -169,6 +178,7 @@ impl Checker {
         self.judge_jumps(now);
         self.judge_skips(now);
         self.disturbed(&event);
+        self.judge_arrivals();
         match event {
             Event::Opened { shard, parents } => self.opened(shard, &parents),
             Event::Closed { shard } => self.closed(shard),
@@ -235,7 +245,10 @@ impl Checker {
                 shard,
                 lane,
                 records,
-            } => self.delivered(process, shard, lane, &records),
+            } => {
+                self.arrived(&records);
+                self.delivered(process, shard, lane, &records);
+            }
             Event::Deferred {
                 process,
                 shard,

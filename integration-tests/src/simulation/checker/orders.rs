@@ -63,6 +63,14 @@ impl Commanded {
 }
 
 impl Checker {
+    /// Whether an operator ever commanded anything about a shard.
+    pub(super) fn was_commanded(&self, shard: ShardNo) -> bool {
+        self.commands
+            .0
+            .get(&shard)
+            .is_some_and(|known| known.given > 0)
+    }
+
     /// A command was stored, or deleted.
     pub(super) fn commanded(
         &mut self,

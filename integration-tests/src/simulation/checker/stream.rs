@@ -147,10 +147,12 @@ impl Checker {
         });
         self.stream.numbers.push((shard, index));
         self.stream.places.insert(sequence, (shard, index));
+        self.await_arrival(shard, index);
     }
 
     /// The records before these indexes may be gone.
     pub(super) fn trimmed(&mut self, shards: &[(ShardNo, u32)]) {
+        self.gaps.trimmed = Some(self.now);
         let mut unread = false;
         for (shard, before) in shards {
             let shard = self.stream.shard(*shard);

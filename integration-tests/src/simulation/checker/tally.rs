@@ -58,7 +58,6 @@ pub const SOMETIMES: &[&str] = &[
     "parent finished while a worker is paused",
     "finished row deleted",
     "dead worker's item deleted",
-    "iterator expired",
     "records trimmed unread",
     "gap told",
     "record refused again and again",
@@ -95,6 +94,19 @@ pub const SOMETIMES: &[&str] = &[
     "paused shard moved",
 ];
 
+/// The same, of runs that read by polling.
+pub const SOMETIMES_POLLING: &[&str] = &["iterator expired"];
+
+/// The same, of runs that read by enhanced fan-out.
+pub const SOMETIMES_FAN_OUT: &[&str] = &[
+    "subscription refused: there is one",
+    "subscription ended by the service",
+    "subscription cut",
+    "silent subscription given up",
+    "subscription lives on without its reader",
+    "consumer registered",
+];
+
 /// Counters of one run, or of many.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
@@ -114,6 +126,8 @@ pub struct Tally {
     pub takeovers: Vec<u64>,
     /// From a hand-over's write to the start elsewhere, in milliseconds, in calm times.
     pub pauses: Vec<u64>,
+    /// From when a record is put to its delivery, where nothing hinders it, in milliseconds.
+    pub arrivals: Vec<u64>,
     /// How long children took to start after their parents' end, in calm times, in milliseconds.
     pub births: Vec<u64>,
     /// Faults by name.
@@ -143,6 +157,7 @@ impl Tally {
         self.takeovers.extend(&other.takeovers);
         self.pauses.extend(&other.pauses);
         self.births.extend(&other.births);
+        self.arrivals.extend(&other.arrivals);
         for (cause, count) in &other.duplicates {
             *self.duplicates.entry(*cause).or_default() += count;
         }

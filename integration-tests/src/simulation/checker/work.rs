@@ -12,6 +12,8 @@ pub(super) struct Grant {
     pub(super) process: Process,
     pub(super) shard: ShardNo,
     pub(super) epoch: u64,
+    /// When it began.
+    pub(super) began: u64,
     pub(super) lanes: u32,
     /// Where it began.
     pub(super) from: Place,
@@ -114,6 +116,7 @@ impl Grant {
             process,
             shard,
             epoch,
+            began: 0,
             lanes,
             from,
             anywhere: false,

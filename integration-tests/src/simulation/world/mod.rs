@@ -4,6 +4,7 @@ mod encoding;
 mod engine;
 mod rows;
 mod source;
+mod subscription;
 mod table;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use kcl_core::Runtime;
 use kcl_emulator::faults::{FaultCall, Outcome, Plan};
 use kcl_emulator::{ApiError, Caller, Emulator, Service, Timestamp};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::draw::{between, draw};
@@ -24,12 +25,20 @@ use super::swarm::Climate;
 
 use rows::Rows;
 pub use source::SimulatedSource;
+use subscription::Connections;
 pub use table::SimulatedTable;
 
 /// The stream of every run.
 pub const STREAM: &str = "orders";
 /// The application, and so the lease table, of every run.
 pub const APPLICATION: &str = "orders-app";
+
+/// The ARN of the stream.
+#[must_use]
+pub fn stream_arn(world: &World) -> String {
+    let region = world.emulator().region();
+    format!("arn:aws:kinesis:{region}:000000000000:stream/{STREAM}")
+}
 
 /// One simulated process: the number of its start, unique in a run.
 pub type Process = u32;
@@ -63,6 +72,8 @@ struct Inner {
     sent: Mutex<(u64, BTreeMap<u64, u64>)>,
     /// The processes by the names under which the emulator knows them, if their requests do not pass through here.
     callers: Option<Mutex<BTreeMap<String, Process>>>,
+    connections: Mutex<Connections>,
+    connection_broke: Notify,
 }
 
 /// Why a request has no answer.
@@ -117,6 +128,8 @@ impl World {
             skipped: AtomicI64::new(0),
             requests: AtomicU64::new(0),
             sent: Mutex::default(),
+            connections: Mutex::default(),
+            connection_broke: Notify::new(),
         }))
     }
 
@@ -197,6 +210,11 @@ impl World {
     /// The lease table as it is.
     pub(in crate::simulation) fn rows(&self) -> MutexGuard<'_, Rows> {
         self.0.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        let connections = self.0.connections.lock();
+        connections.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many requests were sent.

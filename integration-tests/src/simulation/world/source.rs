@@ -4,19 +4,21 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use kcl_core::retrieval::{
-    BatchBuilder, Fetched, RawRecord, ShardFilter, ShardIterator, ShardSource, StartPosition,
-    StreamDescription, StreamStatus,
+    Batch, BatchBuilder, ConsumerStatus, Fetched, RawRecord, ShardFilter, ShardIterator,
+    ShardSource, StartPosition, StreamConsumer, StreamDescription, StreamStatus, Subscription,
 };
 use kcl_core::{HashKeyRange, ShardId, SourceError, SourceErrorKind as Kind};
 use kcl_emulator::kinesis::Response;
 use kcl_emulator::kinesis::api::{
-    ChildShard, DescribeStreamSummaryInput, GetRecordsInput, GetRecordsOutput,
-    GetShardIteratorInput, HashKeyRange as ListedRange, ListShardsInput, Shard, ShardFilterInput,
+    ChildShard, DescribeStreamConsumerInput, DescribeStreamSummaryInput, GetRecordsInput,
+    GetRecordsOutput, GetShardIteratorInput, HashKeyRange as ListedRange, ListShardsInput, Record,
+    RegisterStreamConsumerInput, Shard, ShardFilterInput, StartingPosition, SubscribeToShardInput,
 };
 use kcl_emulator::{ApiError, Caller, Service, Timestamp};
 use kcl_lease::ListedShard;
 
-use super::{Failure, Request, STREAM, World};
+use super::subscription::SimulatedSubscription;
+use super::{Failure, Request, STREAM, World, stream_arn};
 use crate::simulation::checker::Look;
 use crate::simulation::gauge::Gauge;
 use crate::simulation::history::Event;
@@ -78,7 +80,7 @@ impl SimulatedSource {
     }
 }
 
-fn kind(error: &ApiError) -> Kind {
+pub(super) fn kind(error: &ApiError) -> Kind {
     match error.code.as_str() {
         "ExpiredIteratorException" => Kind::ExpiredIterator,
         "ProvisionedThroughputExceededException"
@@ -92,7 +94,7 @@ fn kind(error: &ApiError) -> Kind {
     }
 }
 
-fn unexpected(operation: &'static str) -> SourceError {
+pub(super) fn unexpected(operation: &'static str) -> SourceError {
     SourceError::new(Kind::Malformed, operation)
 }
 
@@ -150,20 +152,13 @@ impl ShardSource for SimulatedSource {
         from: &StartPosition,
     ) -> Result<ShardIterator, SourceError> {
         let operation = "GetShardIterator";
-        let (kind, sequence_number, at) = match from {
-            StartPosition::TrimHorizon => ("TRIM_HORIZON", None, None),
-            StartPosition::AtTimestamp(time) => ("AT_TIMESTAMP", None, Some(timestamp(*time))),
-            StartPosition::AtSequenceNumber(number) => ("AT_SEQUENCE_NUMBER", Some(number), None),
-            StartPosition::AfterSequenceNumber(number) => {
-                ("AFTER_SEQUENCE_NUMBER", Some(number), None)
-            }
-        };
+        let at = position(from);
         let input = GetShardIteratorInput {
             stream_name: Some(STREAM.to_owned()),
             shard_id: Some(shard.as_str().to_owned()),
-            shard_iterator_type: Some(kind.to_owned()),
-            starting_sequence_number: sequence_number.map(|number| number.as_str().to_owned()),
-            timestamp: at,
+            shard_iterator_type: at.kind,
+            starting_sequence_number: at.sequence_number,
+            timestamp: at.timestamp,
             ..GetShardIteratorInput::default()
         };
         match self.call(operation, shard.as_str(), input).await? {
@@ -192,12 +187,114 @@ impl ShardSource for SimulatedSource {
         self.gauge.look(Look::Answered(bytes));
         Ok(fetched)
     }
+
+    async fn describe_consumer(&self, name: &str) -> Result<Option<StreamConsumer>, SourceError> {
+        let operation = "DescribeStreamConsumer";
+        let input = DescribeStreamConsumerInput {
+            stream_arn: Some(stream_arn(&self.world)),
+            consumer_name: Some(name.to_owned()),
+            ..DescribeStreamConsumerInput::default()
+        };
+        match self.call(operation, "", input).await {
+            Ok(Response::DescribeStreamConsumer(answer)) => {
+                let found = answer.consumer_description;
+                Ok(Some(consumer(found.consumer_arn, found.consumer_status)))
+            }
+            Ok(_) => Err(unexpected(operation)),
+            Err(error) if error.kind() == Kind::StreamNotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn register_consumer(&self, name: &str) -> Result<StreamConsumer, SourceError> {
+        let operation = "RegisterStreamConsumer";
+        let input = RegisterStreamConsumerInput {
+            stream_arn: Some(stream_arn(&self.world)),
+            consumer_name: Some(name.to_owned()),
+            ..RegisterStreamConsumerInput::default()
+        };
+        match self.call(operation, "", input).await? {
+            Response::RegisterStreamConsumer(answer) => {
+                self.world.note("consumer registered");
+                let made = answer.consumer;
+                Ok(consumer(made.consumer_arn, made.consumer_status))
+            }
+            _ => Err(unexpected(operation)),
+        }
+    }
+
+    async fn subscribe(
+        &self,
+        consumer_arn: &str,
+        shard: &ShardId,
+        from: &StartPosition,
+    ) -> Result<Box<dyn Subscription>, SourceError> {
+        let operation = "SubscribeToShard";
+        let input = SubscribeToShardInput {
+            consumer_arn: Some(consumer_arn.to_owned()),
+            shard_id: Some(shard.as_str().to_owned()),
+            starting_position: Some(position(from)),
+        };
+        let answer = self.call(operation, shard.as_str(), input).await;
+        if answer
+            .as_ref()
+            .is_err_and(|error| error.kind() == Kind::StreamInUse)
+        {
+            self.world.note("subscription refused: there is one");
+        }
+        match answer? {
+            Response::SubscribeToShard(answer) => Ok(Box::new(SimulatedSubscription::new(
+                &self.world,
+                &self.caller,
+                shard,
+                &self.gauge,
+                answer.subscription,
+            ))),
+            _ => Err(unexpected(operation)),
+        }
+    }
+}
+
+fn consumer(arn: String, status: &str) -> StreamConsumer {
+    StreamConsumer {
+        arn,
+        status: match status {
+            "CREATING" => ConsumerStatus::Creating,
+            "DELETING" => ConsumerStatus::Deleting,
+            _ => ConsumerStatus::Active,
+        },
+    }
+}
+
+fn position(from: &StartPosition) -> StartingPosition {
+    let (kind, sequence_number, at) = match from {
+        StartPosition::TrimHorizon => ("TRIM_HORIZON", None, None),
+        StartPosition::AtTimestamp(time) => ("AT_TIMESTAMP", None, Some(timestamp(*time))),
+        StartPosition::AtSequenceNumber(number) => ("AT_SEQUENCE_NUMBER", Some(number), None),
+        StartPosition::AfterSequenceNumber(number) => ("AFTER_SEQUENCE_NUMBER", Some(number), None),
+    };
+    StartingPosition {
+        kind: Some(kind.to_owned()),
+        sequence_number: sequence_number.map(|number| number.as_str().to_owned()),
+        timestamp: at,
+    }
 }
 
 fn fetched(answer: GetRecordsOutput) -> Result<Fetched, SourceError> {
-    let invalid = |_| unexpected("GetRecords");
-    let mut batch = BatchBuilder::with_capacity(answer.records.len());
-    for record in answer.records {
+    let operation = "GetRecords";
+    Ok(Fetched {
+        batch: batch(answer.records, operation)?,
+        next: answer.next_shard_iterator.map(ShardIterator),
+        children: children(answer.child_shards, operation)?,
+        behind: u64::try_from(answer.millis_behind_latest)
+            .ok()
+            .map(Duration::from_millis),
+    })
+}
+
+pub(super) fn batch(records: Vec<Record>, operation: &'static str) -> Result<Batch, SourceError> {
+    let mut batch = BatchBuilder::with_capacity(records.len());
+    for record in records {
         let sequence_number = record.sequence_number.to_string();
         let raw = RawRecord {
             sequence_number: &sequence_number,
@@ -205,17 +302,18 @@ fn fetched(answer: GetRecordsOutput) -> Result<Fetched, SourceError> {
             arrival_millis: Some(record.approximate_arrival_timestamp.0),
             encryption_type: None,
         };
-        batch.push(raw, record.data.0).map_err(invalid)?;
+        let pushed = batch.push(raw, record.data.0);
+        pushed.map_err(|_| unexpected(operation))?;
     }
-    let children = answer.child_shards.unwrap_or_default();
-    Ok(Fetched {
-        batch: batch.finish(),
-        next: answer.next_shard_iterator.map(ShardIterator),
-        children: children.iter().map(child).collect::<Result<_, _>>()?,
-        behind: u64::try_from(answer.millis_behind_latest)
-            .ok()
-            .map(Duration::from_millis),
-    })
+    Ok(batch.finish())
+}
+
+pub(super) fn children(
+    shards: Option<Vec<ChildShard>>,
+    operation: &'static str,
+) -> Result<Vec<ListedShard>, SourceError> {
+    let shards = shards.unwrap_or_default();
+    shards.iter().map(|shard| child(shard, operation)).collect()
 }
 
 fn listed(shard: Shard) -> Result<ListedShard, SourceError> {
@@ -228,7 +326,7 @@ fn listed(shard: Shard) -> Result<ListedShard, SourceError> {
     })
 }
 
-fn child(shard: &ChildShard) -> Result<ListedShard, SourceError> {
+fn child(shard: &ChildShard, operation: &'static str) -> Result<ListedShard, SourceError> {
     let mut parents = shard
         .parent_shards
         .iter()
@@ -237,7 +335,7 @@ fn child(shard: &ChildShard) -> Result<ListedShard, SourceError> {
         shard_id: ShardId::from(shard.shard_id.as_str()),
         parent: parents.next(),
         adjacent_parent: parents.next(),
-        hash_range: range("GetRecords", &shard.hash_key_range)?,
+        hash_range: range(operation, &shard.hash_key_range)?,
         open: true,
     })
 }

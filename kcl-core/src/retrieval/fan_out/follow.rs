@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kcl_lease::ListedShard;
+use kcl_lease::mutant::{self, Mutant};
 use kcl_lease::runtime::Moment;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -145,7 +146,7 @@ impl Subscriber {
         }
         // Less than the next event takes.
         self.room = None;
-        if bytes == 0 {
+        if bytes == 0 || mutant::is(Mutant::EventsWithoutRoom) {
             // It only says that the subscription lives.
             return Room {
                 bytes: self.intake.member.nothing(),

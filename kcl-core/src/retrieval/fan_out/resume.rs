@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kcl_checkpoint::SequenceNumber;
+use kcl_lease::mutant::{self, Mutant};
 use kcl_lease::runtime::Moment;
 
 use crate::retrieval::error::SourceError;
@@ -70,7 +71,9 @@ impl Resume {
         now: Moment,
         came_through: Option<&SequenceNumber>,
     ) -> StartPosition {
-        let Some(last) = &self.last else {
+        let last = self.last.as_ref();
+        let last = last.filter(|_| !mutant::is(Mutant::SubscribeWhereItBegan));
+        let Some(last) = last else {
             return self.start.clone();
         };
         let age = now.since(last.at).saturating_add(last.behind);
