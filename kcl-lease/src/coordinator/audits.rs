@@ -40,6 +40,9 @@ pub(super) struct Audits {
 
 /// A holder may have written its row more often than whoever restores it has seen, but never so often.
 const WRITES_UNSEEN_MAX: u64 = 1_000_000;
+/// A row that is deleted again before others have seen it is restored from the same memory. The later one has the higher version
+/// all the same: the date is part of it, modulo this many milliseconds (eleven days).
+const DATES: u64 = 1_000_000_000;
 
 impl Driver {
     /// Looks for holes after each reading of the table. What is missing is judged with the listing that is asked for here.
@@ -162,7 +165,8 @@ pub(super) fn repair_write(repair: &Repair, now: u64) -> RowWrite {
             write::create_lease(lease, now)
         }
         Repair::Restore(last) => {
-            let counter = now.max(last.counter.saturating_add(WRITES_UNSEEN_MAX));
+            let beyond = WRITES_UNSEEN_MAX + now % DATES;
+            let counter = now.max(last.counter).saturating_add(beyond);
             write::restore_lease(last, counter)
         }
     }

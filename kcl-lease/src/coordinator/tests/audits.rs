@@ -253,11 +253,21 @@ async fn a_restored_row_has_a_version_beyond_what_its_holder_can_have_written_un
         checkpoint: at(5),
         ..lease_of(0)
     };
+    let restored = async |now| {
+        let seen = Repair::Restore(Box::new(seen.clone()));
+        let write = super::super::audits::repair_write(&seen, now);
+        table.write(write).await.unwrap();
+        let restored = row(&table, 0).unwrap();
+        delete(&table, 0).await;
+        (restored.counter, restored.checkpoint)
+    };
     // The clock of whoever restores it is behind.
-    let write = super::super::audits::repair_write(&Repair::Restore(Box::new(seen)), 4_000_000);
-    table.write(write).await.unwrap();
-    let row = row(&table, 0).unwrap();
-    assert_eq!((row.counter, row.checkpoint), (6_000_000, at(5)));
+    let (first, checkpoint) = restored(4_000_000).await;
+    assert!(first >= 6_000_000);
+    assert_eq!(checkpoint, at(5));
+    // Somebody who has seen nothing since restores it once more, after a write of its holder.
+    let (second, _) = restored(4_000_002).await;
+    assert!(second > first + 1, "{second} after {first}");
 }
 
 /// A shard whose two children are being read was tidied up, and eventually consistent scans still show these as they were
