@@ -121,11 +121,11 @@ impl ShardBoard {
         is_new
     }
 
-    /// Notes that a held shard does not rest any more.
-    pub(crate) fn resumes(&self, shard: &ShardId) {
-        self.change(|board| {
-            board.stopped.remove(shard);
-        });
+    /// Notes that a held shard does not rest any more. False if that is known.
+    pub(crate) fn resumes(&self, shard: &ShardId) -> bool {
+        let mut is_new = false;
+        self.change(|board| is_new = board.stopped.remove(shard).is_some());
+        is_new
     }
 
     pub(crate) fn gone(&self, shard: &ShardId) {

@@ -9,34 +9,48 @@ impl ShardTask {
     /// Keeps the lease, and delivers nothing, until the lease ends or is wanted elsewhere, or an operator lets the shard go on.
     pub(super) async fn rest(&mut self, cause: StoppedShard) -> Stopped {
         self.context.events.counters().shards_stopped.add(1);
-        self.context.events.emit(cause.event());
-        self.monitor.enter(Phase::Stopped);
-        let stop = StopCause::new(cause.position.clone(), &cause.error);
-        self.context.board.rests(cause);
         self.halt.cancel();
         // A worker that stops because of the record leaves it to the next one.
         let is_alone = self.context.failure.get().is_none();
-        if is_alone {
-            self.store_stop(&stop).await;
-        }
+        let orders = self.grant.orders();
+        let _storing = match is_alone {
+            true => Some(self.store_stop(&cause).await),
+            false => None,
+        };
+        // Whoever hears of it may command at once, and the mark must not replace that.
+        self.tell_stopped(cause);
         tokio::select! {
             biased;
             stopped = stopped(&self.grant) => stopped,
             () = self.given_up.cancelled() => Stopped::GivenUp,
-            () = orders::resumed(&self.grant), if is_alone => Stopped::Sought,
+            () = orders::resumed(orders), if is_alone => {
+                orders::tell_resumed(&self.context, self.shard.shard_id());
+                Stopped::Sought
+            }
+        }
+    }
+
+    fn tell_stopped(&self, cause: StoppedShard) {
+        self.monitor.enter(Phase::Stopped);
+        let event = cause.event();
+        if self.context.board.rests(cause) {
+            self.context.events.emit(event);
         }
     }
 
     /// Stores that the shard is stopped. That comes before giving the lease away, as long as the table answers within a lease
-    /// duration: else the record would go round the fleet.
-    async fn store_stop(&mut self, cause: &StopCause) {
-        let (grant, schedule) = (&self.grant, self.schedule());
-        let stored = orders::store_stop(&self.context, grant.lease_key(), cause, schedule);
+    /// duration: else the record would go round the fleet. What takes longer goes on until what this returns is dropped.
+    async fn store_stop(&mut self, cause: &StoppedShard) -> AbortOnDropHandle<()> {
+        let (context, lease) = (Arc::clone(&self.context), self.grant.lease_key().clone());
+        let cause = StopCause::new(cause.position.clone(), &cause.error);
+        let store = orders::store_stop(context, lease, cause, self.schedule());
+        let mut storing = self.context.runtime.spawn(store);
         tokio::select! {
             biased;
-            _ = grant.lost() => {}
-            _ = tokio::time::timeout(self.context.config.lease_duration, stored) => {}
+            _ = self.grant.lost() => {}
+            _ = tokio::time::timeout(self.context.config.lease_duration, &mut storing) => {}
         }
+        storing
     }
 
     pub(super) async fn lose(mut self, reason: LossReason) -> Outcome {

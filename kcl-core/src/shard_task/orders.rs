@@ -56,14 +56,14 @@ async fn ordered_to_deliver(grant: &kcl_lease::Grant) {
 
 /// Stores that the shard is stopped and why, so that nobody who holds it later begins again by himself.
 pub(super) async fn store_stop(
-    context: &Context,
-    lease: &LeaseKey,
-    cause: &StopCause,
+    context: Arc<Context>,
+    lease: LeaseKey,
+    cause: StopCause,
     mut schedule: RetrySchedule,
 ) {
     let operator = Operator::new((context.table)(), context.runtime.clone());
     loop {
-        let error = match operator.stop(lease, cause.clone()).await {
+        let error = match operator.stop(&lease, cause.clone()).await {
             Ok(mut commanded) => match commanded.failed.pop() {
                 None => return,
                 Some((_, error)) => error,
@@ -76,10 +76,13 @@ pub(super) async fn store_stop(
     }
 }
 
-/// Waits until the holder knows that the shard is paused, and then until it is resumed.
-pub(super) async fn resumed(grant: &kcl_lease::Grant) {
-    until(grant, |orders| orders.paused).await;
-    until(grant, |orders| !orders.paused).await;
+/// Waits until the holder has read a command that came after `orders`, and the shard is not paused. That command is the stop,
+/// or already one that replaced it: the holder reads the last one only.
+pub(super) async fn resumed(mut orders: watch::Receiver<Option<Orders>>) {
+    let is_on = |orders: &Option<Orders>| orders.as_ref().is_some_and(|orders| !orders.paused);
+    if orders.changed().await.is_err() || orders.wait_for(is_on).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Stores that the shard is paused, once no call delivers any more, or that it goes on. Ends with the grant.
@@ -115,7 +118,7 @@ pub(super) async fn report(
             }
         }
         if are_other(&current, &told) {
-            tell(&context, grant.shard_id(), &current);
+            tell(&context, grant.shard_id(), &told, &current);
             told = current;
         }
     }
@@ -126,7 +129,7 @@ fn are_other(orders: &Orders, told: &Orders) -> bool {
 }
 
 /// Tells that the shard is paused, stopped or resumed.
-fn tell(context: &Context, shard: &ShardId, orders: &Orders) {
+fn tell(context: &Context, shard: &ShardId, told: &Orders, orders: &Orders) {
     let shard = shard.clone();
     let event = match &orders.stopped {
         Some(cause) => {
@@ -141,15 +144,22 @@ fn tell(context: &Context, shard: &ShardId, orders: &Orders) {
             }
             stopped.event()
         }
-        None => {
+        None if orders.paused => {
             context.board.resumes(&shard);
-            match orders.paused {
-                true => WorkerEvent::ShardPaused { shard },
-                false => WorkerEvent::ShardResumed { shard },
-            }
+            WorkerEvent::ShardPaused { shard }
         }
+        None if told.stopped.is_some() => return tell_resumed(context, &shard),
+        None => WorkerEvent::ShardResumed { shard },
     };
     context.events.emit(event);
+}
+
+/// Tells that a shard that was stopped is resumed, unless that was told.
+pub(super) fn tell_resumed(context: &Context, shard: &ShardId) {
+    if context.board.resumes(shard) {
+        let shard = shard.clone();
+        context.events.emit(WorkerEvent::ShardResumed { shard });
+    }
 }
 
 impl Lane {

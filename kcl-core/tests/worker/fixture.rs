@@ -168,9 +168,28 @@ impl Fixture {
 
     /// Runs a worker on this stream, as the builder says.
     pub(crate) fn start_on(&self, source: Arc<dyn ShardSource>, builder: WorkerBuilder) -> Running {
+        self.start_between(source, Arc::clone(&self.table) as _, builder)
+    }
+
+    /// Runs a worker with this table in front of that of the fixture.
+    pub(crate) fn start_with_table(
+        &self,
+        table: Arc<dyn LeaseTable>,
+        builder: WorkerBuilder,
+    ) -> Running {
+        let builder = builder.retrieval(crate::retrieval());
+        self.start_between(Arc::new(self.stream.clone()), table, builder)
+    }
+
+    fn start_between(
+        &self,
+        source: Arc<dyn ShardSource>,
+        table: Arc<dyn LeaseTable>,
+        builder: WorkerBuilder,
+    ) -> Running {
         let worker = builder
             .runtime(self.runtime.clone())
-            .build_with(source, Arc::clone(&self.table) as Arc<dyn LeaseTable>)
+            .build_with(source, table)
             .unwrap();
         let handle = worker.handle();
         Running {

@@ -18,21 +18,21 @@ use kcl_lease::{LeaseTable, MemoryLeaseTable};
 use crate::desk::{Desk, STORED, stored};
 use crate::fixture::{Fixture, eventually, texts};
 
-const OPEN: u8 = 0;
+pub(crate) const OPEN: u8 = 0;
 const NO_WRITES: u8 = 1;
-const NO_WRITES_TO_ONE_ROW: u8 = 2;
+pub(crate) const NO_WRITES_TO_ONE_ROW: u8 = 2;
 
 /// A table that refuses some writes.
 #[derive(Debug)]
-struct Refusing {
+pub(crate) struct Refusing {
     table: Arc<MemoryLeaseTable>,
     row: String,
-    refuses: AtomicU8,
+    pub(crate) refuses: AtomicU8,
 }
 
 impl Refusing {
     /// Refuses nothing yet, and writes to this row if that is asked of it.
-    fn open(fixture: &Fixture, row: &str) -> Arc<Self> {
+    pub(crate) fn open(fixture: &Fixture, row: &str) -> Arc<Self> {
         Arc::new(Self {
             table: Arc::clone(&fixture.table),
             row: row.to_owned(),

@@ -34,6 +34,7 @@ mod quiet;
 mod replay;
 mod shard_ends;
 mod shutdown;
+mod stops;
 mod stuck;
 mod two_phase;
 mod user_code;
