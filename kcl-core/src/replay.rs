@@ -13,8 +13,8 @@ use kcl_lease::{Lease, ListedShard, ShardId, StartPoint};
 use crate::handle::WorkerHandle;
 use crate::health::ShardState;
 use crate::retrieval::{
-    Batch, Fetched, ShardFilter, ShardIterator, ShardSource, SourceError, SourceErrorKind,
-    StartPosition, StreamDescription,
+    Batch, Fetched, ShardFilter, ShardIterator, ShardSource, SourceError, StartPosition,
+    StreamDescription,
 };
 
 /// A record that arrived just before the service's time may be seen a little later.
@@ -91,15 +91,30 @@ impl Replay {
     }
 }
 
-/// Iterators carry their shard.
-fn shard_of(iterator: &ShardIterator) -> Result<(ShardId, ShardIterator), SourceError> {
-    let invalid = || SourceError::new(SourceErrorKind::InvalidArgument, "GetRecords");
-    let (shard, inner) = iterator.0.split_once(' ').ok_or_else(invalid)?;
-    Ok((ShardId::from(shard), ShardIterator(inner.to_owned())))
+/// Iterators carry their shard. One at the end of the window carries nothing else.
+fn shard_of(iterator: &ShardIterator) -> (ShardId, Option<ShardIterator>) {
+    match iterator.0.split_once(' ') {
+        Some((shard, inner)) => (ShardId::from(shard), Some(ShardIterator(inner.to_owned()))),
+        None => (ShardId::from(iterator.0.as_str()), None),
+    }
 }
 
 fn of_shard(shard: &ShardId, inner: &ShardIterator) -> ShardIterator {
     ShardIterator(format!("{shard} {}", inner.0))
+}
+
+fn end_of_window(shard: &ShardId) -> ShardIterator {
+    ShardIterator(shard.to_string())
+}
+
+/// The last records of the window, or none.
+fn last(shard: &ShardId, batch: Batch) -> Fetched {
+    Fetched {
+        batch,
+        next: Some(end_of_window(shard)),
+        children: Vec::new(),
+        behind: Some(Duration::ZERO),
+    }
 }
 
 #[async_trait]
@@ -131,29 +146,22 @@ impl ShardSource for Replay {
         iterator: &ShardIterator,
         limit: u16,
     ) -> Result<Fetched, SourceError> {
-        let (shard, inner) = shard_of(iterator)?;
-        let nothing_more = |batch| Fetched {
-            batch,
-            next: Some(iterator.clone()),
-            children: Vec::new(),
-            behind: Some(Duration::ZERO),
+        let (shard, inner) = shard_of(iterator);
+        let Some(inner) = inner else {
+            // Only now: whoever reads on has passed on what was read before.
+            self.reached().insert(shard.clone());
+            return Ok(last(&shard, Batch::empty()));
         };
-        if self.has_reached_end(&shard) {
-            return Ok(nothing_more(Batch::empty()));
-        }
         // Before the read: what arrived before the window's end is visible by then.
         let passed = self.passed.load(Ordering::Relaxed);
         let mut fetched = self.stream.get_records(&inner, limit).await?;
         if fetched.batch.cut_from(millis(self.window.until)) {
-            self.reached().insert(shard);
-            return Ok(nothing_more(fetched.batch));
+            return Ok(last(&shard, fetched.batch));
         }
         let behind = fetched.behind.unwrap_or_default();
         if fetched.batch.kinesis_records() == 0 && behind.is_zero() && fetched.next.is_some() {
             match passed {
-                true => {
-                    self.reached().insert(shard.clone());
-                }
+                true => return Ok(last(&shard, Batch::empty())),
                 false => self.look_at_clock().await?,
             }
         }
@@ -177,5 +185,50 @@ pub(crate) async fn stop_when_done(window: Window, operator: Operator, handle: W
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "the lease table could not be read"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::retrieval::{Budget, MemoryStream, Poller, Polling, ShardRead, Unobserved};
+
+    /// A shard whose end counts as reached is left once nothing of it is in flight: what nobody took in yet would be lost.
+    #[tokio::test(start_paused = true)]
+    async fn b03_the_end_is_reached_once_the_last_records_were_taken_in() {
+        let runtime = Runtime::virtual_time(7);
+        let stream = MemoryStream::new(1, runtime.clone());
+        let shard = stream.shards()[0].shard_id.clone();
+        let from = runtime.wall_time();
+        for index in 0..20 {
+            stream.put("key", format!("{index}"));
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let until = runtime.wall_time();
+        stream.put("key", "too late");
+        let window = Window { from, until };
+        let replay = Arc::new(Replay::new(window, Arc::new(stream), runtime.clone()));
+        let source = Arc::clone(&replay) as Arc<dyn ShardSource>;
+        let polling = Polling::new(source, Budget::new(16 << 20), runtime.clone());
+        let read = ShardRead {
+            shard: shard.clone(),
+            hash_range: kcl_lease::HashKeyRange::FULL,
+            start: StartPosition::TrimHorizon,
+            skip_through: None,
+            observer: Arc::new(Unobserved),
+        };
+        let (sender, mut deliveries) = mpsc::channel(1);
+        let _reader = runtime.spawn(Poller::new(polling, read).run(sender));
+        let mut taken_in = 0;
+        while taken_in < 20 {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            assert!(!replay.has_reached_end(&shard), "after {taken_in}");
+            taken_in += deliveries.recv().await.unwrap().rows.len();
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(replay.has_reached_end(&shard));
+        assert!(deliveries.is_empty());
     }
 }
