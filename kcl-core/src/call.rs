@@ -3,8 +3,9 @@
 use std::any::Any;
 use std::fmt::{self, Write};
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -186,10 +187,37 @@ where
     }
 }
 
+/// User code that may be cut off: dropping it then runs what it still holds, which is user code, too.
+struct UserCode<F>(Option<Pin<Box<F>>>);
+
+impl<F: Future> Future for UserCode<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<F::Output> {
+        match &mut self.0 {
+            Some(code) => code.as_mut().poll(context),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<F> Drop for UserCode<F> {
+    fn drop(&mut self) {
+        let code = self.0.take();
+        if let Err(message) = catch(move || drop(code)) {
+            tracing::warn!(message, "a call panicked when it was cut off");
+        }
+    }
+}
+
 /// Runs user code; a panic becomes an error. The future should be made in `call`, which may panic, too.
+///
+/// # Cancellation
+/// Safe to drop at any time, also when the user code is not.
 pub(crate) async fn outcome(
     call: impl Future<Output = ProcessorResult>,
 ) -> Result<(), CallFailure> {
+    let call = UserCode(Some(Box::pin(call)));
     match AssertUnwindSafe(call).catch_unwind().await {
         Ok(result) => result.map_err(CallFailure::error),
         Err(_) if mutant::is(Mutant::PanicCountsAsSuccess) => Ok(()),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use kcl_core::{
     CheckpointError, Checkpointer, DeadLetter, DeadLetterSink, OnFailure, ProcessRecordsInput,
-    ProcessorResult, RecordProcessor, Worker, async_trait,
+    ProcessorResult, RecordProcessor, Worker, WorkerBuilder, async_trait,
 };
 
 use crate::fixture::{Fixture, eventually, texts};
@@ -174,5 +174,80 @@ async fn a01_a_sink_that_panics_at_once_is_asked_again() {
         (counters.dead_letters, counters.dead_letter_failures),
         (1, 1)
     );
+    worker.stop().await;
+}
+
+/// Panics when it is dropped.
+struct Trap;
+
+impl Drop for Trap {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("not to be cut off");
+        }
+    }
+}
+
+async fn hang_with_a_trap() {
+    let _trap = Trap;
+    std::future::pending::<()>().await;
+}
+
+/// Hangs in its first call of all.
+#[derive(Clone, Default)]
+struct Trapped {
+    hung: Arc<AtomicBool>,
+    delivered: Arc<Mutex<Vec<String>>>,
+}
+
+#[async_trait]
+impl RecordProcessor for Trapped {
+    async fn process_records(&mut self, input: ProcessRecordsInput) -> ProcessorResult {
+        if !self.hung.swap(true, Ordering::SeqCst) {
+            hang_with_a_trap().await;
+        }
+        self.delivered.lock().unwrap().extend(texts(&input));
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a01_a_call_that_panics_when_it_is_cut_off_ends_no_worker() {
+    let limits: [fn(WorkerBuilder) -> WorkerBuilder; 2] = [
+        |builder| builder.call_time_limit(Duration::from_secs(60)),
+        |builder| builder.stall_timeout(Duration::from_secs(60)),
+    ];
+    for limited in limits {
+        let fixture = Fixture::new(1);
+        let trapped = Trapped::default();
+        let made = trapped.clone();
+        fixture.put_many(0, &["a", "b"]);
+        let builder = Worker::builder("app", "memory", move |_| made.clone());
+        let worker = fixture.start_builder(limited(builder));
+        let all = || *trapped.delivered.lock().unwrap() == ["a", "b"];
+        eventually("another call", all).await;
+        assert_eq!(worker.stop().await.drained, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a01_a_sink_that_panics_when_it_is_cut_off_is_asked_again() {
+    let fixture = Fixture::new(1);
+    fixture.put_many(0, &["poison"]);
+    let hung = AtomicBool::new(false);
+    let builder = builder(&fixture, refuse_poison)
+        .failure_policy(three_times(OnFailure::DeadLetter))
+        .dead_letters(move |_: DeadLetter| {
+            let hangs = !hung.swap(true, Ordering::SeqCst);
+            async move {
+                if hangs {
+                    hang_with_a_trap().await;
+                }
+                Ok(())
+            }
+        });
+    let worker = fixture.start_builder(builder);
+    worker.handle.caught_up().await;
+    assert_eq!(worker.handle.counters().dead_letters, 1);
     worker.stop().await;
 }
