@@ -217,7 +217,8 @@ pub struct RunningCall {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LastError {
-    /// What failed: a call of the processor, `acknowledgement`, `dead letter`, `read` or `gap`.
+    /// What failed: a call of the processor, `acknowledgement`, `dead letter`, `read` or `gap`; `another holder` if that one
+    /// stopped the shard.
     pub what: &'static str,
     /// The error's text.
     pub error: String,

@@ -53,6 +53,7 @@ impl Lane {
     async fn deliver_again(&mut self, mut work: Work) -> Flow<()> {
         while self.step(&mut work, usize::MAX).await? {}
         self.progress.settle_all(work.delivery);
+        self.monitor.succeeded();
         ControlFlow::Continue(())
     }
 

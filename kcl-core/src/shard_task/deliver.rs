@@ -101,6 +101,8 @@ impl Lane {
         // Withheld records and aggregates without user records come after the last user record.
         self.progress.settle_all(work.delivery);
         self.progress.left(0);
+        // The last call may have failed: with what it could not do complete, or given up.
+        self.monitor.succeeded();
         ControlFlow::Continue(())
     }
 

@@ -242,6 +242,23 @@ async fn ready_is_caught_up_and_healthy_is_moving() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a25_a_record_that_was_given_up_hides_nothing_later() {
+    let fixture = Fixture::new(1);
+    let policy = FailurePolicy::retry().attempts(3).then(OnFailure::Skip);
+    let worker = fixture.start_builder(builder(&fixture, name_poison).failure_policy(policy));
+    fixture.put_many(0, &["poison"]);
+    worker.handle.caught_up().await;
+    let state = || of(&worker.handle.health(), &fixture, 0).state;
+    assert_eq!(state(), ShardState::Running, "nothing fails any more");
+    assert!(worker.handle.health().is_ready());
+    fixture.refuse_reads(SourceErrorKind::Throttled, 1_000);
+    tokio::time::sleep(seconds(30)).await;
+    assert_eq!(state(), ShardState::ReadFailing);
+    assert!(!worker.handle.health().is_ready());
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_listener_from_before_the_start_misses_nothing() {
     let fixture = Fixture::new(1);
     let builder = failing_on(&fixture, "-", &Arc::default()).runtime(fixture.runtime.clone());
