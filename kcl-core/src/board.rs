@@ -75,16 +75,13 @@ impl ShardBoard {
         });
     }
 
-    /// Notes that `shard` is at its tip or not; true if it has just come there for the first time since it fell behind.
-    pub(crate) fn at_tip(&self, shard: &ShardId, at_tip: bool) -> bool {
-        let mut arrived = false;
+    /// Notes that `shard` is at its tip or not.
+    pub(crate) fn at_tip(&self, shard: &ShardId, at_tip: bool) {
         self.change(|board| {
             if let Some(known) = board.shards.get_mut(shard) {
-                arrived = at_tip && !*known;
                 *known = at_tip;
             }
         });
-        arrived
     }
 
     pub(crate) fn ended(&self, shard: &ShardId, children: &[ShardId]) {
@@ -193,8 +190,7 @@ mod tests {
         board.started(&parent);
         board.settle();
         assert!(!*board.caught_up.borrow());
-        assert!(board.at_tip(&parent, true));
-        assert!(!board.at_tip(&parent, true));
+        board.at_tip(&parent, true);
         assert!(*board.caught_up.borrow());
         board.ended(&parent, std::slice::from_ref(&child));
         assert!(!*board.caught_up.borrow());

@@ -200,7 +200,8 @@ pub enum WorkerEvent {
         /// How many in one answer.
         count: u64,
     },
-    /// The shard's reader has caught up with its tip for the first time under this grant.
+    /// The shard was processed up to its tip for the first time under this grant, or since its reading was moved or was
+    /// resumed after a stop.
     CaughtUp {
         /// The shard.
         shard: ShardId,

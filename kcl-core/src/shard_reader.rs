@@ -50,6 +50,7 @@ pub(crate) fn start(
         events: context.events.clone(),
         monitor: Arc::clone(monitor),
         failing: AtomicBool::new(false),
+        is_at_tip: AtomicBool::new(false),
         at_tip: Notify::new(),
     });
     let read = ShardRead {
@@ -103,11 +104,16 @@ impl Deliveries {
                     Some(delivery) => return Next::Delivery(delivery),
                     None => return Next::Over(self.end().await),
                 },
-                () = self.observer.at_tip.notified() => if self.receiver.is_empty() {
+                () = self.observer.at_tip.notified() => if self.is_at_tip() {
                     return Next::AtTip;
                 },
             }
         }
+    }
+
+    /// Whether that was the last that was heard: since the tip was seen there may have been more.
+    fn is_at_tip(&self) -> bool {
+        self.receiver.is_empty() && self.observer.is_at_tip.load(Ordering::Relaxed)
     }
 
     async fn end(&mut self) -> PollEnd {
@@ -127,6 +133,8 @@ struct Observer {
     events: EventSink,
     monitor: Arc<Monitor>,
     failing: AtomicBool,
+    /// Whether the last answer said that there is nothing more.
+    is_at_tip: AtomicBool,
     at_tip: Notify,
 }
 
@@ -142,6 +150,7 @@ impl RetrievalObserver for Observer {
             });
         }
         self.monitor.fetched(report);
+        self.is_at_tip.store(report.is_at_tip(), Ordering::Relaxed);
         if report.is_at_tip() {
             self.at_tip.notify_one();
         }

@@ -151,6 +151,7 @@ async fn run_from(
         progress: Arc::clone(&progress),
         halt,
         read_to_tip: false,
+        told_tip: false,
         ending: None,
         may_jump,
         jump: None,
@@ -178,6 +179,8 @@ struct ShardTask {
     given_up: CancellationToken,
     /// Whether the reader has caught up.
     read_to_tip: bool,
+    /// Whether it was told that everything up to the tip is complete.
+    told_tip: bool,
     /// The children, once the processors know that the shard ended.
     ending: Option<Vec<ListedShard>>,
     /// Whether the shard may be passed over when it is too far behind: not after an operator has moved it.
@@ -325,9 +328,10 @@ impl ShardTask {
         (self.read_to_tip, self.may_jump) = (true, true);
     }
 
-    fn show_tip(&self) {
+    fn show_tip(&mut self) {
         let at_tip = self.is_at_tip();
-        if self.context.board.at_tip(self.shard.shard_id(), at_tip) {
+        self.context.board.at_tip(self.shard.shard_id(), at_tip);
+        if at_tip && !std::mem::replace(&mut self.told_tip, true) {
             self.context.events.emit(WorkerEvent::CaughtUp {
                 shard: self.shard.shard_id().clone(),
             });

@@ -36,6 +36,7 @@ mod shard_ends;
 mod shutdown;
 mod stops;
 mod stuck;
+mod tips;
 mod two_phase;
 mod user_code;
 

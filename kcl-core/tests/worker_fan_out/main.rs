@@ -61,8 +61,12 @@ mod quiet;
 mod shard_ends;
 #[path = "../worker/shutdown.rs"]
 mod shutdown;
+#[path = "../worker/stops.rs"]
+mod stops;
 #[path = "../worker/stuck.rs"]
 mod stuck;
+#[path = "../worker/tips.rs"]
+mod tips;
 #[path = "../worker/two_phase.rs"]
 mod two_phase;
 #[path = "../worker/user_code.rs"]
