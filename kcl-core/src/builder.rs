@@ -73,7 +73,8 @@ impl WorkerBuilder {
     /// [`run`](crate::Worker::run) returns. Give it an application name of its own, so that it runs beside the live one; a
     /// fleet of such workers shares the work. Not together with [`initial_position`](Self::initial_position),
     /// [`jump_to_latest_when_behind`](Self::jump_to_latest_when_behind), or an outcome that stops a shard, which would never be
-    /// done.
+    /// done. ([`ParkKey`](crate::OnFailure::ParkKey) stops one as well, when more keys fail than may be parked: the replay then
+    /// waits for an operator to resume it.)
     ///
     /// A shard is done with its first record that arrived at `until` or later, at its end, or at its tip once the service's
     /// clock has passed `until`; then its processors are told by `shutdown_requested`, with
@@ -317,6 +318,8 @@ impl WorkerBuilder {
     /// the latest, what still runs is dropped at its next `await`, everything that is complete is stored, and the lease is
     /// released. It goes to another worker if there is one with room; this one takes it back, with a new processor, only if
     /// there is none. Checkpoints by hand and acknowledgements are progress.
+    ///
+    /// `lease_lost` is dropped after the same time: this worker may hold the shard again only once it has ended.
     ///
     /// What this cannot do: undo side effects, which may overlap with those of the next holder; end a call of a
     /// [`blocking_processor`](Self::blocking_processor), which goes on on its thread; notice a call that blocks a thread of

@@ -203,9 +203,9 @@ impl Lane {
             pending: self.pending_checkpoint(),
             checkpointer: self.checkpointer.clone(),
         };
-        let (limits, timeout) = (self.limits.clone(), self.context.config.stall_timeout);
+        let limits = self.limits.clone();
         limits
-            .call("initialize", timeout, permit, &mut processor, |p| {
+            .call("initialize", limits.usual(), permit, &mut processor, |p| {
                 p.initialize(input)
             })
             .await?;

@@ -138,9 +138,13 @@ impl Lane {
         let permit = permit(&self.context.calls).await;
         let (limits, processor) = (self.limits.clone(), &mut self.processor);
         let outcome = limits
-            .call("lease_lost", None, permit, processor, |p| {
-                p.lease_lost(input)
-            })
+            .call(
+                "lease_lost",
+                limits.without_lease(),
+                permit,
+                processor,
+                |p| p.lease_lost(input),
+            )
             .await;
         self.report_unretried("lease_lost", outcome);
     }

@@ -4,6 +4,15 @@ use std::pin::pin;
 
 use super::*;
 
+/// How long one call may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// Then it failed.
+    call: Option<Duration>,
+    /// So long without a record that was completed: then the shard is given up.
+    stall: Option<Duration>,
+}
+
 /// What bounds the calls of one lane. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Limits {
@@ -36,14 +45,32 @@ impl Limits {
         &self.given_up
     }
 
+    /// How long a call may take while there is a lease to be given up.
+    pub(super) fn usual(&self) -> Times {
+        Times {
+            call: self.context.config.call_time_limit,
+            stall: self.context.config.stall_timeout,
+        }
+    }
+
+    /// How long a call may take when the lease is lost: there is nothing to be given up, but this worker may hold the shard
+    /// again only once the call has ended.
+    pub(super) fn without_lease(&self) -> Times {
+        let usual = self.usual();
+        Times {
+            call: usual.call.into_iter().chain(usual.stall).min(),
+            stall: None,
+        }
+    }
+
     /// Makes a call of `processor`, and cuts it off when it takes too long.
     ///
-    /// A call without progress for `stall_timeout` sees its lease as lost, and has some time to come to its end. What is cut
+    /// A call that stalls sees its lease as lost, and has some time to come to its end. What is cut
     /// off leaves its processor behind in any state; on a thread of its own it even goes on.
     pub(super) async fn call<F>(
         &self,
         what: &'static str,
-        stall_timeout: Option<Duration>,
+        times: Times,
         permit: CallPermit,
         processor: &mut Option<Box<dyn RecordProcessor>>,
         call: F,
@@ -59,8 +86,8 @@ impl Limits {
             tokio::select! {
                 biased;
                 outcome = &mut running => return outcome,
-                limit = after(self.context.config.call_time_limit) => CallFailure::TooLong(limit),
-                () = self.shard_given_up(what, stall_timeout) => {
+                limit = after(times.call) => CallFailure::TooLong(limit),
+                () = self.shard_given_up(what, times.stall) => {
                     match tokio::time::timeout(self.grace(), &mut running).await {
                         Ok(outcome) => return outcome,
                         Err(_) => CallFailure::GivenUp,
@@ -137,10 +164,9 @@ impl Lane {
             + 'static,
     {
         // The lane itself cannot be shared with another thread.
-        let (limits, timeout) = (self.limits.clone(), self.context.config.stall_timeout);
-        limits
-            .call(what, timeout, permit, &mut self.processor, call)
-            .await
+        let limits = self.limits.clone();
+        let (times, processor) = (limits.usual(), &mut self.processor);
+        limits.call(what, times, permit, processor, call).await
     }
 
     /// Cancelled when a call in any lane of the shard made no progress.

@@ -214,6 +214,10 @@ impl ShardTask {
         {
             return Err(self.lose(reason).await);
         }
+        if self.given_up.is_cancelled() {
+            // It was told that the lease is released. The order is not done: whoever holds the lease next sees it.
+            return Err(self.leave_given_up().await);
+        }
         self.progress.forget_deferred();
         let mut schedule = self.schedule();
         let mut asked = None;

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use kcl_core::retrieval::MemoryStream;
 use kcl_core::{
-    InitializationInput, ProcessRecordsInput, ProcessorResult, RecordProcessor, Runtime,
-    ShardState, ShutdownRequestedInput, Worker, WorkerBuilder, async_trait,
+    InitializationInput, LeaseLostInput, ProcessRecordsInput, ProcessorResult, RecordProcessor,
+    ReleaseCause, Runtime, SeekTo, ShardState, Shards, ShutdownRequestedInput, Worker,
+    WorkerBuilder, WorkerEvent, async_trait,
 };
 use kcl_lease::MemoryLeaseTable;
+use kcl_lease::item::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::fixture::{Call, Fixture, Log, Running, eventually, texts};
@@ -25,6 +27,7 @@ struct Hanging {
     log: Log,
     first: Arc<AtomicBool>,
     last: Arc<AtomicBool>,
+    lost: Arc<AtomicBool>,
 }
 
 impl Hanging {
@@ -33,6 +36,7 @@ impl Hanging {
             log: fixture.log.clone(),
             first: Arc::default(),
             last: Arc::default(),
+            lost: Arc::default(),
         }
     }
 
@@ -67,6 +71,11 @@ impl RecordProcessor for Hanging {
 
     async fn shutdown_requested(&mut self, _: ShutdownRequestedInput) -> ProcessorResult {
         hang_if(&self.last).await;
+        Ok(())
+    }
+
+    async fn lease_lost(&mut self, _: LeaseLostInput) -> ProcessorResult {
+        hang_if(&self.lost).await;
         Ok(())
     }
 }
@@ -116,6 +125,65 @@ async fn a12_a_processor_that_never_answers_a_hand_over_does_not_keep_the_shard(
     hanging.last.store(false, Ordering::SeqCst);
     first.stop().await;
     second.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a12_a_processor_that_is_never_done_with_a_loss_does_not_keep_the_shard() {
+    let fixture = Fixture::new(1);
+    let hanging = Hanging::new(&fixture);
+    hanging.lost.store(true, Ordering::SeqCst);
+    let worker = fixture.start_builder(hanging.builder());
+    fixture.put_many(0, &["a"]);
+    worker.handle.caught_up().await;
+    // Somebody takes the lease and does nothing with it.
+    let key = fixture.shard(0);
+    let mut row = fixture.table.items()[key.as_str()].clone();
+    let counter = Value::number(fixture.lease(&key).counter + 1);
+    row.insert("leaseCounter".to_owned(), counter);
+    row.insert("leaseOwner".to_owned(), Value::text("thief"));
+    fixture.table.put(key.as_str(), row);
+    // The holder learns of it by its next write.
+    fixture.put_many(0, &["b"]);
+    let lost = || worker.handle.counters().leases_lost == 1;
+    eventually("the loss", lost).await;
+    let began = Instant::now();
+    let again = || fixture.log.delivered() == ["a", "b", "b"];
+    eventually("it is taken back", again).await;
+    let took = began.elapsed();
+    assert!(took < TIMEOUT + 3 * LEASE, "{took:?}");
+    assert_eq!(stalled(&worker), 0, "there was no lease to be given up");
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a12_a_processor_that_never_answers_a_seek_costs_the_lease_as_is_told() {
+    let fixture = Fixture::new(1);
+    let hanging = Hanging::new(&fixture);
+    let worker = fixture.start_builder(hanging.builder());
+    fixture.put_many(0, &["a"]);
+    worker.handle.caught_up().await;
+    hanging.last.store(true, Ordering::SeqCst);
+    let mut events = worker.handle.events();
+    let operator = worker.handle.operator();
+    operator.seek(&Shards::All, SeekTo::Oldest).await.unwrap();
+    eventually("a call to be given up", || stalled(&worker) == 1).await;
+    hanging.last.store(false, Ordering::SeqCst);
+    let all = || fixture.log.delivered() == ["a", "a"];
+    eventually("the other place", all).await;
+    worker.stop().await;
+    let mut told = Vec::new();
+    while let Some(event) = events.next().await {
+        match event {
+            WorkerEvent::CallStalled { .. } => told.push("stalled"),
+            WorkerEvent::LeaseReleased {
+                cause: ReleaseCause::CallStalled,
+                ..
+            } => told.push("released"),
+            WorkerEvent::ShardRepositioned { .. } => told.push("moved"),
+            _ => {}
+        }
+    }
+    assert_eq!(told, ["stalled", "released", "moved"]);
 }
 
 /// Its first call runs until the test lets it end, and notes whether its lease seemed lost.
