@@ -30,9 +30,18 @@ pub(crate) struct Plan {
     end: usize,
     /// Where the last call ended.
     called: usize,
-    /// While a failing record is searched for: the places up to here failed together.
-    suspects: Option<usize>,
+    /// While a failing record is searched for.
+    search: Option<Search>,
     failing: Option<Failing>,
+}
+
+/// The search for the failing one of several places.
+#[derive(Debug, Clone, Copy)]
+struct Search {
+    /// The places up to here failed together.
+    end: usize,
+    /// Whether it began only because some of them are too old: a younger one that fails is not given up.
+    for_age: bool,
 }
 
 /// What is known of the first place that is not settled, after a failure.
@@ -76,7 +85,7 @@ impl Plan {
             settled: 0,
             end: places,
             called: 0,
-            suspects: None,
+            search: None,
             failing: None,
         }
     }
@@ -101,7 +110,8 @@ impl Plan {
                 end: failing.end - self.settled,
                 ..failing
             });
-            part.suspects = self.suspects.map(|_| places.len());
+            let end = places.len();
+            part.search = self.search.map(|search| Search { end, ..search });
         }
         part
     }
@@ -111,9 +121,9 @@ impl Plan {
         if self.settled >= self.end {
             return None;
         }
-        let end = match self.suspects {
+        let end = match self.search {
             // The first half of those among which the failing one is.
-            Some(suspects) => self.settled + ((suspects - self.settled) / 2).max(1),
+            Some(search) => self.settled + ((search.end - self.settled) / 2).max(1),
             None => self.end,
         };
         self.called = end.min(self.settled.saturating_add(most.max(1)));
@@ -129,10 +139,10 @@ impl Plan {
 
     /// Notes that the last call succeeded.
     pub(crate) fn succeeded(&mut self) {
-        let suspects = self.suspects;
+        let search = self.search;
         self.settle(self.called);
         // The failing record is among those that are left, unless none is.
-        self.suspects = suspects.filter(|end| *end > self.settled);
+        self.search = search.filter(|search| search.end > self.settled);
     }
 
     /// Decides what follows a failed call. `age` tells how old a record is, as far as that is known.
@@ -161,22 +171,30 @@ impl Plan {
         failing.attempts = failing.attempts.saturating_add(1);
         failing.end = failing.end.min(call_end);
         let suspects = failing.end;
-        let tried = failing.attempts;
         let would_take = failed.retry_at.saturating_sub(failing.since);
-        // Without a name only the age of all of them counts: the youngest came last.
-        let age = age(named.unwrap_or(call_end - 1));
-        let reached = self.bounds.reached(tried, would_take, age)
+        let tried = self.bounds.tried(failing.attempts, would_take)
             || mutant::is(Mutant::GiveUpAtOnce) && self.bounds.attempts.is_some();
-        if self.suspects.is_none() && !reached {
+        let is_found = named.is_some() || call_end - self.settled == 1;
+        let searches = self.bounds.bisect && !mutant::is(Mutant::GiveUpWithoutSearch);
+        let too_old = self.bounds.too_old(match is_found || searches {
+            // The oldest comes first, and is reason enough for a search.
+            true => age(self.settled),
+            // All of them are given up together: the youngest comes last.
+            false => age(call_end - 1),
+        });
+        let for_age = !tried && self.search.is_none_or(|search| search.for_age);
+        if for_age && !too_old && (is_found || self.search.is_none()) {
+            self.search = None;
             return Verdict::Retry;
         }
-        if named.is_some() || call_end - self.settled == 1 {
+        if is_found {
             return Verdict::GiveUp(self.settled..self.settled + 1);
         }
-        if !self.bounds.bisect || mutant::is(Mutant::GiveUpWithoutSearch) {
+        if !searches {
             return Verdict::GiveUp(self.settled..suspects);
         }
-        self.suspects = Some(suspects);
+        let end = suspects;
+        self.search = Some(Search { end, for_age });
         Verdict::Narrow
     }
 
@@ -188,14 +206,17 @@ impl Plan {
     fn settle(&mut self, place: usize) {
         self.settled = place;
         self.failing = None;
-        self.suspects = None;
+        self.search = None;
     }
 }
 
 impl Bounds {
-    fn reached(self, attempts: u32, would_take: Duration, age: Option<Duration>) -> bool {
+    fn tried(self, attempts: u32, would_take: Duration) -> bool {
         self.attempts.is_some_and(|most| attempts >= most)
             || self.elapsed.is_some_and(|most| would_take > most)
-            || matches!((self.record_age, age), (Some(most), Some(age)) if age > most)
+    }
+
+    fn too_old(self, age: Option<Duration>) -> bool {
+        matches!((self.record_age, age), (Some(most), Some(age)) if age > most)
     }
 }

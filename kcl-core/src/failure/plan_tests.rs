@@ -15,6 +15,11 @@ const FOREVER: Bounds = Bounds {
     bisect: true,
 };
 
+const TOO_OLD_AFTER_A_MINUTE: Bounds = Bounds {
+    record_age: Some(Duration::from_secs(60)),
+    ..FOREVER
+};
+
 fn attempts(attempts: u32) -> Bounds {
     Bounds {
         attempts: Some(attempts),
@@ -232,8 +237,8 @@ fn no_attempt_begins_later_than_the_elapsed_bound() {
 #[test]
 fn a_failing_record_is_given_up_when_it_is_too_old_and_a_call_when_all_of_it_is() {
     let bounds = Bounds {
-        record_age: Some(Duration::from_secs(60)),
-        ..FOREVER
+        bisect: false,
+        ..TOO_OLD_AFTER_A_MINUTE
     };
     let failed = |at| Failed {
         completed: 0,
@@ -251,10 +256,50 @@ fn a_failing_record_is_given_up_when_it_is_too_old_and_a_call_when_all_of_it_is(
     let mut plan = Plan::new(2, bounds);
     plan.next_call(usize::MAX).unwrap();
     let all_old = |_| Some(Duration::from_secs(61));
-    assert_eq!(plan.failed(failed(None), all_old), Verdict::Narrow);
+    assert_eq!(plan.failed(failed(None), all_old), Verdict::GiveUp(0..2));
     let mut plan = Plan::new(1, bounds);
     plan.next_call(usize::MAX).unwrap();
     assert_eq!(plan.failed(failed(None), |_| None), Verdict::Retry);
+}
+
+#[test]
+fn the_oldest_record_of_a_call_begins_the_search_and_a_younger_one_that_fails_is_tried_on() {
+    let old = 3;
+    for names in [false, true] {
+        for poison in 0..8 {
+            let mut plan = Plan::new(8, TOO_OLD_AFTER_A_MINUTE);
+            let mut retried = 0;
+            let mut given_up = Vec::new();
+            while let Some(call) = plan.next_call(usize::MAX) {
+                // A record that is tried on is processed the third time that it fails alone, or by name.
+                if !call.contains(&poison) || retried == 3 {
+                    plan.succeeded();
+                    continue;
+                }
+                let failed = Failed {
+                    completed: 0,
+                    at: names.then_some(poison),
+                    now: Duration::ZERO,
+                    retry_at: Duration::ZERO,
+                };
+                let age = |place| Some(Duration::from_secs(if place < old { 61 } else { 60 }));
+                match plan.failed(failed, age) {
+                    Verdict::Narrow => assert!(!names),
+                    Verdict::Retry => {
+                        assert_eq!(plan.settled(), poison, "those before it are processed");
+                        retried += 1;
+                    }
+                    Verdict::GiveUp(places) => {
+                        plan.gave_up(places.end);
+                        given_up.extend(places);
+                    }
+                }
+            }
+            let expected = if poison < old { vec![poison] } else { vec![] };
+            assert_eq!(given_up, expected, "{poison} {names}");
+            assert_eq!(retried, if poison < old { 0 } else { 3 });
+        }
+    }
 }
 
 #[test]

@@ -111,6 +111,10 @@ impl FailurePolicy {
 
     /// Gives up on a failing record that reached the service longer than this ago, by the service's and this machine's
     /// clocks. Each record is tried once, however old it is.
+    ///
+    /// If nobody says which record failed, it is searched for as soon as the first record of the call is too old; a younger one
+    /// that turns out to be the failing one is tried on. Without [bisecting](Self::bisect) a call is given up once all of its
+    /// records are too old.
     pub fn max_record_age(mut self, age: Duration) -> Self {
         self.max_record_age = Some(age);
         self
