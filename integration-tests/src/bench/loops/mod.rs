@@ -1,0 +1,42 @@
+//! The ways to consume. Every one looks at each record in the same way.
+
+pub(super) mod framework;
+pub(super) mod official;
+pub(super) mod pace;
+pub(super) mod raw;
+pub(super) mod source;
+
+use std::error::Error;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_kinesis::config::BehaviorVersion;
+use aws_types::SdkConfig;
+use aws_types::region::Region;
+use futures_util::future::select_all;
+use kcl_core::Runtime;
+use tokio_util::task::AbortOnDropHandle;
+
+/// A loop ends only when it cannot go on.
+type Ended = Result<(), Box<dyn Error + Send + Sync>>;
+
+fn aws(endpoint: &str) -> SdkConfig {
+    let credentials = Credentials::new("AKIDEXAMPLE", "secret", None, None, "bench");
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .endpoint_url(endpoint)
+        .region(Region::new("us-east-1"))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .build()
+}
+
+/// Runs a loop for each shard until the first of them ends.
+async fn for_each_shard<F>(runtime: &Runtime, shards: usize, run: impl Fn(usize) -> F) -> Ended
+where
+    F: Future<Output = Ended> + Send + 'static,
+{
+    let loops: Vec<AbortOnDropHandle<Ended>> =
+        (0..shards).map(|shard| runtime.spawn(run(shard))).collect();
+    let (first, _, _others) = select_all(loops).await;
+    first?
+}
