@@ -8,6 +8,7 @@ mod error;
 mod gate;
 mod loops;
 mod meter;
+mod null_kinesis;
 mod null_server;
 mod options;
 mod read;
@@ -18,6 +19,7 @@ pub use case::Case;
 pub use consumer::{CONSUME, ConsumerOptions, consume};
 pub use error::BenchError;
 pub use meter::CountAllocations;
+pub use null_kinesis::{NullKinesis, Reply, STREAM};
 pub use options::{Bench, BenchOptions, ReadOptions};
 
 /// The tables, and the bounds that do not hold.

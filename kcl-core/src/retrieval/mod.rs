@@ -38,6 +38,9 @@ pub use error::{SourceError, SourceErrorKind};
 pub(crate) use fan_out::{Consumer, ConsumerOptions, FanOut};
 pub use idle::IdleShards;
 pub use intake::ShardRead;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub use kinesis::internals;
 pub use kinesis::{KinesisSource, Wire};
 pub(crate) use kinesis::{classify, control_overrides, reading_client};
 pub use memory::MemoryStream;

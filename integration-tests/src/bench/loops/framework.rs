@@ -9,7 +9,7 @@ use kcl_core::{
 use kcl_lease::MemoryLeaseTable;
 
 use super::super::consumer::Consumption;
-use super::super::null_server::STREAM;
+use super::super::null_kinesis::STREAM;
 use super::source::look_at;
 use super::{Ended, aws};
 

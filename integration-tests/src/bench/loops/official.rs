@@ -7,7 +7,7 @@ use kcl_aggregation::{Decoder, HashKeyRange, UserRecords};
 use super::super::answers::shard_id;
 use super::super::consumer::Consumption;
 use super::super::meter::{Tally, look};
-use super::super::null_server::STREAM;
+use super::super::null_kinesis::STREAM;
 use super::{Ended, aws, for_each_shard};
 
 pub(crate) async fn run(consumption: &Consumption, shards: usize) -> Ended {

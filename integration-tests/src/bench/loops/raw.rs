@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::super::answers::iterator;
 use super::super::consumer::{ConsumerOptions, Consumption};
-use super::super::null_server::{CBOR, JSON};
+use super::super::null_kinesis::{CBOR, JSON};
 use super::{Ended, for_each_shard};
 
 pub(crate) async fn run(consumption: &Consumption, shards: usize) -> Ended {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::super::answers::shard_id;
 use super::super::consumer::Consumption;
 use super::super::meter::{Tally, look};
-use super::super::null_server::STREAM;
+use super::super::null_kinesis::STREAM;
 use super::pace::Pace;
 use super::{Ended, aws, for_each_shard};
 

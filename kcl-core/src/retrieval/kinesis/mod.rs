@@ -12,3 +12,5 @@ pub(crate) use classify::classify;
 pub(crate) use client::{control_overrides, reading_client};
 pub use source::KinesisSource;
 pub use wire::Wire;
+#[cfg(feature = "internals")]
+pub use wire::internals;

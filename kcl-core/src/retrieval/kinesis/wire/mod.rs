@@ -14,6 +14,8 @@ mod columns;
 mod decode_error;
 mod envelope;
 mod error_body;
+#[cfg(feature = "internals")]
+pub mod internals;
 mod json;
 mod json_reader;
 mod json_text;

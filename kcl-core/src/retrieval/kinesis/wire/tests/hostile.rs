@@ -10,7 +10,7 @@ use super::generated::answer;
 use crate::retrieval::InvalidBatch;
 
 /// Decodes as everything, and looks at whatever comes out.
-fn both(body: &[u8]) {
+pub(super) fn both(body: &[u8]) {
     let _ = ErrorBody::from_json(body);
     let _ = ErrorBody::from_cbor(body);
     for wire in [Wire::Json, Wire::Cbor] {

@@ -1,5 +1,6 @@
 //! The decoders against the SDK's own, hostile answers, errors, requests, and what a server without CBOR does.
 
+mod corpus;
 mod differential;
 mod emulator;
 mod errors;
