@@ -156,6 +156,7 @@ impl Batch {
 
     /// The user record with this index.
     #[must_use]
+    #[inline]
     pub fn get(&self, index: usize) -> Option<RecordRef<'_>> {
         let row = self.rows.get(index)?;
         let source = self.sources.get(row.source as usize)?;
@@ -264,6 +265,7 @@ impl Batch {
             .expect("a sequence number that was checked when the batch was built")
     }
 
+    #[inline]
     pub(super) fn slice(&self, chunk: u32, span: Span) -> &[u8] {
         self.chunks
             .get(chunk as usize)
@@ -279,12 +281,14 @@ impl Batch {
     }
 
     /// Checks UTF-8 again at each call, some nanoseconds, which keeps the crate free of unsafe code.
+    #[inline]
     pub(super) fn text(&self, chunk: u32, span: Span) -> &str {
         str::from_utf8(self.slice(chunk, span)).unwrap_or_default()
     }
 }
 
 impl Span {
+    #[inline]
     pub(super) fn range(self) -> Range<usize> {
         let start = self.start as usize;
         start..start + self.len as usize
@@ -339,6 +343,7 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
+    #[inline]
     fn at(&self, place: usize) -> Option<RecordRef<'a>> {
         match self.picked {
             Some(picked) => self.batch.get(*picked.get(place)?),
@@ -350,6 +355,7 @@ impl<'a> Records<'a> {
 impl<'a> Iterator for Records<'a> {
     type Item = RecordRef<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let place = self.rows.next()?;
         self.at(place)

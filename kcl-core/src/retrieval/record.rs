@@ -31,6 +31,7 @@ pub struct RecordRef<'a> {
 impl<'a> RecordRef<'a> {
     /// The payload.
     #[must_use]
+    #[inline]
     pub fn data(self) -> &'a [u8] {
         self.batch.slice(self.row.data_chunk, self.row.data)
     }
@@ -46,6 +47,7 @@ impl<'a> RecordRef<'a> {
 
     /// The partition key that the producer gave.
     #[must_use]
+    #[inline]
     pub fn partition_key(self) -> &'a str {
         self.batch.text(self.row.key_chunk, self.row.partition_key)
     }
@@ -59,12 +61,14 @@ impl<'a> RecordRef<'a> {
 
     /// The sequence number of the Kinesis record; user records of one aggregated record share it.
     #[must_use]
+    #[inline]
     pub fn sequence_number(self) -> &'a str {
         self.batch.text(0, self.source.sequence_number)
     }
 
     /// The index in the aggregated record, from 0; 0 if the record is not aggregated.
     #[must_use]
+    #[inline]
     pub fn sub_sequence_number(self) -> u64 {
         u64::from(self.row.sub_sequence_number)
     }

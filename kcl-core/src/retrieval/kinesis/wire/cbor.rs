@@ -28,6 +28,7 @@ pub(crate) fn decode(body: Bytes) -> Result<Answer, DecodeError> {
 }
 
 /// One record.
+#[inline]
 pub(super) fn record(reader: &mut CborReader<'_>) -> Result<RecordSpans, DecodeError> {
     let mut record = RecordSpans::default();
     let mut index = 0;
@@ -58,6 +59,7 @@ pub(super) fn record(reader: &mut CborReader<'_>) -> Result<RecordSpans, DecodeE
 }
 
 /// The name of the next member.
+#[inline]
 fn member(reader: &mut CborReader<'_>, index: usize) -> Result<Member, DecodeError> {
     let guess = reader.order.guess(index);
     let rest = reader.rest;

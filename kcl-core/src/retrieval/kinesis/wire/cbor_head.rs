@@ -21,6 +21,7 @@ const ENDLESS: u8 = 31;
 
 impl Head {
     /// Takes a head off the front.
+    #[inline]
     pub(super) fn take(rest: &mut &[u8]) -> Result<Self, DecodeError> {
         let (first, behind) = rest.split_first().ok_or(DecodeError::Truncated)?;
         *rest = behind;
@@ -43,6 +44,7 @@ impl Head {
     }
 
     /// Null or undefined.
+    #[inline]
     pub(super) fn is_null(self) -> bool {
         self.kind == 7 && matches!(self.info, 22 | 23)
     }
@@ -81,6 +83,7 @@ impl Head {
     }
 }
 
+#[inline]
 fn bytes<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], DecodeError> {
     let (bytes, behind) = rest.split_first_chunk().ok_or(DecodeError::Truncated)?;
     *rest = behind;
@@ -88,6 +91,7 @@ fn bytes<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], DecodeError> {
 }
 
 /// Takes this many bytes off the front.
+#[inline]
 pub(super) fn take<'a>(rest: &mut &'a [u8], len: u64) -> Result<&'a [u8], DecodeError> {
     let len = usize::try_from(len).map_err(|_| DecodeError::Truncated)?;
     let (taken, behind) = rest.split_at_checked(len).ok_or(DecodeError::Truncated)?;

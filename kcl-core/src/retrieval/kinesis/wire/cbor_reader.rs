@@ -37,11 +37,13 @@ impl<'a> CborReader<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn head(&mut self) -> Result<Head, DecodeError> {
         Head::take(&mut self.rest)
     }
 
     /// Whether the container of unknown length ends here; if so, goes on behind its end.
+    #[inline]
     pub(super) fn ends(&mut self) -> Result<bool, DecodeError> {
         match self.rest {
             [0xff, rest @ ..] => {
@@ -54,6 +56,7 @@ impl<'a> CborReader<'a> {
     }
 
     /// A string of this kind, without what it is made of. `None` for null.
+    #[inline]
     pub(super) fn span(&mut self, kind: u8) -> Result<Option<Span>, DecodeError> {
         let head = self.head()?;
         if head.is_null() {
@@ -73,6 +76,7 @@ impl<'a> CborReader<'a> {
         }))
     }
 
+    #[inline]
     pub(super) fn at(&self, span: Span) -> &'a [u8] {
         self.whole.get(span.range()).unwrap_or_default()
     }
@@ -110,6 +114,7 @@ impl<'a> CborReader<'a> {
     }
 
     /// A number of any kind, tagged or not, rounded to a whole one. `None` for null.
+    #[inline]
     pub(super) fn whole_number(&mut self) -> Result<Option<i64>, DecodeError> {
         let mut head = self.head()?;
         while head.kind == TAG {
@@ -197,6 +202,7 @@ impl Reader for CborReader<'_> {
         self.skip_nested(0)
     }
 
+    #[inline]
     fn record(&mut self) -> Result<RecordSpans, DecodeError> {
         cbor::record(self)
     }

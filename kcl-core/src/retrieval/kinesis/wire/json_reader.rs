@@ -32,6 +32,7 @@ impl<'a> JsonReader<'a> {
         }
     }
 
+    #[inline]
     fn pass_space(&mut self) {
         while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..] = self.rest {
             self.rest = rest;
@@ -39,16 +40,19 @@ impl<'a> JsonReader<'a> {
     }
 
     /// The first byte of what comes next.
+    #[inline]
     pub(super) fn peek(&mut self) -> Result<u8, DecodeError> {
         self.pass_space();
         self.rest.first().copied().ok_or(DecodeError::Truncated)
     }
 
     /// Goes on behind the byte that was seen.
+    #[inline]
     pub(super) fn advance(&mut self) {
         self.rest = self.rest.get(1..).unwrap_or_default();
     }
 
+    #[inline]
     pub(super) fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), DecodeError> {
         if self.peek()? != byte {
             return Err(DecodeError::Expected(what));
@@ -57,6 +61,7 @@ impl<'a> JsonReader<'a> {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn null(&mut self) -> Result<bool, DecodeError> {
         if self.peek()? != b'n' {
             return Ok(false);
@@ -72,6 +77,7 @@ impl<'a> JsonReader<'a> {
     }
 
     /// A string.
+    #[inline]
     pub(super) fn text(&mut self) -> Result<JsonText<'a>, DecodeError> {
         self.expect(b'"', "text")?;
         let all = self.rest;
@@ -91,6 +97,7 @@ impl<'a> JsonReader<'a> {
     }
 
     /// The characters of a number.
+    #[inline]
     pub(super) fn number(&mut self) -> Result<&'a str, DecodeError> {
         self.pass_space();
         let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');

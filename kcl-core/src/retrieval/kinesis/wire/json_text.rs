@@ -13,11 +13,13 @@ pub(super) struct JsonText<'a> {
 }
 
 impl<'a> JsonText<'a> {
+    #[inline]
     pub(super) fn new(raw: &'a [u8], escaped: bool) -> Self {
         Self { raw, escaped }
     }
 
     /// The text without escapes; not checked to be UTF-8.
+    #[inline]
     pub(super) fn plain(self) -> Result<Cow<'a, [u8]>, DecodeError> {
         if self.escaped {
             unescape(self.raw).map(Cow::Owned)

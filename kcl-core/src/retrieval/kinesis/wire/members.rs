@@ -34,6 +34,7 @@ impl MemberOrder {
         Self([Member::Other; 8])
     }
 
+    #[inline]
     pub(super) fn guess(&self, index: usize) -> Member {
         self.0.get(index).copied().unwrap_or(Member::Other)
     }
