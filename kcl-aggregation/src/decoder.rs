@@ -135,6 +135,7 @@ impl<'a> UserRecords<'a> {
         self.tables.rows.iter().filter(|row| !row.in_range).count()
     }
 
+    #[inline]
     fn user_record(&self, row: &'a Row) -> UserRecord<'a> {
         let key = |table: &[Span], index: u32| table.get(index as usize).copied();
         UserRecord {
@@ -184,6 +185,7 @@ pub struct UserRecordsIter<'a> {
 impl<'a> Iterator for UserRecordsIter<'a> {
     type Item = UserRecord<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.rows.next().map(|row| self.records.user_record(row))
     }

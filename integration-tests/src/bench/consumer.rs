@@ -22,6 +22,9 @@ pub const CONSUME: &str = "consume";
 const WARM_UP: Duration = Duration::from_millis(300);
 /// What is under way when a stretch ends is counted, too.
 const SETTLE: Duration = Duration::from_millis(40);
+/// A worker has an answer and one more ahead of it when a stretch begins, and fetches as much until this after its end; the
+/// largest answers are half a second apart.
+const REFILL: Duration = Duration::from_millis(1_500);
 
 /// What a consumer process is started with.
 #[derive(Debug, Clone, Parser)]
@@ -98,6 +101,10 @@ pub async fn consume(
         runtime: Runtime::production(),
     };
     let tally = Arc::clone(&consumption.tally);
+    let settle = match consumption.options.way {
+        Way::Framework => REFILL,
+        Way::Official | Way::Source | Way::SourcePaced | Way::Raw => SETTLE,
+    };
     let mut loops = start(&consumption);
     let answer_stretches = async {
         wait_for_first(&tally).await;
@@ -112,7 +119,7 @@ pub async fn consume(
             keeper.send_replace(true);
             sleep(Duration::from_millis(millis)).await;
             keeper.send_replace(false);
-            sleep(SETTLE).await;
+            sleep(settle).await;
             let sample = before.until(Reading::take(&tally, allocations));
             say(&serde_json::to_string(&sample).map_err(|error| broken(error.into()))?)?;
         }

@@ -31,7 +31,7 @@ pub struct ReadOptions {
     /// How often all loops take their turn. Medians are over so many pairs of neighbours.
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
     pub pairs: u32,
-    /// How long a turn takes. One of the framework takes four times as long.
+    /// How long a turn takes. One of the framework takes three times as long.
     #[arg(long, value_name = "TIME", default_value = "400ms", value_parser = humantime::parse_duration)]
     pub stretch: Duration,
     /// Only these records.

@@ -18,7 +18,7 @@ const WIRES: [Wire; 2] = [Wire::Json, Wire::Cbor];
 const FRAMEWORK_SHARDS: u32 = 64;
 
 /// The framework rests most of the time, so that it needs more of it.
-const FRAMEWORK_STRETCHES: u32 = 4;
+const FRAMEWORK_STRETCHES: u32 = 3;
 
 /// Measures everything that the options ask for.
 ///

@@ -87,6 +87,7 @@ pub fn deaggregate(
     };
     // One decoder per answer: it keeps tables as large as the largest aggregate, which idle shards should not hold.
     let mut decoder = Decoder::new();
+    let most_rows = batch.len() + largest_table(&batch) as usize / size_of::<Row>();
     let raw_rows = std::mem::take(&mut batch.rows);
     let mut rows = Vec::with_capacity(raw_rows.len());
     let chunks = &batch.chunks;
@@ -95,7 +96,8 @@ pub fn deaggregate(
         let data = chunk.and_then(|chunk| chunk.get(raw.data.range()));
         data.unwrap_or_default()
     }));
-    for (record, raw) in checked.into_iter().zip(raw_rows.iter().copied()) {
+    let left = (1..=raw_rows.len()).rev();
+    for ((record, raw), left) in checked.into_iter().zip(raw_rows.iter().copied()).zip(left) {
         match decoder.decode_checked(record, &owned) {
             Ok(None) => rows.push(raw),
             Err(_) => {
@@ -109,6 +111,11 @@ pub fn deaggregate(
                 }
                 counts.aggregated += 1;
                 counts.user_records += user_records.len() as u64;
+                if rows.capacity() - rows.len() < user_records.len() {
+                    // Aggregated records of one answer are alike.
+                    let guess = user_records.len().saturating_mul(left);
+                    rows.reserve_exact(guess.min(most_rows.saturating_sub(rows.len())));
+                }
                 for (sub_sequence_number, user_record) in (0..).zip(user_records) {
                     if !user_record.in_range() {
                         counts.out_of_range += 1;
