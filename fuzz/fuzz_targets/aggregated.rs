@@ -8,8 +8,14 @@ fuzz_target!(|record: &[u8]| {
     let alone = look(decoder.decode(record, &HashKeyRange::FULL));
     // Digests that are checked side by side say the same.
     let mut decoder = Decoder::new();
-    for checked in CheckedRecord::check_all([record, record, b"", record]).iter().take(2) {
-        assert_eq!(look(decoder.decode_checked(*checked, &HashKeyRange::FULL)), alone);
+    for checked in CheckedRecord::check_all([record, record, b"", record])
+        .iter()
+        .take(2)
+    {
+        assert_eq!(
+            look(decoder.decode_checked(*checked, &HashKeyRange::FULL)),
+            alone
+        );
     }
 });
 

@@ -11,6 +11,10 @@ fuzz_target!(|body: &[u8]| {
     };
     for record in &batch {
         assert!(!record.sequence_number().is_empty());
-        let _ = (record.data(), record.partition_key(), record.approximate_arrival());
+        let _ = (
+            record.data(),
+            record.partition_key(),
+            record.approximate_arrival(),
+        );
     }
 });

@@ -38,7 +38,8 @@ pub(super) fn record(reader: &mut JsonReader<'_>) -> Result<RecordSpans, DecodeE
         match member(reader, index)? {
             Member::Data => record.data = payload(reader)?,
             Member::PartitionKey => record.partition_key = text(reader)?,
-            Member::SequenceNumber => record.sequence_number = text(reader)?,
+            // Digits, which is checked later.
+            Member::SequenceNumber => record.sequence_number = copied(reader)?.unwrap_or_default(),
             Member::Arrival => record.arrival_millis = arrival(reader)?,
             Member::Encryption => record.encryption = encryption(reader)?,
             Member::Other => reader.skip()?,
@@ -90,17 +91,25 @@ fn payload(reader: &mut JsonReader<'_>) -> Result<Span, DecodeError> {
 }
 
 fn text(reader: &mut JsonReader<'_>) -> Result<Span, DecodeError> {
+    let span = copied(reader)?.unwrap_or_default();
+    let text = reader.buffer.get(span.range()).unwrap_or_default();
+    if !text.is_ascii() && str::from_utf8(text).is_err() {
+        return Err(DecodeError::NotUtf8);
+    }
+    Ok(span)
+}
+
+/// A string as it is, in the buffer. `None` for null.
+#[inline]
+fn copied(reader: &mut JsonReader<'_>) -> Result<Option<Span>, DecodeError> {
     if reader.null()? {
-        return Ok(Span::default());
+        return Ok(None);
     }
     let text = reader.text()?;
     let plain = text.plain()?;
-    if !plain.is_ascii() && str::from_utf8(&plain).is_err() {
-        return Err(DecodeError::NotUtf8);
-    }
     let start = reader.buffer.len();
     reader.buffer.extend_from_slice(&plain);
-    span_from(&reader.buffer, start)
+    span_from(&reader.buffer, start).map(Some)
 }
 
 fn arrival(reader: &mut JsonReader<'_>) -> Result<Option<i64>, DecodeError> {

@@ -98,7 +98,7 @@ impl<'a> JsonReader<'a> {
 
     /// The characters of a number.
     #[inline]
-    pub(super) fn number(&mut self) -> Result<&'a str, DecodeError> {
+    pub(super) fn number(&mut self) -> Result<&'a [u8], DecodeError> {
         self.pass_space();
         let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
         let len = self.rest.iter().take_while(|byte| is_part(byte)).count();
@@ -107,9 +107,9 @@ impl<'a> JsonReader<'a> {
             .split_at_checked(len)
             .ok_or(DecodeError::Truncated)?;
         self.rest = rest;
-        match str::from_utf8(number) {
-            Ok(number) if !number.is_empty() => Ok(number),
-            _ => Err(DecodeError::Expected("number")),
+        match number {
+            [] => Err(DecodeError::Expected("number")),
+            _ => Ok(number),
         }
     }
 
@@ -212,7 +212,7 @@ impl Reader for JsonReader<'_> {
         if self.null()? {
             return Ok(None);
         }
-        let number = self.number()?;
+        let number = str::from_utf8(self.number()?).unwrap_or_default();
         if let Ok(integer) = number.parse() {
             return Ok(Some(integer));
         }

@@ -7,9 +7,9 @@ const MOST_DIGITS: u32 = 15;
 ///
 /// In integers where that is exact, which the service's times are (`1.767225600123E9`, `1767225600.123`): an `f64` of
 /// seconds can be a millisecond off when it is cut. Anything else is rounded.
-pub(super) fn millis_of_seconds(number: &str) -> Option<i64> {
-    exact_millis(number.as_bytes()).or_else(|| {
-        let seconds: f64 = number.parse().ok()?;
+pub(super) fn millis_of_seconds(number: &[u8]) -> Option<i64> {
+    exact_millis(number).or_else(|| {
+        let seconds: f64 = str::from_utf8(number).ok()?.parse().ok()?;
         Some((seconds * 1000.0).round() as i64)
     })
 }
@@ -60,10 +60,10 @@ mod tests {
             ("-1.5", -1_500),
             ("1e300", i64::MAX),
         ] {
-            assert_eq!(millis_of_seconds(text), Some(millis), "{text}");
+            assert_eq!(millis_of_seconds(text.as_bytes()), Some(millis), "{text}");
         }
         for text in ["", ".", "E9", "1.2.3", "--1", "1e"] {
-            assert_eq!(millis_of_seconds(text), None, "{text}");
+            assert_eq!(millis_of_seconds(text.as_bytes()), None, "{text}");
         }
     }
 
@@ -71,7 +71,7 @@ mod tests {
     fn no_millisecond_is_lost_to_floating_point() {
         for millis in (1_767_225_600_000..1_767_225_602_000).step_by(1) {
             let text = format!("{}.{:03}", millis / 1000, millis % 1000);
-            assert_eq!(millis_of_seconds(&text), Some(millis), "{text}");
+            assert_eq!(millis_of_seconds(text.as_bytes()), Some(millis), "{text}");
         }
     }
 }
