@@ -1,4 +1,4 @@
-//! The corpus of the fuzz targets (`fuzz/corpus`): as it is, cut at every byte, and damaged at random from fixed seeds.
+//! The corpus of the fuzz targets (`fuzz/seeds`): as it is, cut at every byte, and damaged at random from fixed seeds.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::retrieval::SourceErrorKind;
 const DAMAGES: u64 = 400;
 
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
     let files = fs::read_dir(folder.join(target)).unwrap();
     let mut bodies: Vec<_> = files
         .map(|file| file.unwrap().path())
