@@ -79,6 +79,7 @@ mod frame;
 mod hash_key;
 mod lanes;
 mod packer;
+mod side_by_side;
 mod span;
 mod tables;
 mod wire;
