@@ -167,7 +167,7 @@ fn broken(error: std::io::Error) -> BenchError {
     BenchError::system("the harness cannot be heard", error)
 }
 
-fn say(line: &str) -> Result<(), BenchError> {
+pub(super) fn say(line: &str) -> Result<(), BenchError> {
     let mut stdout = std::io::stdout();
     let said = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
     said.map_err(|error| BenchError::system("the harness does not listen", error))

@@ -20,6 +20,14 @@ pub enum BenchError {
         /// What it said.
         reason: String,
     },
+    /// The emulated account refused something.
+    #[error("{what}: {reason}")]
+    Service {
+        /// What was tried.
+        what: String,
+        /// What it said.
+        reason: String,
+    },
     /// The run was interrupted.
     #[error("interrupted")]
     Interrupted,

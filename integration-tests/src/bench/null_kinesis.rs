@@ -10,13 +10,13 @@ use super::answers::{Answers, iterator};
 use super::case::Case;
 
 /// The name of its one stream.
-pub const STREAM: &str = "null";
-pub(super) const JSON: &str = "application/x-amz-json-1.1";
-pub(super) const CBOR: &str = "application/x-amz-cbor-1.1";
+pub(super) const STREAM: &str = "null";
+const JSON: &str = "application/x-amz-json-1.1";
+const CBOR: &str = "application/x-amz-cbor-1.1";
 
 /// A stream whose shards never end; all that is asked of it is answered at once.
 #[derive(Debug)]
-pub struct NullKinesis {
+pub(super) struct NullKinesis {
     answers: Answers,
     calls: AtomicU64,
     records: AtomicU64,
@@ -24,19 +24,18 @@ pub struct NullKinesis {
 
 /// An answer.
 #[derive(Debug)]
-pub struct Reply {
+pub(super) struct Reply {
     /// Of HTTP.
-    pub status: u16,
+    pub(super) status: u16,
     /// Of the body.
-    pub content_type: &'static str,
+    pub(super) content_type: &'static str,
     /// JSON or CBOR.
-    pub body: Bytes,
+    pub(super) body: Bytes,
 }
 
 impl NullKinesis {
     /// A stream with so many shards, all of them full of such records.
-    #[must_use]
-    pub fn new(case: Case, shards: u32) -> Self {
+    pub(super) fn new(case: Case, shards: u32) -> Self {
         Self {
             answers: Answers::new(case, shards),
             calls: AtomicU64::new(0),
@@ -45,7 +44,7 @@ impl NullKinesis {
     }
 
     /// Answers a request, by its `X-Amz-Target`, `Content-Type` and body.
-    pub fn answer(&self, target: &str, content_type: &str, body: &[u8]) -> Reply {
+    pub(super) fn answer(&self, target: &str, content_type: &str, body: &[u8]) -> Reply {
         let wire = match content_type {
             CBOR => Wire::Cbor,
             _ => Wire::Json,
@@ -83,6 +82,23 @@ impl NullKinesis {
             status: 200,
             content_type,
             body,
+        }
+    }
+}
+
+/// The content type and body of a request for records.
+pub(super) fn request(wire: Wire, iterator: &str, limit: u16) -> (&'static str, Vec<u8>) {
+    match wire {
+        Wire::Json => {
+            let body = json!({ "ShardIterator": iterator, "Limit": limit });
+            (JSON, body.to_string().into_bytes())
+        }
+        Wire::Cbor => {
+            // Not all of a request, but what is looked for here.
+            let mut body = iterator.as_bytes().to_vec();
+            body.extend_from_slice(b"Limit\x19");
+            body.extend_from_slice(&limit.to_be_bytes());
+            (CBOR, body)
         }
     }
 }

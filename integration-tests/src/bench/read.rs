@@ -27,7 +27,7 @@ const FRAMEWORK_STRETCHES: u32 = 3;
 pub(super) async fn measure(options: &ReadOptions) -> Result<Measured, BenchError> {
     let runtime = Runtime::production();
     let mut measured = Measured::default();
-    for case in options.cases() {
+    for case in super::options::cases(&options.case) {
         for shards in &options.shards {
             let speeds = loops(&runtime, options, case, *shards).await?;
             measured.speeds.extend(speeds);

@@ -84,14 +84,15 @@ fn costs(costs: &[Cost]) -> Table {
     table
 }
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(header.iter().copied());
     table
 }
 
-fn right(table: &mut Table, from: usize) {
+/// Numbers stand to the right, from this column on.
+pub(super) fn right(table: &mut Table, from: usize) {
     for column in table.column_iter_mut().skip(from) {
         column.set_cell_alignment(CellAlignment::Right);
     }

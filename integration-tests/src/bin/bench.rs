@@ -1,4 +1,4 @@
-//! Measures what the framework costs, beside the official SDK and beside HTTP alone.
+//! Measures what the framework costs: reading, at rest, at its start, and in time.
 
 use std::alloc::System;
 use std::ffi::OsString;
@@ -6,7 +6,9 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use integration_tests::bench::{self, BenchError, BenchOptions, BenchReport, ConsumerOptions};
+use integration_tests::bench::{
+    self, BenchError, BenchOptions, BenchReport, ConsumerOptions, CountOptions, WorkOptions,
+};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -34,6 +36,22 @@ fn main() -> ExitCode {
         let runtime = tokio::runtime::Builder::new_current_thread();
         return on(runtime, async {
             bench::consume(options, allocations).await?;
+            Ok(ExitCode::SUCCESS)
+        });
+    }
+    if arguments.get(1).is_some_and(|first| first == bench::WORK) {
+        let options = WorkOptions::parse_from(arguments.into_iter().skip(1));
+        return on(tokio::runtime::Builder::new_multi_thread(), async {
+            bench::work(options).await?;
+            Ok(ExitCode::SUCCESS)
+        });
+    }
+    if arguments.get(1).is_some_and(|first| first == bench::COUNT) {
+        let options = CountOptions::parse_from(arguments.into_iter().skip(1));
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.start_paused(true);
+        return on(runtime, async {
+            bench::count(options).await?;
             Ok(ExitCode::SUCCESS)
         });
     }

@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 /// A loop ends only when it cannot go on.
 type Ended = Result<(), Box<dyn Error + Send + Sync>>;
 
-fn aws(endpoint: &str) -> SdkConfig {
+pub(super) fn aws(endpoint: &str) -> SdkConfig {
     let credentials = Credentials::new("AKIDEXAMPLE", "secret", None, None, "bench");
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())

@@ -5,12 +5,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use kcl_core::Wire;
 use tokio::net::TcpStream;
 
 use super::super::answers::iterator;
 use super::super::consumer::{ConsumerOptions, Consumption};
-use super::super::null_kinesis::{CBOR, JSON};
+use super::super::null_kinesis;
 use super::{Ended, for_each_shard};
 
 pub(crate) async fn run(consumption: &Consumption, shards: usize) -> Ended {
@@ -32,7 +31,7 @@ async fn read(consumption: Consumption, shard: usize) -> Ended {
     for answer in 0_u64.. {
         consumption.gate.pass().await;
         let from = answer * u64::from(options.limit);
-        let body = call(&mut sender, options, iterator(shard, from)).await?;
+        let body = call(&mut sender, options, &iterator(shard, from)).await?;
         // The size of users' data is not known here; the bytes that came are what is counted.
         consumption.tally.add(users, body.len());
     }
@@ -42,21 +41,9 @@ async fn read(consumption: Consumption, shard: usize) -> Ended {
 async fn call(
     sender: &mut SendRequest<Full<Bytes>>,
     options: &ConsumerOptions,
-    iterator: String,
+    iterator: &str,
 ) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
-    let (content_type, body) = match options.wire() {
-        Wire::Json => {
-            let body = serde_json::json!({ "ShardIterator": iterator, "Limit": options.limit });
-            (JSON, body.to_string().into_bytes())
-        }
-        Wire::Cbor => {
-            // Not all of a request, but what the server looks for.
-            let mut body = iterator.into_bytes();
-            body.extend_from_slice(b"Limit\x19");
-            body.extend_from_slice(&options.limit.to_be_bytes());
-            (CBOR, body)
-        }
-    };
+    let (content_type, body) = null_kinesis::request(options.wire(), iterator, options.limit);
     let request = Request::post("/")
         .header("host", "localhost")
         .header("content-type", content_type)

@@ -46,7 +46,7 @@ fn take(batch: &Batch, tally: &Tally) {
     tally.add(batch.len(), batch.iter().map(look_at).sum());
 }
 
-pub(super) fn look_at(record: RecordRef<'_>) -> usize {
+pub(in super::super) fn look_at(record: RecordRef<'_>) -> usize {
     look(
         record.data(),
         record.partition_key(),
