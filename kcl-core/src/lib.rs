@@ -77,3 +77,8 @@ pub use worker::Worker;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/processing.md")]
 mod processing_manual {}
+
+/// The manual of retrieval, whose program is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/retrieval.md")]
+mod retrieval_manual {}

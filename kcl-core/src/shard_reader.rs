@@ -187,6 +187,11 @@ impl RetrievalObserver for Observer {
         tracing::debug!(shard = %self.shard, %error, ?retry_in, "the subscription is in use");
     }
 
+    fn waits_for_consumer(&self, error: &SourceError, retry_in: Duration) {
+        self.monitor.read_failed(&error.to_string());
+        tracing::debug!(shard = %self.shard, %error, ?retry_in, "there is no consumer yet");
+    }
+
     fn fell_back(&self, error: &SourceError) {
         let error = error.to_string();
         self.events.emit(WorkerEvent::FanOutUnavailable { error });

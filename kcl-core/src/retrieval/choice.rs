@@ -12,6 +12,21 @@ const OPTION: &str = "retrieval";
 ///
 /// Both ways deliver the same records in the same order, and store the same checkpoints: an application may use another one
 /// each time that it starts, and workers of one application may differ.
+///
+/// ```
+/// use kcl_core::Retrieval;
+///
+/// // A second does not matter, and few applications read the stream.
+/// let poll = Retrieval::polling();
+/// // Each record is waited for. The consumer was registered by whoever may.
+/// let subscribe = Retrieval::fan_out().consumer_name("orders-printer").register_consumer(false);
+/// // The same program on AWS and where there is no fan-out.
+/// let either = Retrieval::auto();
+/// # assert_ne!(poll, subscribe.into());
+/// # assert_ne!(poll, either.into());
+/// ```
+///
+/// What each way costs, in money, calls and delay, is in the manual: `docs/retrieval.md`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 #[doc(alias = "RetrievalConfig")]

@@ -153,16 +153,23 @@ impl SourceErrorKind {
         }
     }
 
-    fn advice(self) -> Option<&'static str> {
+    /// What to do about it, if `operation` failed so.
+    fn advice(self, operation: &str) -> Option<&'static str> {
+        let subscribes = operation == "SubscribeToShard";
         Some(match self {
             Self::StreamNotFound => "check the stream's name, account and region",
-            Self::StreamInUse => {
-                "wait until the stream is ACTIVE, and let no other application use this consumer"
+            Self::StreamInUse if subscribes => {
+                "if it goes on: let no other application use this consumer"
             }
+            Self::StreamInUse => "wait until the stream is ACTIVE",
+            Self::ConsumerNotFound if subscribes => "check the consumer's ARN",
             Self::ConsumerNotFound => "register the consumer, or let the worker do it",
-            Self::ConsumerNotActive => "see what the service says of the consumer, or wait",
-            Self::ConsumerLimit => "deregister consumers that nobody needs, or poll",
-            Self::Unsupported => "poll",
+            Self::ConsumerNotActive => "wait until it is, or give it more time with active_within",
+            Self::ConsumerLimit => {
+                "deregister consumers that nobody needs, ask for a higher limit, or use Retrieval::polling"
+            }
+            Self::Unsupported => "use Retrieval::polling or Retrieval::auto",
+            Self::InvalidArgument if subscribes => "check the consumer's ARN",
             Self::InvalidArgument => "check the stream's name or ARN",
             Self::AccessDenied => "allow the action in the policy of these credentials",
             Self::KmsDisabled => "enable the key",
@@ -289,7 +296,7 @@ impl fmt::Display for SourceError {
         if let Some(detail) = detail {
             write!(f, " ({detail})")?;
         }
-        if let Some(advice) = kind.advice() {
+        if let Some(advice) = kind.advice(operation) {
             write!(f, "; {advice}")?;
         }
         Ok(())

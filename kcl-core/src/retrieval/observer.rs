@@ -84,6 +84,11 @@ pub trait RetrievalObserver: Debug + Send + Sync {
         _ = (error, retry_in);
     }
 
+    /// There is no consumer to subscribe with, as another shard's observer was told. Another attempt follows.
+    fn waits_for_consumer(&self, error: &SourceError, retry_in: Duration) {
+        _ = (error, retry_in);
+    }
+
     /// There is no enhanced fan-out for this worker, and all its shards are polled from now on. Told once.
     fn fell_back(&self, error: &SourceError) {
         _ = error;

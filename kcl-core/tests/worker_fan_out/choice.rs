@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use kcl_core::{
-    Events, FanOutOptions, Retrieval, SourceErrorKind, Worker, WorkerBuilder, WorkerEvent,
-};
+use kcl_core::retrieval::ShardSource;
+use kcl_core::{Events, Retrieval, SourceErrorKind, Worker, WorkerBuilder, WorkerEvent};
 use tokio::time::sleep;
 
 use crate::fixture::{Fixture, Recorder, Running, eventually};
@@ -117,12 +116,13 @@ async fn workers_of_one_application_may_read_in_different_ways() {
 }
 
 /// Why there may be no fan-out: the operation that fails, and how.
-const REASONS: [(&str, SourceErrorKind); 5] = [
+const REASONS: [(&str, SourceErrorKind); 6] = [
     ("DescribeStreamConsumer", SourceErrorKind::AccessDenied),
     ("RegisterStreamConsumer", SourceErrorKind::AccessDenied),
     ("RegisterStreamConsumer", SourceErrorKind::Throttled),
     ("RegisterStreamConsumer", SourceErrorKind::Unsupported),
     ("SubscribeToShard", SourceErrorKind::AccessDenied),
+    ("SubscribeToShard", SourceErrorKind::Unsupported),
 ];
 
 #[tokio::test(start_paused = true)]
@@ -224,22 +224,64 @@ async fn fan_out_alone_never_polls_says_why_it_waits_and_does_not_spin() {
 async fn a_consumer_that_is_given_is_neither_looked_for_nor_registered() {
     let fixture = Fixture::new(1);
     // Made by somebody who may.
-    let worker = start(&fixture, Retrieval::fan_out().consumer_name("given"));
-    worker.handle.caught_up().await;
-    worker.stop().await;
+    let source: &dyn ShardSource = &fixture.stream;
+    let given = source.register_consumer("given").await.unwrap().arn;
+    let worker = start(&fixture, Retrieval::fan_out().consumer_arn(given));
+    fixture.put_many(0, &["a"]);
+    eventually("the record", || fixture.log.delivered() == ["a"]).await;
     let asked = |operation| fixture.stream.calls(operation);
-    let before = (
-        asked("DescribeStreamConsumer"),
-        asked("RegisterStreamConsumer"),
-    );
-    let may_not: FanOutOptions = Retrieval::fan_out()
-        .consumer_name("none")
-        .register_consumer(false);
-    let worker = start(&fixture, may_not);
-    sleep(MINUTE).await;
-    assert_eq!(asked("RegisterStreamConsumer"), before.1);
-    assert_eq!(asked("SubscribeToShard"), 1);
+    assert_eq!(asked("DescribeStreamConsumer"), 0);
+    assert_eq!(asked("RegisterStreamConsumer"), 1);
+    assert!(fixture.stream.is_followed("given", &fixture.shard(0)));
     worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_may_not_be_registered_is_not() {
+    let fixture = Fixture::new(1);
+    let may_not = Retrieval::fan_out().register_consumer(false);
+    let worker = start(&fixture, may_not);
+    let mut events = worker.handle.events();
+    sleep(MINUTE).await;
+    assert_eq!(fixture.stream.calls("RegisterStreamConsumer"), 0);
+    assert_eq!(reads(&fixture), (0, 0));
+    assert!(why(&mut events).await.contains("register the consumer"));
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_arn_of_no_consumer_is_called_so_or_a_reason_to_poll() {
+    let fixture = Fixture::new(1);
+    let wrong = "arn:aws:kinesis:us-east-1:000000000000:stream/memory/consumer/none:1";
+    let worker = start(&fixture, Retrieval::fan_out().consumer_arn(wrong));
+    let mut events = worker.handle.events();
+    fixture.put_many(0, &["a"]);
+    sleep(MINUTE).await;
+    let (_, before) = reads(&fixture);
+    sleep(MINUTE).await;
+    let calls = reads(&fixture).1 - before;
+    assert!((1..=10).contains(&calls), "{calls} calls a minute");
+    assert!(why(&mut events).await.contains("check the consumer's ARN"));
+    worker.stop().await;
+    let worker = start(&fixture, Retrieval::auto().consumer_arn(wrong));
+    eventually("the record", || fixture.log.delivered() == ["a"]).await;
+    worker.stop().await;
+}
+
+/// Why reading failed last, as it is told to an operator.
+async fn why(events: &mut Events) -> String {
+    let mut why = String::new();
+    while let Ok(Some(event)) = tokio::time::timeout(Duration::ZERO, events.next()).await {
+        if let WorkerEvent::ReadFailed {
+            error,
+            needs_operator: true,
+            ..
+        } = event
+        {
+            why = error;
+        }
+    }
+    why
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ use std::time::Duration;
 use kcl_core::Retrieval;
 
 mod choice;
+mod emulated;
 mod take_over;
 
 #[path = "../worker/acknowledgements.rs"]

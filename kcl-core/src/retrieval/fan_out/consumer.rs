@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use kcl_lease::retry::doubled;
 use kcl_lease::runtime::{Moment, Runtime};
 use tokio::sync::Mutex;
 
@@ -12,7 +13,10 @@ use crate::retrieval::error::{SourceError, SourceErrorKind};
 use crate::retrieval::source::ShardSource;
 use crate::retrieval::subscription::{ConsumerStatus, StreamConsumer};
 
+/// A consumer becomes ACTIVE within seconds. All workers of an application wait for it together, and the service takes 20
+/// `DescribeStreamConsumer` calls a second for a stream (API reference).
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LONGEST_LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The service answers `LimitExceeded` both for too many consumers and for too many calls at a time. The latter passes.
 const LIMIT_ATTEMPTS: u32 = 3;
 /// What one shard was told of a failure holds for the others that ask so soon: the calls are limited for the account.
@@ -62,6 +66,8 @@ pub(crate) struct Consumer {
 struct Known {
     arn: Option<Arc<str>>,
     failure: Option<Failure>,
+    /// Whether it was told that the consumer is waited for.
+    told_wait: bool,
 }
 
 #[derive(Debug)]
@@ -70,6 +76,14 @@ struct Failure {
     kind: SourceErrorKind,
     operation: &'static str,
     message: String,
+}
+
+/// Why there is no consumer to subscribe with.
+#[derive(Debug)]
+pub(crate) struct NoConsumer {
+    pub(crate) error: SourceError,
+    /// Whether nobody was told yet: of the many shards that ask, one tells.
+    pub(crate) is_news: bool,
 }
 
 impl Consumer {
@@ -97,7 +111,7 @@ impl Consumer {
     ///
     /// # Cancellation
     /// Safe to drop at any time.
-    pub(crate) async fn arn(&self) -> Result<Arc<str>, SourceError> {
+    pub(crate) async fn arn(&self) -> Result<Arc<str>, NoConsumer> {
         let mut known = self.known.lock().await;
         if let Some(arn) = &known.arn {
             return Ok(Arc::clone(arn));
@@ -106,16 +120,18 @@ impl Consumer {
         if let Some(failure) = &known.failure
             && now.since(failure.at) < FAILURE_HOLDS
         {
-            return Err(
-                SourceError::new(failure.kind, failure.operation).with_detail(&failure.message)
-            );
+            let error = SourceError::new(failure.kind, failure.operation);
+            return Err(NoConsumer {
+                error: error.with_detail(&failure.message),
+                is_news: false,
+            });
         }
-        match self.find().await {
+        match self.find(&mut known.told_wait).await {
             Ok(arn) => {
                 let arn: Arc<str> = arn.into();
                 *known = Known {
                     arn: Some(Arc::clone(&arn)),
-                    failure: None,
+                    ..Known::default()
                 };
                 Ok(arn)
             }
@@ -126,7 +142,8 @@ impl Consumer {
                     operation: error.operation(),
                     message: error.detail().unwrap_or_default().to_owned(),
                 });
-                Err(error)
+                let is_news = true;
+                Err(NoConsumer { error, is_news })
             }
         }
     }
@@ -162,14 +179,15 @@ impl Consumer {
         self.fall_back.works()
     }
 
-    async fn find(&self) -> Result<String, SourceError> {
+    async fn find(&self, told_wait: &mut bool) -> Result<String, SourceError> {
         let (name, register) = match &self.options.choice {
             ConsumerChoice::Arn(arn) => return Ok(arn.clone()),
             ConsumerChoice::Name { name, register } => (name, *register),
         };
         let begun = self.runtime.now();
+        let mut rng = self.runtime.rng("consumer");
         let mut attempts = 0;
-        loop {
+        for looks in 0.. {
             let found = match self.source.describe_consumer(name).await? {
                 None if register => self.register(name, &mut attempts).await?,
                 None => {
@@ -179,17 +197,28 @@ impl Consumer {
                 }
                 found => found,
             };
-            if let Some(consumer) = found
+            if let Some(consumer) = &found
                 && consumer.status == ConsumerStatus::Active
             {
-                return Ok(consumer.arn);
+                return Ok(consumer.arn.clone());
             }
-            let limit = self.options.active_within;
-            if self.runtime.now().since(begun) >= limit {
-                return Err(not_active(name, limit));
+            let (limit, waited) = (self.options.active_within, self.runtime.now().since(begun));
+            if waited >= limit {
+                break;
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            if !std::mem::replace(told_wait, true) {
+                let status = found.map(|found| found.status);
+                tracing::info!(
+                    consumer = name,
+                    ?status,
+                    "waiting until the consumer is ACTIVE"
+                );
+            }
+            let pause =
+                doubled(LOOK_AGAIN, LONGEST_LOOK_AGAIN, looks).mul_f64(1.0 + rng.f64() / 4.0);
+            tokio::time::sleep(pause.min(limit - waited)).await;
         }
+        Err(not_active(name, self.options.active_within))
     }
 
     /// `None`: somebody else registers it at this moment, or the service is busy.
@@ -200,7 +229,14 @@ impl Consumer {
     ) -> Result<Option<StreamConsumer>, SourceError> {
         *attempts += 1;
         match self.source.register_consumer(name).await {
-            Ok(consumer) => Ok(Some(consumer)),
+            Ok(consumer) => {
+                tracing::info!(
+                    consumer = name,
+                    arn = consumer.arn,
+                    "registered a consumer of the stream"
+                );
+                Ok(Some(consumer))
+            }
             Err(error) if error.kind() == SourceErrorKind::StreamInUse => Ok(None),
             Err(error) if error.kind() == SourceErrorKind::Throttled => {
                 match *attempts >= LIMIT_ATTEMPTS {

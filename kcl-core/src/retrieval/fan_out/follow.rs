@@ -28,6 +28,8 @@ pub(super) enum Over {
     /// Reading is over.
     End(PollEnd),
     Failed(SourceError),
+    /// There is no consumer, and somebody else has told so.
+    Waits(SourceError),
 }
 
 /// Nobody receives deliveries any more.

@@ -14,6 +14,7 @@ use kcl_lease::runtime::{Moment, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use self::consumer::NoConsumer;
 pub(crate) use self::consumer::{Consumer, ConsumerChoice, ConsumerOptions};
 use self::follow::{Over, Room};
 use self::pace::Pace;
@@ -105,6 +106,7 @@ impl Subscriber {
                 }
                 Over::End(end) => Err(NoMore::End(end)),
                 Over::Failed(error) => self.recover(error).await,
+                Over::Waits(error) => self.wait_for_consumer(&error),
             };
             if let Err(no_more) = recovered {
                 return no_more;
@@ -122,7 +124,12 @@ impl Subscriber {
         if deliveries.reserve().await.is_err() {
             return Over::End(PollEnd::ReceiverDropped);
         }
-        let subscribed = match self.subscribe().await {
+        let consumer = match self.fan_out.consumer.arn().await {
+            Ok(consumer) => consumer,
+            Err(NoConsumer { error, is_news }) if is_news => return Over::Failed(error),
+            Err(NoConsumer { error, .. }) => return Over::Waits(error),
+        };
+        let subscribed = match self.subscribe(&consumer).await {
             Ok(Some(subscription)) => subscription,
             Ok(None) => return Over::Renew,
             Err(error) => return Over::Failed(error),
@@ -135,15 +142,17 @@ impl Subscriber {
     }
 
     /// `None`: the service does not know the number, and the next call asks for the oldest record.
-    async fn subscribe(&mut self) -> Result<Option<Box<dyn Subscription>>, SourceError> {
-        let consumer = self.fan_out.consumer.arn().await?;
+    async fn subscribe(
+        &mut self,
+        consumer: &str,
+    ) -> Result<Option<Box<dyn Subscription>>, SourceError> {
         let now = self.now();
         let came_through = self.intake.came_through.as_ref();
         let wanted = self.resume.wanted(now, came_through);
         let from = self.resume.from(now, came_through);
         self.pace.called(now);
         let source = &self.fan_out.source;
-        let call = source.subscribe(&consumer, &self.intake.read.shard, &from);
+        let call = source.subscribe(consumer, &self.intake.read.shard, &from);
         let answer = match timeout(CALL_LIMIT, call).await {
             Ok(answer) => answer,
             Err(_) => Err(silent("the call was not answered")),
@@ -169,7 +178,7 @@ impl Subscriber {
             }
             Err(error) => {
                 if error.kind() == SourceErrorKind::StreamNotFound {
-                    self.fan_out.consumer.forget(&consumer).await;
+                    self.fan_out.consumer.forget(consumer).await;
                 }
                 Err(error)
             }

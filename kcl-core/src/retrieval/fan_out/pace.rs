@@ -58,6 +58,16 @@ pub(super) struct Conflict {
     pub(super) retry_in: Duration,
 }
 
+/// What to make of the end of a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The service does that.
+    AsItMay,
+    /// Nobody else can have subscribed so soon: whatever answers, it gives no subscriptions.
+    AtOnce,
+    Taken(Conflict),
+}
+
 impl Pace {
     pub(super) fn new(rng: fastrand::Rng) -> Self {
         Self {
@@ -134,6 +144,10 @@ impl Pace {
     /// Notes that somebody else has the subscription to the shard, or took it away. That passes by itself when a lease moves.
     pub(super) fn in_use(&mut self, now: Moment) -> Conflict {
         self.conflicts = self.conflicts.saturating_add(1);
+        self.conflict(now)
+    }
+
+    fn conflict(&mut self, now: Moment) -> Conflict {
         let lasts = self.conflicts > QUIET_CONFLICTS;
         let pause = match lasts {
             true => IN_USE,
@@ -146,18 +160,23 @@ impl Pace {
         }
     }
 
-    /// Notes that the service ended the subscription without an error. If it was not due, somebody else may have taken it;
-    /// that counts as a conflict from the second time on, because the service may have its own reasons.
-    pub(super) fn ended(&mut self, now: Moment) -> Option<Conflict> {
+    /// Notes that the service ended the subscription without an error. It may have its reasons, and the next one begins as soon
+    /// as that is allowed. Only when subscriptions end early again and again does somebody else take them.
+    pub(super) fn ended(&mut self, now: Moment) -> Ended {
         let stood = self.accepted.map(|call| now.since(call));
-        if stood.is_some_and(|stood| stood >= RENEW_AFTER) {
-            return None;
+        let stood = stood.unwrap_or_default();
+        if stood < IN_USE {
+            return Ended::AtOnce;
         }
-        if self.conflicts == 0 {
-            self.conflicts = 1;
-            return None;
+        if stood >= UNDISPUTED {
+            self.conflicts = 0;
+            return Ended::AsItMay;
         }
-        Some(self.in_use(now))
+        self.conflicts = self.conflicts.saturating_add(1);
+        match self.conflicts > QUIET_CONFLICTS {
+            true => Ended::Taken(self.conflict(now)),
+            false => Ended::AsItMay,
+        }
     }
 
     /// Notes a failed call or a broken subscription. Returns its number in a row and the pause.
@@ -242,12 +261,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_end_that_was_due_is_no_conflict_nor_is_a_single_early_one() {
-        let (mut pace, start) = pace();
-        pace.subscribed(start);
-        assert_eq!(pace.ended(start.plus(SECONDS(300))), None);
-        assert_eq!(pace.ended(start.plus(SECONDS(20))), None);
-        assert!(pace.ended(start.plus(SECONDS(40))).is_some());
+    async fn an_end_is_no_conflict_unless_one_early_end_follows_the_other() {
+        let (mut pace, mut now) = pace();
+        for stood in [300, 20, 40, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 30, 6] {
+            pace.subscribed(now);
+            now = now.plus(SECONDS(stood));
+            assert_eq!(pace.ended(now), Ended::AsItMay);
+            // No longer than the service makes everybody wait.
+            assert_eq!(pace.pause(now), Duration::ZERO);
+        }
+        for _ in 1..QUIET_CONFLICTS {
+            pace.subscribed(now);
+            now = now.plus(SECONDS(6));
+            assert_eq!(pace.ended(now), Ended::AsItMay);
+        }
+        pace.subscribed(now);
+        now = now.plus(SECONDS(6));
+        assert!(matches!(pace.ended(now), Ended::Taken(conflict) if conflict.lasts));
+        assert!(pace.pause(now) >= IN_USE);
+        pace.subscribed(now);
+        assert_eq!(pace.ended(now.plus(SECONDS(4))), Ended::AtOnce);
     }
 
     #[tokio::test(start_paused = true)]

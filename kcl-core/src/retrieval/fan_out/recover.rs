@@ -1,6 +1,6 @@
 //! What follows a subscription that failed or ended.
 
-use super::pace::Conflict;
+use super::pace::{Conflict, Ended};
 use super::{NoMore, Subscriber};
 use crate::retrieval::absence::NotFound;
 use crate::retrieval::error::{SourceError, SourceErrorKind};
@@ -29,13 +29,37 @@ impl Subscriber {
         Ok(())
     }
 
+    /// Prepares the next attempt where another shard has told already why there is no consumer.
+    pub(super) fn wait_for_consumer(&mut self, error: &SourceError) -> Result<(), NoMore> {
+        self.room = None;
+        if self.fan_out.consumer.polls() {
+            return Err(NoMore::Polls);
+        }
+        let (_, retry_in) = self.pace.failed(self.now(), error.kind());
+        self.intake
+            .read
+            .observer
+            .waits_for_consumer(error, retry_in);
+        Ok(())
+    }
+
     /// Notes that the service ended a subscription without an error.
     pub(super) fn ended(&mut self) {
-        if let Some(conflict) = self.pace.ended(self.now()) {
-            let error = SourceError::new(SourceErrorKind::StreamInUse, "SubscribeToShard")
-                .about(format!("shard {}", self.intake.read.shard))
-                .with_detail("the subscription ended before its time");
-            self.in_use(&error, conflict);
+        let shard = format!("shard {}", self.intake.read.shard);
+        let error = |kind, detail| {
+            let error = SourceError::new(kind, "SubscribeToShard");
+            error.about(shard).with_detail(detail)
+        };
+        match self.pace.ended(self.now()) {
+            Ended::AsItMay => {}
+            Ended::AtOnce => {
+                let detail = "the subscription ended as soon as it began";
+                self.failed(&error(SourceErrorKind::Malformed, detail));
+            }
+            Ended::Taken(conflict) => {
+                let detail = "subscriptions end before their time";
+                self.in_use(&error(SourceErrorKind::StreamInUse, detail), conflict);
+            }
         }
     }
 

@@ -187,7 +187,7 @@ fn never_connected(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-fn chain<'a>(
+pub(super) fn chain<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> + 'a {
     std::iter::successors(Some(error), |error| {

@@ -9,7 +9,7 @@ use kcl_checkpoint::SequenceNumber;
 use kcl_lease::ShardId;
 use kcl_lease::runtime::Moment;
 
-use super::source::batch;
+use super::source::{ARN, batch};
 use super::{MemoryStream, State};
 use crate::retrieval::error::{SourceError, SourceErrorKind};
 use crate::retrieval::source::StartPosition;
@@ -131,7 +131,7 @@ impl MemoryStream {
         }
         fan_out.registered += 1;
         let consumer = StreamConsumer {
-            arn: format!("memory/consumer/{name}:{}", fan_out.registered),
+            arn: format!("{ARN}/consumer/{name}:{}", fan_out.registered),
             status: ConsumerStatus::Active,
         };
         fan_out.consumers.insert(name.to_owned(), consumer.clone());

@@ -1,5 +1,6 @@
 //! Enhanced fan-out over the stream in memory, on virtual time.
 
+mod consumers;
 mod holding;
 
 use std::sync::{Arc, Mutex};
@@ -51,6 +52,10 @@ impl RetrievalObserver for Notes {
 
     fn subscription_in_use(&self, _: &SourceError, _: Duration) {
         self.add("in use".to_owned());
+    }
+
+    fn waits_for_consumer(&self, _: &SourceError, _: Duration) {
+        self.add("waits".to_owned());
     }
 
     fn fell_back(&self, error: &SourceError) {
@@ -324,82 +329,15 @@ async fn what_fails_for_ever_is_tried_a_bounded_number_of_times() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_consumer_that_is_gone_is_registered_again() {
+async fn a_shard_that_the_stream_does_not_have_ends_the_reading_after_a_few_looks() {
     let setup = Setup::new(1);
-    let mut reading = setup.read(StartPosition::TrimHorizon);
-    sleep(Duration::from_secs(10)).await;
-    setup.stream.deregister_consumer("app");
-    setup.put(&["a"]);
-    assert_eq!(reading.texts(1).await, ["a"]);
-    assert_eq!(setup.stream.calls("RegisterStreamConsumer"), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_consumer_that_is_found_and_never_known_is_a_reason_to_poll() {
-    let setup = Setup::new(1);
-    setup.put(&["a"]);
-    let unknown = SourceErrorKind::StreamNotFound;
-    setup.stream.fail_next("SubscribeToShard", unknown, 100_000);
-    let setup = setup.with(ConsumerOptions {
-        falls_back: true,
-        ..named(true)
-    });
-    let before = Instant::now();
-    let mut reading = setup.read(StartPosition::TrimHorizon);
-    assert_eq!(reading.texts(1).await, ["a"]);
-    assert!(
-        before.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        before.elapsed()
-    );
-    assert_eq!(setup.calls(), 3);
-    assert_eq!(
-        reading.notes.of("fell back"),
-        ["fell back consumer_not_found"]
-    );
-    // Looked for again and again in vain: at once back to polling.
-    sleep(Duration::from_secs(660)).await;
-    assert_eq!(setup.calls(), 4);
-    setup.stream.fail_no_more("SubscribeToShard");
-    sleep(Duration::from_secs(660)).await;
-    assert_eq!(reading.notes.of("back").len(), 1);
-    // It works: removed once more, it is looked for again.
-    setup.stream.deregister_consumer("app");
-    setup.put(&["b"]);
-    assert_eq!(reading.texts(1).await, ["b"]);
-    assert_eq!(reading.notes.of("fell back").len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn many_shards_ask_for_the_consumer_once() {
-    let setup = Setup::new(50);
-    let readings: Vec<Reading> = (0..50)
-        .map(|index| setup.read_shard(index, StartPosition::TrimHorizon, None))
-        .collect();
-    sleep(Duration::from_secs(1)).await;
-    assert_eq!(setup.stream.calls("DescribeStreamConsumer"), 1);
-    assert_eq!(setup.stream.calls("RegisterStreamConsumer"), 1);
-    assert_eq!(setup.calls(), 50);
-    drop(readings);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_consumer_that_may_not_be_registered_or_cannot_be_is_named() {
-    let setup = Setup::new(1);
-    let setup = setup.with(named(false));
-    let error = setup.consumer().arn().await.unwrap_err();
-    assert_eq!(error.kind(), SourceErrorKind::ConsumerNotFound);
-    for number in 0..20 {
-        let source: &dyn ShardSource = &setup.stream;
-        source
-            .register_consumer(&format!("other-{number}"))
-            .await
-            .unwrap();
-    }
-    let setup = setup.with(named(true));
-    let error = setup.consumer().arn().await.unwrap_err();
-    assert_eq!(error.kind(), SourceErrorKind::ConsumerLimit);
-    assert!(error.needs_operator());
+    let shard = setup.shard(0);
+    setup.stream.split(&shard).unwrap();
+    let reading = setup.read(StartPosition::TrimHorizon);
+    setup.stream.forget(&shard);
+    let end = timeout(HOUR, reading.end).await.unwrap().unwrap();
+    assert!(matches!(end, PollEnd::ShardGone(_)), "{end:?}");
+    assert!(setup.calls() <= 4, "{}", setup.calls());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,15 +1,14 @@
 //! Enhanced fan-out on Kinesis: the real SDK over the emulator in the process, on virtual time.
 
+mod foreign_answers;
+mod pipes;
+mod shared_connections;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::Blob;
-use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
-};
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use aws_smithy_types::body::SdkBody;
 use kcl_emulator::Emulator;
 use kcl_emulator::Service::Kinesis;
 use kcl_emulator::faults::{Fault, Rule};
@@ -62,6 +61,14 @@ impl Stream {
         put.send().await.unwrap();
     }
 
+    async fn put_to(&self, index: usize, text: &str) {
+        let shards = self.source.list_shards(ShardFilter::All).await.unwrap();
+        let hash_key = shards[index].hash_range.start.to_string();
+        let put = self.producer.put_record().stream_name(STREAM);
+        let put = put.partition_key("k").explicit_hash_key(hash_key);
+        put.data(Blob::new(text)).send().await.unwrap();
+    }
+
     async fn shard(&self, index: usize) -> ShardId {
         let shards = self.source.list_shards(ShardFilter::All).await.unwrap();
         shards[index].shard_id.clone()
@@ -89,6 +96,11 @@ impl Stream {
     }
 
     async fn read(&self, falls_back: bool) -> Reading {
+        self.read_with(self.reader(falls_back), 0).await
+    }
+
+    /// What all shards of a worker are read with.
+    fn reader(&self, falls_back: bool) -> Reader {
         let source: Arc<dyn ShardSource> = Arc::new(self.source.clone());
         let options = ConsumerOptions {
             choice: ConsumerChoice::Name {
@@ -99,7 +111,7 @@ impl Stream {
             falls_back,
         };
         let consumer = Consumer::new(options, Arc::clone(&source), self.runtime.clone());
-        let reader = Reader {
+        Reader {
             fan_out: Some(FanOut {
                 source: Arc::clone(&source),
                 consumer: Arc::new(consumer),
@@ -107,10 +119,13 @@ impl Stream {
                 runtime: self.runtime.clone(),
             }),
             polling: Polling::new(source, Budget::new(64 << 20), self.runtime.clone()),
-        };
+        }
+    }
+
+    async fn read_with(&self, reader: Reader, index: usize) -> Reading {
         let notes = Arc::new(Notes::default());
         let read = ShardRead {
-            shard: self.shard(0).await,
+            shard: self.shard(index).await,
             hash_range: HashKeyRange::FULL,
             start: StartPosition::TrimHorizon,
             skip_through: None,
@@ -481,64 +496,4 @@ async fn a_stream_that_is_deleted_ends_the_reading() {
     delete.enforce_consumer_deletion(true).send().await.unwrap();
     let end = timeout(HOUR, reading.end).await.unwrap().unwrap();
     assert!(matches!(end, PollEnd::StreamGone(_)), "{end:?}");
-}
-
-/// Answers every subscription so.
-#[derive(Debug, Clone)]
-struct Impostor {
-    content_type: &'static str,
-    body: Vec<u8>,
-}
-
-impl HttpConnector for Impostor {
-    fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
-        let body = SdkBody::from(self.body.clone());
-        let mut answer = HttpResponse::new(200.try_into().unwrap(), body);
-        let headers = answer.headers_mut();
-        headers.insert("content-type", self.content_type);
-        HttpConnectorFuture::ready(Ok(answer))
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_answer_that_is_no_subscription_is_an_error_and_takes_no_time() {
-    const EVENTS: &str = "application/vnd.amazon.eventstream";
-    let frame = [0xff; 12];
-    for (content_type, body) in [
-        ("text/html", &b"<html>sign in</html>"[..]),
-        ("application/x-amz-json-1.1", b"{}"),
-        (EVENTS, b""),
-        (EVENTS, b"\0\0\0\x10"),
-        (
-            EVENTS,
-            b"\0\0\0\x10\0\0\0\0\x05\xc2\x48\xeb\x7d\x98\xc8\xff",
-        ),
-        // Four gigabytes are announced.
-        (EVENTS, &frame[..]),
-    ] {
-        let impostor = Impostor {
-            content_type,
-            body: body.to_vec(),
-        };
-        let aws = Emulator::new().sdk_config("worker").into_builder();
-        let client = http_client_fn(move |_, _| SharedHttpConnector::new(impostor.clone()));
-        let aws = aws.http_client(client).build();
-        let source = KinesisSource::new(&aws, STREAM, Some(ARN.to_owned()));
-        let shard = ShardId::from("shardId-000000000000");
-        let from = StartPosition::TrimHorizon;
-        let before = Instant::now();
-        let kind = match source.subscribe("consumer", &shard, &from).await {
-            Err(error) => Some(error.kind()),
-            Ok(mut subscription) => match subscription.announced().await {
-                Ok(event) => {
-                    assert_eq!(event, None, "{content_type} {body:?}");
-                    None
-                }
-                Err(error) => Some(error.kind()),
-            },
-        };
-        let known = [None, Some(Kind::Malformed), Some(Kind::Unavailable)];
-        assert!(known.contains(&kind), "{content_type} {body:?}: {kind:?}");
-        assert!(before.elapsed() < Duration::from_secs(1));
-    }
 }

@@ -10,7 +10,8 @@ use aws_sdk_kinesis::types::{
 use kcl_checkpoint::SequenceNumber;
 use kcl_lease::{HashKeyRange, ListedShard, ShardId};
 
-use super::super::classify::{by_code, innermost};
+use super::super::classify::{by_code, chain, innermost};
+use super::frames::TooLarge;
 use crate::retrieval::batch::Batch;
 use crate::retrieval::batch_builder::{BatchBuilder, InvalidBatch, RawRecord};
 use crate::retrieval::error::{SourceError, SourceErrorKind};
@@ -115,6 +116,9 @@ where
         }
         // Frames that cannot be read.
         SdkError::ResponseError(_) => (SourceErrorKind::Malformed, innermost(&error)),
+        _ if chain(&error).any(<dyn std::error::Error>::is::<TooLarge>) => {
+            (SourceErrorKind::Malformed, innermost(&error))
+        }
         _ => (SourceErrorKind::Unavailable, innermost(&error)),
     };
     SourceError::new(kind, OPERATION)

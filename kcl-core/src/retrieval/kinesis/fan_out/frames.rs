@@ -21,7 +21,7 @@ const LENGTH_BYTES: u32 = 4;
 /// A frame that no service sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a frame of {0} bytes is announced, and no event takes more than {LARGEST}")]
-struct TooLarge(u32);
+pub(super) struct TooLarge(u32);
 
 /// Where in a frame a stream of bytes is.
 #[derive(Debug, Default)]

@@ -1,0 +1,145 @@
+//! Answers to a subscription that are none, or stop in the middle.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+    http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
+use aws_smithy_types::body::SdkBody;
+use http_body_util::BodyExt;
+use tokio::time::sleep;
+
+use super::{ARN, STREAM, Stream, stream};
+use crate::retrieval::{KinesisSource, SourceErrorKind as Kind};
+
+const EVENTS: &str = "application/vnd.amazon.eventstream";
+
+/// What comes instead of a subscription.
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    /// This body, and its end.
+    Whole(&'static str, &'static [u8]),
+    /// The first event of the real one, short of its last byte, and the end.
+    CutEvent,
+}
+
+/// Calls the emulator, but for subscriptions.
+#[derive(Debug, Clone)]
+struct Impostor {
+    emulator: SharedHttpConnector,
+    answer: Answer,
+    is_over: Arc<AtomicBool>,
+}
+
+impl HttpConnector for Impostor {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let subscribes = target.ends_with(".SubscribeToShard");
+        if !subscribes || self.is_over.load(Ordering::Relaxed) {
+            return self.emulator.call(request);
+        }
+        let (emulator, answer) = (self.emulator.clone(), self.answer);
+        HttpConnectorFuture::new(async move {
+            // So that it is counted.
+            let mut real = emulator.call(request).await?;
+            let (content_type, body) = match answer {
+                Answer::Whole(content_type, body) => (content_type, body.to_vec()),
+                Answer::CutEvent => (EVENTS, without_last_byte(&mut real).await),
+            };
+            let mut foreign = HttpResponse::new(200.try_into().unwrap(), SdkBody::from(body));
+            foreign.headers_mut().insert("content-type", content_type);
+            Ok(foreign)
+        })
+    }
+}
+
+/// The initial response and the first event.
+async fn without_last_byte(real: &mut HttpResponse) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for _ in 0..2 {
+        let frame = real.body_mut().frame().await.unwrap().unwrap();
+        bytes.extend_from_slice(&frame.into_data().unwrap());
+    }
+    bytes.pop();
+    bytes
+}
+
+fn with_impostor(stream: &mut Stream, answer: Answer) -> Arc<AtomicBool> {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let components = RuntimeComponentsBuilder::for_tests().build().unwrap();
+    let settings = HttpConnectorSettings::builder().build();
+    let client = stream.emulator.http_client("worker");
+    let impostor = Impostor {
+        emulator: client.http_connector(&settings, &components),
+        answer,
+        is_over: Arc::clone(&is_over),
+    };
+    let client = http_client_fn(move |_, _| SharedHttpConnector::new(impostor.clone()));
+    let aws = stream.emulator.sdk_config("worker").into_builder();
+    let aws = aws.http_client(client).build();
+    stream.source = KinesisSource::new(&aws, STREAM, Some(ARN.to_owned()));
+    is_over
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_subscription_is_told_of_costs_few_calls_and_loses_nothing() {
+    use Answer::{CutEvent, Whole};
+    for (answer, kinds) in [
+        (
+            Whole("text/html", b"<html>sign in</html>"),
+            [Kind::Malformed].as_slice(),
+        ),
+        (
+            Whole("application/x-amz-json-1.1", b"{}"),
+            &[Kind::Malformed],
+        ),
+        (Whole(EVENTS, b""), &[Kind::Malformed]),
+        (
+            Whole(EVENTS, b"\0\0\0\x10"),
+            &[Kind::Malformed, Kind::Unavailable],
+        ),
+        // A frame with checksums and nothing in it: no event. The next one is cut.
+        (
+            Whole(
+                EVENTS,
+                b"\0\0\0\x10\0\0\0\0\x05\xc2\x48\xeb\x7d\x98\xc8\xff\0\0",
+            ),
+            &[Kind::Malformed, Kind::Unavailable],
+        ),
+        // Wrong checksums.
+        (
+            Whole(
+                EVENTS,
+                b"\0\0\0\x10\0\0\0\0\x05\xc2\x48\xec\x7d\x98\xc8\xff",
+            ),
+            &[Kind::Malformed],
+        ),
+        // Four gigabytes are announced.
+        (Whole(EVENTS, &[0xff; 12]), &[Kind::Malformed]),
+        (CutEvent, &[Kind::Malformed, Kind::Unavailable]),
+    ] {
+        let mut stream = stream(1);
+        let is_over = with_impostor(&mut stream, answer);
+        let mut reading = stream.read(false).await;
+        stream.put("a").await;
+        sleep(Duration::from_secs(120)).await;
+        assert!(reading.deliveries.is_empty());
+        let told = reading.notes.of("failed");
+        let is_known = |note: &String| kinds.iter().any(|kind| note.ends_with(kind.as_str()));
+        assert!(
+            told.len() > 5 && told.iter().all(is_known),
+            "{answer:?}: {told:?}"
+        );
+        let before = stream.calls("SubscribeToShard");
+        sleep(Duration::from_secs(60)).await;
+        let calls = stream.calls("SubscribeToShard") - before;
+        assert!((1..=20).contains(&calls), "{answer:?}: {calls} a minute");
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(reading.texts(1).await, ["a"], "{answer:?}");
+    }
+}
