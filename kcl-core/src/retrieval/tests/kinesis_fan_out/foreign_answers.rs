@@ -1,9 +1,12 @@
 //! Answers to a subscription that are none, or stop in the middle.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use aws_sdk_kinesis::error::BoxError;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
     http_client_fn,
@@ -11,8 +14,10 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
 use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
+use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{ARN, STREAM, Stream, stream};
 use crate::retrieval::{KinesisSource, SourceErrorKind as Kind};
@@ -26,6 +31,27 @@ enum Answer {
     Whole(&'static str, &'static [u8]),
     /// The first event of the real one, short of its last byte, and the end.
     CutEvent,
+    /// The first event, short of so many bytes, and then nothing.
+    Stalled(usize),
+}
+
+/// Gives out what it has, and does not end.
+#[derive(Debug)]
+struct Stalls(Option<Vec<u8>>);
+
+impl Body for Stalls {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.0.take() {
+            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes.into())))),
+            None => Poll::Pending,
+        }
+    }
 }
 
 /// Calls the emulator, but for subscriptions.
@@ -48,24 +74,28 @@ impl HttpConnector for Impostor {
             // So that it is counted.
             let mut real = emulator.call(request).await?;
             let (content_type, body) = match answer {
-                Answer::Whole(content_type, body) => (content_type, body.to_vec()),
-                Answer::CutEvent => (EVENTS, without_last_byte(&mut real).await),
+                Answer::Whole(content_type, body) => (content_type, SdkBody::from(body)),
+                Answer::CutEvent => (EVENTS, SdkBody::from(first_event(&mut real, 1).await)),
+                Answer::Stalled(short_of) => {
+                    let stalls = Stalls(Some(first_event(&mut real, short_of).await));
+                    (EVENTS, SdkBody::from_body_1_x(stalls))
+                }
             };
-            let mut foreign = HttpResponse::new(200.try_into().unwrap(), SdkBody::from(body));
+            let mut foreign = HttpResponse::new(200.try_into().unwrap(), body);
             foreign.headers_mut().insert("content-type", content_type);
             Ok(foreign)
         })
     }
 }
 
-/// The initial response and the first event.
-async fn without_last_byte(real: &mut HttpResponse) -> Vec<u8> {
+/// The initial response and the first event, short of so many bytes.
+async fn first_event(real: &mut HttpResponse, short_of: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for _ in 0..2 {
         let frame = real.body_mut().frame().await.unwrap().unwrap();
         bytes.extend_from_slice(&frame.into_data().unwrap());
     }
-    bytes.pop();
+    bytes.truncate(bytes.len() - short_of);
     bytes
 }
 
@@ -141,5 +171,22 @@ async fn what_is_no_subscription_is_told_of_costs_few_calls_and_loses_nothing() 
         assert!((1..=20).contains(&calls), "{answer:?}: {calls} a minute");
         is_over.store(true, Ordering::Relaxed);
         assert_eq!(reading.texts(1).await, ["a"], "{answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_of_an_event_is_told_from_silence() {
+    let silence = Duration::from_secs(10);
+    for (short_of, is_part) in [(0, false), (1, true), (40, true)] {
+        let mut stream = stream(1);
+        let consumer = stream.consumer("app").await;
+        stream.put("a").await;
+        with_impostor(&mut stream, Answer::Stalled(short_of));
+        let mut subscription = stream.subscribe(&consumer).await;
+        if !is_part {
+            assert_eq!(subscription.receive().await.unwrap().batch.len(), 1);
+        }
+        assert!(timeout(silence, subscription.announced()).await.is_err());
+        assert_eq!(subscription.fell_silent(), is_part, "{short_of}");
     }
 }
