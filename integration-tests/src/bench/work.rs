@@ -129,7 +129,7 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Runs a worker until standard input ends. Each line of it is answered by a line of JSON: a [`State`].
+/// Runs a worker until standard input ends. Each line of it is answered by a line of JSON: a `State`.
 ///
 /// # Errors
 /// If the worker cannot go on, or standard input or output cannot be used.

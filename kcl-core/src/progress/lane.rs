@@ -1,5 +1,6 @@
 //! What one lane of a shard works on, and how much of it is complete.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kcl_checkpoint::{Checkpoint, CheckpointRuleError, DeliveryId, Position, Watermark};
@@ -9,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::standing::Movement;
-use super::{OpenCall, ShardProgress, Standing};
+use super::{OpenCall, ShardProgress, Standing, Whole};
 use crate::ack::AckError;
 use crate::call::CallFailure;
 use crate::parcel::{Parcel, Parcels};
@@ -38,6 +39,8 @@ pub(super) struct LaneCell {
 struct LaneState {
     /// What is complete. Records of other lanes count as complete here.
     watermark: Watermark,
+    /// What was worked on and is not complete.
+    begun: BTreeMap<DeliveryId, Whole>,
     /// The call that runs.
     call: Option<OpenCall>,
     calls: u64,
@@ -60,6 +63,7 @@ struct LaneState {
 impl LaneState {
     /// Notes what has moved.
     fn look(&mut self) {
+        self.pass_over_complete();
         self.movement.look(&self.watermark);
     }
 
@@ -113,15 +117,24 @@ impl LaneState {
         completes
     }
 
-    /// Completes what lies between the records of a call that are complete, and is of other lanes or was complete before: up
-    /// to the first record of the call that is left.
-    fn pass_over_complete(&mut self, call: &OpenCall) {
+    /// Completes what lies between records that are complete, and is of other lanes or was complete before: up to the first
+    /// record that is left. Else it would count as this lane's until the next call, which may be another worker's.
+    fn pass_over_complete(&mut self) {
+        let mut begun = std::mem::take(&mut self.begun);
+        begun.retain(|delivery, whole| self.pass_over(*delivery, whole));
+        self.begun = begun;
+    }
+
+    /// False if nothing is left of it.
+    fn pass_over(&mut self, delivery: DeliveryId, whole: &Whole) -> bool {
         loop {
-            let left = self.watermark.open_records(call.delivery).next();
-            let complete = left.and_then(|left| left.after);
-            let next = complete.and_then(|complete| call.reached(&complete));
-            if !next.is_some_and(|next| self.settle(call.delivery, &next)) {
-                return;
+            let Some(left) = self.watermark.open_records(delivery).next() else {
+                return false;
+            };
+            let complete = left.after;
+            let next = complete.and_then(|complete| whole.records.reached(&complete, &whole.end));
+            if !next.is_some_and(|next| self.settle(delivery, &next)) {
+                return true;
             }
         }
     }
@@ -139,6 +152,7 @@ impl LaneCell {
             state: Mutex::new(LaneState {
                 movement: Movement::new(complete.clone()),
                 watermark: Watermark::new(complete),
+                begun: BTreeMap::new(),
                 call: None,
                 calls: 0,
                 processor: 0,
@@ -258,6 +272,7 @@ impl LaneProgress {
     pub(crate) fn begin_call(&self, call: OpenCall) -> CallId {
         let mut state = self.lock();
         state.give(&call.end);
+        state.begun.insert(call.delivery, call.whole.clone());
         state.call = Some(call);
         state.calls += 1;
         CallId(state.calls)
@@ -393,7 +408,6 @@ impl LaneProgress {
                 took_back = true;
             }
         }
-        state.pass_over_complete(&call);
         state.look();
         drop(state);
         self.shard.advance();
@@ -455,11 +469,6 @@ impl LaneProgress {
         let mut state = self.lock();
         let parcel = state.parcels.remove_out(id).ok_or(AckError::Over)?;
         state.watermark.complete(id);
-        // Else what is of other lanes would count as this one's until the call returns.
-        if let Some(call) = state.call.take() {
-            state.pass_over_complete(&call);
-            state.call = Some(call);
-        }
         state.completed();
         drop(state);
         self.shard.advance();

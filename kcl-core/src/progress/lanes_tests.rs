@@ -130,6 +130,7 @@ proptest! {
                     let call_id = lanes[lane].begin_call(OpenCall {
                         delivery,
                         records: call.clone(),
+                        whole: Whole { records: records.clone(), end: end.clone() },
                         first: 0,
                         end: records.before(places).unwrap_or_else(|| end.clone()),
                         plan,
@@ -207,5 +208,61 @@ proptest! {
             let held: usize = handles.iter().filter(|(_, _, held)| held.iter().any(|n| !model.complete.contains(n))).map(|(_, _, held)| held.len()).sum();
             prop_assert_eq!(shard.in_flight(), waits + held);
         }
+    }
+}
+
+/// One lane has three records, the other one those between. The second of the three was answered for before its call failed;
+/// then only the first one is tried again.
+#[test]
+fn what_was_complete_beyond_a_call_counts_with_all_that_is_of_other_lanes() {
+    for answered_late in [false, true] {
+        let shard = Arc::new(ShardProgress::new(Checkpoint::TrimHorizon, 2));
+        let lanes: Vec<LaneProgress> = shard.lanes().collect();
+        let end = at(5, 0);
+        shard.hand_out(&end);
+        let parts = batch_for(1, &[0, 1, 0, 1, 0]).split(2, |key| key.parse().unwrap());
+        let work = |lane: usize| {
+            let records = parts[lane].clone();
+            let delivery = lanes[lane].queue(&records, &end).unwrap();
+            lanes[lane].begin(records.len());
+            (delivery, records)
+        };
+        let begin = |delivery, records: &Selection, places: usize| {
+            let mut plan = Plan::new(records.len(), FailurePolicy::retry().bounds());
+            plan.next_call(places);
+            lanes[0].begin_call(OpenCall {
+                delivery,
+                records: records.slice(0..places),
+                whole: Whole {
+                    records: records.clone(),
+                    end: end.clone(),
+                },
+                first: 0,
+                end: records.before(places).unwrap_or_else(|| end.clone()),
+                plan,
+                calls: CallCounts::default(),
+                behind: None,
+                deferred: Vec::new(),
+                deferred_records: 0,
+            })
+        };
+        let (first, records) = work(0);
+        let (other, _) = work(1);
+        lanes[1].settle_all(other);
+        let call = begin(first, &records, 3);
+        let handle = lanes[0].defer(call, 1).unwrap();
+        assert_eq!(lanes[0].acknowledge(handle), Ok(1));
+        lanes[0].fail_call();
+        assert_eq!(shard.complete(), Checkpoint::TrimHorizon);
+        let call = begin(first, &records, 1);
+        match answered_late {
+            false => drop(lanes[0].end_call()),
+            true => {
+                let handle = lanes[0].defer(call, 0).unwrap();
+                lanes[0].end_call();
+                assert_eq!(lanes[0].acknowledge(handle), Ok(1));
+            }
+        }
+        assert_eq!(shard.complete(), Checkpoint::At(at(4, 0)));
     }
 }

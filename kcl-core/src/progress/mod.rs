@@ -14,7 +14,7 @@ mod standing;
 
 use lane::LaneCell;
 pub(crate) use lane::{CallId, LaneProgress};
-pub(crate) use open_call::OpenCall;
+pub(crate) use open_call::{OpenCall, Whole};
 pub(crate) use standing::Standing;
 
 /// The progress of one grant of one shard.

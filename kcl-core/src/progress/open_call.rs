@@ -10,11 +10,20 @@ use crate::parcel::Parcel;
 use crate::retrieval::RecordRef;
 use crate::selection::Selection;
 
+/// Records that the lane works on one after the other, and what is complete once all of them are.
+#[derive(Debug, Clone)]
+pub(crate) struct Whole {
+    pub(crate) records: Selection,
+    pub(crate) end: Position,
+}
+
 /// Records that are given to the processor, and where they come from.
 #[derive(Debug)]
 pub(crate) struct OpenCall {
     pub(crate) delivery: DeliveryId,
     pub(crate) records: Selection,
+    /// What they are a part of.
+    pub(crate) whole: Whole,
     /// The first of them in `plan`.
     pub(crate) first: usize,
     /// What is complete once all of them are.

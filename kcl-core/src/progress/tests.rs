@@ -32,9 +32,15 @@ fn call(progress: &LaneProgress, end: Position) {
 }
 
 fn call_again(progress: &LaneProgress, delivery: DeliveryId, end: Position) {
+    let records = Selection::new(Arc::new(Batch::empty()), 0..0);
+    let whole = Whole {
+        records: records.clone(),
+        end: end.clone(),
+    };
     progress.begin_call(OpenCall {
         delivery,
-        records: Selection::new(Arc::new(Batch::empty()), 0..0),
+        records,
+        whole,
         first: 0,
         end,
         plan: Plan::new(0, FailurePolicy::retry().bounds()),
@@ -317,6 +323,10 @@ impl Model {
                 false => records.position(records.len() - 1).unwrap(),
             },
             records,
+            whole: Whole {
+                records: run.records.clone(),
+                end: run.end.clone(),
+            },
             first: places.start,
             plan: run.plan.clone(),
             calls: CallCounts::default(),

@@ -184,6 +184,10 @@ impl Lane {
         let id = self.progress.begin_call(OpenCall {
             delivery: work.delivery,
             records: records.clone(),
+            whole: Whole {
+                records: work.records.clone(),
+                end: work.end.clone(),
+            },
             first: call.start,
             end: work.end_before(call.end),
             plan: work.plan.clone(),

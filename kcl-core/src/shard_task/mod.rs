@@ -33,7 +33,7 @@ use crate::input::{
 };
 use crate::parcel::Parcel;
 use crate::processor::{ProcessorResult, RecordProcessor};
-use crate::progress::{LaneProgress, OpenCall, ShardProgress};
+use crate::progress::{LaneProgress, OpenCall, ShardProgress, Whole};
 use crate::retrieval::{Delivery, Gap, PollEnd, RecordRef, ShardFilter};
 use crate::selection::Selection;
 use crate::shard_info::ShardInfo;
