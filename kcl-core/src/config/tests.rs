@@ -208,7 +208,7 @@ const OPTIONS: &[(&str, Show, &str, &str)] = &[
         "read_limit",
         |_| "none".to_owned(),
         "-",
-        "Bytes of records that the worker reads per second, all shards together, on average; a shard that had nothing to read before may exceed it by one answer. At least 1,024.",
+        "Bytes of records that the worker reads per second, all shards together, on average; a shard that had nothing to read before may exceed it by one answer. With fan-out a subscription that has to wait for its turn for more than a few seconds is given up, and begun again where it stopped. At least 1,024.",
     ),
     (
         "wire",
@@ -289,7 +289,7 @@ const OPTIONS: &[(&str, Show, &str, &str)] = &[
         "retrieval",
         |c| format!("{:?}", c.retrieval),
         "retrievalSpecificConfig (fan-out)",
-        "`Retrieval::fan_out()` or `auto()`: records are sent as they are put, 2 MB per second and shard for each consumer, which AWS charges for. One consumer per application, named after it; `auto` polls where there is none to be had. May change from one start to the next; a replay polls.",
+        "`Retrieval::fan_out()` or `auto()`: records are sent as they are put, 2 MB per second and shard for each consumer, which AWS charges for. One consumer per application, named after it; `auto` polls where there is none to be had. May change from one start to the next; a replay polls. See [how records come](retrieval.md).",
     ),
     (
         "jump_to_latest_when_behind",
