@@ -40,8 +40,8 @@ pub(super) struct Audits {
 
 /// A holder may have written its row more often than whoever restores it has seen, but never so often.
 const WRITES_UNSEEN_MAX: u64 = 1_000_000;
-/// A row that is deleted again before others have seen it is restored from the same memory. The later one has the higher version
-/// all the same: the date is part of it, modulo this many milliseconds (eleven days).
+/// A row that is deleted again before others have seen it is restored from the same memory. The later one has another version all
+/// the same, a higher one if dates agree: the date is part of it, modulo this many milliseconds (eleven days).
 const DATES: u64 = 1_000_000_000;
 
 impl Driver {

@@ -61,3 +61,18 @@ fn a_deleted_row_is_not_made_again_beyond_what_is_complete_nor_told_without_a_ca
     checker.follow(1_500, told);
     assert_eq!(broken(&checker), ["D1 deleted rows told"]);
 }
+
+#[test]
+fn a_row_that_is_made_again_cannot_reach_an_earlier_version() {
+    let after_version = |first: u64, second: u64| {
+        let again = || row(Some(A), first, Stored::Start);
+        let mut checker = deleted_row(Some(again()), Some("restored"));
+        write(&mut checker, 1_600, NOBODY, Some(again()), None);
+        let second = row(Some(A), second, Stored::Start);
+        write(&mut checker, 1_700, A, None, Some(second));
+        broken(&checker)
+    };
+    assert_eq!(after_version(500_000, 500_001), Vec::<&str>::new());
+    assert_eq!(after_version(500_000, 499_999), ["P5 fenced"]);
+    assert_eq!(after_version(500_000, 1_000), Vec::<&str>::new());
+}

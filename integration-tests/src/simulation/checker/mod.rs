@@ -15,7 +15,7 @@
 //! | L1 | the records of a key go to one lane of a process | `calls` |
 //! | P3 | a child starts after each parent's row says SHARD_END | `grants` |
 //! | P4 | a stored checkpoint never moves back | `table` |
-//! | P5 | only the holder writes progress; every write adds one to the row's version; versions grow across re-creation | `table` |
+//! | P5 | only the holder writes progress; every write adds one to the row's version; a row that is made again cannot reach an earlier version | `table` |
 //! | P6 | after a clean hand-over nothing is delivered again | `table`, `grants` |
 //! | P7 | at the end every unfinished shard has a live holder; in calm times a killed worker's shards start elsewhere in time | `end`, `timing` |
 //! | P8 | at the end, six minutes after the last fault, leases are balanced within one | `end` |
