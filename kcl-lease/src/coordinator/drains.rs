@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::calls::Answer;
 use super::driver::Driver;
+use super::rows::CHILDREN_WHEN_STOPPING;
 use crate::grant::Recall;
 use crate::key::{LeaseKey, WorkerId};
 use crate::leader_item::{HeartbeatAge, LeaderItem};
@@ -62,7 +63,12 @@ impl Driver {
         self.resign(now);
         self.draining = true;
         self.steps.clear();
-        self.wanted.clear();
+        // Of what it finished a moment ago, somebody has to read on at once.
+        let until = now.plus(CHILDREN_WHEN_STOPPING);
+        for waits_until in self.own_children.values_mut() {
+            *waits_until = until.min(*waits_until);
+        }
+        self.wanted.clone_from(&self.own_children);
         self.pending.clear();
         // Every living worker shows a heartbeat within a third of the lease duration.
         let proof = self.options.lease_duration / 3 + self.options.watch_interval;

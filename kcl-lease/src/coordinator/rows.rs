@@ -18,7 +18,7 @@ use crate::view::View;
 
 /// A worker that stops takes the children of what it finishes, so that somebody reads on, but does not wait for long for
 /// those that cannot start.
-const CHILDREN_WHEN_STOPPING: Duration = Duration::from_secs(2);
+pub(super) const CHILDREN_WHEN_STOPPING: Duration = Duration::from_secs(2);
 
 /// A clock that is ahead by more than a year is not believed.
 const CLOCKS_DIFFER_MILLIS: u64 = 366 * 24 * 60 * 60 * 1_000;

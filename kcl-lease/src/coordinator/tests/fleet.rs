@@ -385,25 +385,30 @@ async fn a_finisher_takes_the_children_at_once_and_tells_of_those_it_has_no_room
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_stops_takes_the_children_of_what_it_finishes_and_hands_them_over() {
-    let table = table();
-    let mut a = Worker::start("a", &table);
-    a.open(&listing(1)).await;
-    a.wait_granted(1).await;
-    let mut b = join("b", &table, 1).await;
-    run(&mut [&mut a, &mut b], 20 * SECOND).await;
-    a.handle.shutdown(25 * SECOND);
-    let children = vec![shard(1, &[0], 0, 2), shard(2, &[0], 1, 2)];
-    a.grant(0).end_shard(children).await.unwrap();
-    a.holders = Some(Vec::new());
-    run(&mut [&mut a, &mut b], Duration::from_millis(200)).await;
-    assert_eq!(
-        a.held(),
-        2,
-        "somebody reads on while receivers are looked for"
-    );
-    run(&mut [&mut a, &mut b], 8 * SECOND).await;
-    assert_eq!((a.held(), b.held()), (0, 2));
-    a.handle.stopped().await;
+    for finishes_first in [false, true] {
+        let table = table();
+        let mut a = Worker::start("a", &table);
+        a.open(&listing(1)).await;
+        a.wait_granted(1).await;
+        let mut b = join("b", &table, 1).await;
+        run(&mut [&mut a, &mut b], 20 * SECOND).await;
+        if !finishes_first {
+            a.handle.shutdown(25 * SECOND);
+        }
+        let children = vec![shard(1, &[0], 0, 2), shard(2, &[0], 1, 2)];
+        a.grant(0).end_shard(children).await.unwrap();
+        a.handle.shutdown(25 * SECOND);
+        a.holders = Some(Vec::new());
+        run(&mut [&mut a, &mut b], Duration::from_millis(200)).await;
+        assert_eq!(
+            a.held(),
+            2,
+            "somebody reads on while receivers are looked for ({finishes_first})"
+        );
+        run(&mut [&mut a, &mut b], 8 * SECOND).await;
+        assert_eq!((a.held(), b.held()), (0, 2));
+        a.handle.stopped().await;
+    }
 }
 
 fn leader(table: &MemoryLeaseTable) -> Option<Value> {
