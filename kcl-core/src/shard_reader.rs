@@ -133,7 +133,7 @@ struct Observer {
     events: EventSink,
     monitor: Arc<Monitor>,
     failing: AtomicBool,
-    /// Whether the last answer said that there is nothing more.
+    /// Whether it was told that nothing more comes for now, and nothing came since.
     is_at_tip: AtomicBool,
     at_tip: Notify,
 }
@@ -150,9 +150,9 @@ impl RetrievalObserver for Observer {
             });
         }
         self.monitor.fetched(report);
-        self.is_at_tip.store(report.is_at_tip(), Ordering::Relaxed);
-        if report.is_at_tip() {
-            self.at_tip.notify_one();
+        match report.is_at_tip() {
+            true => self.reached_tip(),
+            false => self.is_at_tip.store(false, Ordering::Relaxed),
         }
     }
 
@@ -202,6 +202,7 @@ impl RetrievalObserver for Observer {
     }
 
     fn reached_tip(&self) {
+        self.is_at_tip.store(true, Ordering::Relaxed);
         self.at_tip.notify_one();
     }
 

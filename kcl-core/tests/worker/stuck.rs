@@ -290,9 +290,7 @@ async fn a12_the_loss_of_the_lease_is_visible_inside_a_running_call() {
     let fixture = Fixture::new(1);
     let waits = Waits::default();
     let processor = waits.clone();
-    // What is complete is not stored before somebody takes the lease.
-    let builder = Worker::builder("app", "memory", move |_| processor.clone())
-        .checkpoint_interval(Duration::from_secs(20));
+    let builder = Worker::builder("app", "memory", move |_| processor.clone());
     let worker = fixture.start_builder(builder);
     fixture.put_many(0, &["stored"]);
     worker.handle.caught_up().await;

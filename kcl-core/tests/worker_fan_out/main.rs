@@ -15,6 +15,7 @@ use kcl_core::Retrieval;
 mod choice;
 mod emulated;
 mod take_over;
+mod tip_of_events;
 
 #[path = "../worker/acknowledgements.rs"]
 mod acknowledgements;
