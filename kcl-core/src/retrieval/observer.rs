@@ -73,7 +73,7 @@ pub trait RetrievalObserver: Debug + Send + Sync {
         _ = last;
     }
 
-    /// A delivery was handed over after which there is nothing more to read for now.
+    /// What came last was handed over, or passed over because it is complete, and there is nothing more to read for now.
     fn reached_tip(&self) {}
 
     /// A subscription to the shard began.

@@ -41,3 +41,21 @@ async fn a_worker_has_caught_up_as_soon_as_the_last_records_are_processed() {
         worker.stop().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_begins_with_what_is_complete_has_caught_up_at_once() {
+    let fixture = Fixture::new(1);
+    let first = start(&fixture, 1);
+    fixture.put_many(0, &["a"]);
+    eventually("a", || fixture.log.delivered() == ["a"]).await;
+    sleep(Duration::from_secs(60)).await;
+    first.stop().await;
+    let second = start(&fixture, 1);
+    let subscribed = || second.handle.counters().kinesis_records == 1;
+    eventually("the record that is complete", subscribed).await;
+    let before = Instant::now();
+    second.handle.caught_up().await;
+    let took = before.elapsed();
+    assert!(took < Duration::from_millis(100), "{took:?}");
+    second.stop().await;
+}

@@ -76,6 +76,9 @@ impl Subscriber {
             };
             let pushed = self.received(subscription).await?;
             let (children, at_end) = (pushed.children, pushed.continuation.is_none());
+            let at_tip = pushed.behind.is_some_and(|behind| behind.is_zero()) && !at_end;
+            // An event without records tells of the tip by itself.
+            let ends_at_tip = at_tip && pushed.batch.kinesis_records() > 0;
             let now = self.now();
             let payload_bytes = pushed.batch.payload_bytes();
             self.pace.received(now, payload_bytes > 0);
@@ -88,7 +91,6 @@ impl Subscriber {
                 at: now,
                 took: now.since(begun),
             };
-            let at_tip = pushed.behind.is_some_and(|behind| behind.is_zero()) && !at_end;
             let first = held.during(self.intake.accept(arrived, room.bytes)).await;
             self.resume.after(now, pushed.continuation, pushed.behind);
             match first {
@@ -97,12 +99,12 @@ impl Subscriber {
                     if held.during(self.deliver_rest(deliveries)).await.is_err() {
                         return Ok(DROPPED);
                     }
-                    if at_tip {
-                        self.intake.read.observer.reached_tip();
-                    }
                 }
                 // The end of the shard needs the place.
                 None => drop(place),
+            }
+            if ends_at_tip {
+                self.intake.read.observer.reached_tip();
             }
             if at_end {
                 drop(held);
