@@ -268,11 +268,12 @@ impl LaneProgress {
         self.shard.lightened.notify_one();
     }
 
-    /// Notes that records are given to the processor now, which may declare them complete, or defer them.
-    pub(crate) fn begin_call(&self, call: OpenCall) -> CallId {
+    /// Notes that records are given to the processor now, which may declare them complete, or defer them. They are a part of
+    /// `whole`.
+    pub(crate) fn begin_call(&self, call: OpenCall, whole: Whole) -> CallId {
         let mut state = self.lock();
         state.give(&call.end);
-        state.begun.insert(call.delivery, call.whole.clone());
+        state.begun.insert(call.delivery, whole);
         state.call = Some(call);
         state.calls += 1;
         CallId(state.calls)

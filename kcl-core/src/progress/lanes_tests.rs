@@ -127,10 +127,10 @@ proptest! {
                     let call = records.slice(0..places);
                     let mut plan = Plan::new(rest, FailurePolicy::retry().bounds());
                     plan.next_call(places);
-                    let call_id = lanes[lane].begin_call(OpenCall {
+                    let whole = Whole { records: records.clone(), end: end.clone() };
+                    let open = OpenCall {
                         delivery,
                         records: call.clone(),
-                        whole: Whole { records: records.clone(), end: end.clone() },
                         first: 0,
                         end: records.before(places).unwrap_or_else(|| end.clone()),
                         plan,
@@ -138,7 +138,8 @@ proptest! {
                         behind: None,
                         deferred: Vec::new(),
                         deferred_records: 0,
-                    });
+                    };
+                    let call_id = lanes[lane].begin_call(open, whole);
                     match outcome {
                         Outcome::Done => model.complete.extend(numbers(&call)),
                         Outcome::Deferred { alone } => {
@@ -230,13 +231,13 @@ fn what_was_complete_beyond_a_call_counts_with_all_that_is_of_other_lanes() {
         let begin = |delivery, records: &Selection, places: usize| {
             let mut plan = Plan::new(records.len(), FailurePolicy::retry().bounds());
             plan.next_call(places);
-            lanes[0].begin_call(OpenCall {
+            let whole = Whole {
+                records: records.clone(),
+                end: end.clone(),
+            };
+            let call = OpenCall {
                 delivery,
                 records: records.slice(0..places),
-                whole: Whole {
-                    records: records.clone(),
-                    end: end.clone(),
-                },
                 first: 0,
                 end: records.before(places).unwrap_or_else(|| end.clone()),
                 plan,
@@ -244,7 +245,8 @@ fn what_was_complete_beyond_a_call_counts_with_all_that_is_of_other_lanes() {
                 behind: None,
                 deferred: Vec::new(),
                 deferred_records: 0,
-            })
+            };
+            lanes[0].begin_call(call, whole)
         };
         let (first, records) = work(0);
         let (other, _) = work(1);

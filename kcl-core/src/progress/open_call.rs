@@ -22,8 +22,6 @@ pub(crate) struct Whole {
 pub(crate) struct OpenCall {
     pub(crate) delivery: DeliveryId,
     pub(crate) records: Selection,
-    /// What they are a part of.
-    pub(crate) whole: Whole,
     /// The first of them in `plan`.
     pub(crate) first: usize,
     /// What is complete once all of them are.

@@ -37,10 +37,9 @@ fn call_again(progress: &LaneProgress, delivery: DeliveryId, end: Position) {
         records: records.clone(),
         end: end.clone(),
     };
-    progress.begin_call(OpenCall {
+    let call = OpenCall {
         delivery,
         records,
-        whole,
         first: 0,
         end,
         plan: Plan::new(0, FailurePolicy::retry().bounds()),
@@ -48,7 +47,8 @@ fn call_again(progress: &LaneProgress, delivery: DeliveryId, end: Position) {
         behind: None,
         deferred: Vec::new(),
         deferred_records: 0,
-    });
+    };
+    progress.begin_call(call, whole);
 }
 
 #[test]
@@ -316,24 +316,25 @@ impl Model {
         let records = run.records.slice(places.clone());
         let numbers = self.numbers(&records);
         self.given = self.given.max(numbers[numbers.len() - 1] + 1);
-        let call = self.progress.begin_call(OpenCall {
+        let whole = Whole {
+            records: run.records.clone(),
+            end: run.end.clone(),
+        };
+        let call = OpenCall {
             delivery: run.delivery,
             end: match places.end == run.records.len() {
                 true => run.end.clone(),
                 false => records.position(records.len() - 1).unwrap(),
             },
             records,
-            whole: Whole {
-                records: run.records.clone(),
-                end: run.end.clone(),
-            },
             first: places.start,
             plan: run.plan.clone(),
             calls: CallCounts::default(),
             behind: None,
             deferred: Vec::new(),
             deferred_records: 0,
-        });
+        };
+        let call = self.progress.begin_call(call, whole);
         let (mut handles, left) = self.defer(call, &numbers, calling);
         for index in &calling.answers {
             if !handles.is_empty() {

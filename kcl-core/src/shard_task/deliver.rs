@@ -181,13 +181,13 @@ impl Lane {
         attempt: u32,
     ) -> Result<(), CallFailure> {
         let records = work.records.slice(call.clone());
-        let id = self.progress.begin_call(OpenCall {
+        let whole = Whole {
+            records: work.records.clone(),
+            end: work.end.clone(),
+        };
+        let call = OpenCall {
             delivery: work.delivery,
             records: records.clone(),
-            whole: Whole {
-                records: work.records.clone(),
-                end: work.end.clone(),
-            },
             first: call.start,
             end: work.end_before(call.end),
             plan: work.plan.clone(),
@@ -195,7 +195,8 @@ impl Lane {
             behind: work.behind,
             deferred: Vec::new(),
             deferred_records: 0,
-        });
+        };
+        let id = self.progress.begin_call(call, whole);
         if mutant::is(Mutant::CheckpointAhead) {
             self.progress.complete_call();
         }
