@@ -30,7 +30,7 @@ impl Reader {
         deliveries: mpsc::Sender<Delivery>,
     ) -> impl Future<Output = PollEnd> + Send {
         let Self { polling, fan_out } = self;
-        let intake = Intake::new(read, polling.budget.join(), polling.out_of_range);
+        let intake = polling.intake(read);
         async move {
             match fan_out {
                 Some(fan_out) => subscribe_or_poll(polling, &fan_out, intake, &deliveries).await,

@@ -58,6 +58,11 @@ impl Polling {
             runtime,
         }
     }
+
+    /// What is known of a shard before it is read. From now on it counts among those that share the budget.
+    pub(super) fn intake(&self, read: ShardRead) -> Intake {
+        Intake::new(read, self.budget.join(), self.out_of_range)
+    }
 }
 
 /// Reads one shard by polling until it ends.
@@ -81,7 +86,7 @@ impl Poller {
     /// A poller that has not called anything yet. From now on the shard counts among those that share the budget.
     #[must_use]
     pub fn new(polling: Polling, read: ShardRead) -> Self {
-        let intake = Intake::new(read, polling.budget.join(), polling.out_of_range);
+        let intake = polling.intake(read);
         Self::continuing(polling, intake)
     }
 
