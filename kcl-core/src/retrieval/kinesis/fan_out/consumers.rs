@@ -1,5 +1,9 @@
 //! The calls about the registered consumers of a stream.
 
+use std::error::Error;
+
+use aws_sdk_kinesis::config::http::HttpResponse;
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::types::ConsumerStatus as SdkStatus;
 
 use super::super::classify::classify;
@@ -23,10 +27,7 @@ impl KinesisSource {
             .stream_arn(self.stream_arn().await?)
             .consumer_name(name);
         let answer = call.customize().config_override(control_overrides()).send();
-        match answer
-            .await
-            .map_err(|error| classify(operation, self.label(), error))
-        {
+        match self.classified(operation, answer).await {
             Err(error) if error.kind() != SourceErrorKind::StreamNotFound => Err(error),
             _ => Ok(()),
         }
@@ -43,10 +44,7 @@ impl KinesisSource {
             .stream_arn(self.stream_arn().await?)
             .consumer_name(name);
         let answer = call.customize().config_override(control_overrides()).send();
-        match answer
-            .await
-            .map_err(|error| classify(operation, self.label(), error))
-        {
+        match self.classified(operation, answer).await {
             Ok(answer) => {
                 let found = answer.consumer_description;
                 let found = found.ok_or_else(|| self.malformed(operation, NO_CONSUMER))?;
@@ -71,14 +69,23 @@ impl KinesisSource {
             .stream_arn(self.stream_arn().await?)
             .consumer_name(name);
         let answer = call.customize().config_override(control_overrides()).send();
-        let answer = answer
-            .await
-            .map_err(|error| classify(operation, self.label(), error))?;
-        let consumer = answer.consumer;
+        let consumer = self.classified(operation, answer).await?.consumer;
         let consumer = consumer.ok_or_else(|| self.malformed(operation, NO_CONSUMER))?;
         let status = status(&consumer.consumer_status);
         let arn = consumer.consumer_arn;
         Ok(StreamConsumer { arn, status })
+    }
+
+    async fn classified<T, E>(
+        &self,
+        operation: &'static str,
+        answer: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, SourceError>
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        let answer = answer.await;
+        answer.map_err(|error| classify(operation, self.label(), error))
     }
 
     /// These calls know the stream by its ARN only.
