@@ -130,8 +130,7 @@ impl Pace {
     /// Notes an event, with records or without: what went wrong before is over.
     pub(super) fn received(&mut self, now: Moment, has_records: bool) {
         self.failures = 0;
-        let stood = self.accepted.map(|call| now.since(call));
-        let stood = stood.unwrap_or_default();
+        let stood = self.stood(now);
         if stood >= UNDISPUTED {
             self.conflicts = 0;
         }
@@ -143,12 +142,17 @@ impl Pace {
 
     /// Notes that somebody else has the subscription to the shard, or took it away. That passes by itself when a lease moves.
     pub(super) fn in_use(&mut self, now: Moment) -> Conflict {
-        self.conflicts = self.conflicts.saturating_add(1);
-        self.conflict(now)
+        let lasts = self.count_conflict();
+        self.conflict(now, lasts)
     }
 
-    fn conflict(&mut self, now: Moment) -> Conflict {
-        let lasts = self.conflicts > QUIET_CONFLICTS;
+    /// Counts one more conflict. Whether they go on for longer than a lease takes to move.
+    fn count_conflict(&mut self) -> bool {
+        self.conflicts = self.conflicts.saturating_add(1);
+        self.conflicts > QUIET_CONFLICTS
+    }
+
+    fn conflict(&mut self, now: Moment, lasts: bool) -> Conflict {
         let pause = match lasts {
             true => IN_USE,
             false => SECOND,
@@ -163,8 +167,7 @@ impl Pace {
     /// Notes that the service ended the subscription without an error. It may have its reasons, and the next one begins as soon
     /// as that is allowed. Only when subscriptions end early again and again does somebody else take them.
     pub(super) fn ended(&mut self, now: Moment) -> Ended {
-        let stood = self.accepted.map(|call| now.since(call));
-        let stood = stood.unwrap_or_default();
+        let stood = self.stood(now);
         if stood < IN_USE {
             return Ended::AtOnce;
         }
@@ -172,11 +175,16 @@ impl Pace {
             self.conflicts = 0;
             return Ended::AsItMay;
         }
-        self.conflicts = self.conflicts.saturating_add(1);
-        match self.conflicts > QUIET_CONFLICTS {
-            true => Ended::Taken(self.conflict(now)),
+        match self.count_conflict() {
+            true => Ended::Taken(self.conflict(now, true)),
             false => Ended::AsItMay,
         }
+    }
+
+    /// How long the last subscription has stood.
+    fn stood(&self, now: Moment) -> Duration {
+        let stood = self.accepted.map(|call| now.since(call));
+        stood.unwrap_or_default()
     }
 
     /// Notes a failed call or a broken subscription. Returns its number in a row and the pause.
