@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kcl_lease::ShardId;
+use kcl_lease::{LeaseKey, ShardId};
 use tokio::sync::watch;
 
 use crate::handle::StoppedShard;
@@ -21,15 +21,15 @@ struct Board {
     /// Whether the first look at the lease table is over, so that "all shards" means something.
     settled: bool,
     /// Held shards, and whether each is at its tip.
-    shards: BTreeMap<ShardId, bool>,
+    shards: BTreeMap<LeaseKey, bool>,
     /// The shards that have a task, and what is known of it.
-    watched: BTreeMap<ShardId, Arc<Monitor>>,
+    watched: BTreeMap<LeaseKey, Arc<Monitor>>,
     /// Held shards that rest.
-    stopped: BTreeMap<ShardId, StoppedShard>,
+    stopped: BTreeMap<LeaseKey, StoppedShard>,
     /// Children of shards that ended here and that are not held yet.
-    expected: BTreeSet<ShardId>,
+    expected: BTreeSet<LeaseKey>,
     /// Children that others process, known before their parent's task said that it ended.
-    elsewhere: BTreeSet<ShardId>,
+    elsewhere: BTreeSet<LeaseKey>,
     /// The worker has ended: nothing more comes.
     over: bool,
 }
@@ -55,7 +55,7 @@ impl ShardBoard {
     }
 
     /// Notes that a task works on the shard.
-    pub(crate) fn watch(&self, shard: &ShardId, monitor: &Arc<Monitor>) {
+    pub(crate) fn watch(&self, shard: &LeaseKey, monitor: &Arc<Monitor>) {
         let mut board = self.lock();
         board.watched.insert(shard.clone(), Arc::clone(monitor));
     }
@@ -67,7 +67,7 @@ impl ShardBoard {
         board.watched.retain(|_, known| is_other(known));
     }
 
-    pub(crate) fn started(&self, shard: &ShardId) {
+    pub(crate) fn started(&self, shard: &LeaseKey) {
         self.change(|board| {
             board.expected.remove(shard);
             board.stopped.remove(shard);
@@ -76,7 +76,7 @@ impl ShardBoard {
     }
 
     /// Notes that `shard` is at its tip or not.
-    pub(crate) fn at_tip(&self, shard: &ShardId, at_tip: bool) {
+    pub(crate) fn at_tip(&self, shard: &LeaseKey, at_tip: bool) {
         self.change(|board| {
             if let Some(known) = board.shards.get_mut(shard) {
                 *known = at_tip;
@@ -84,20 +84,21 @@ impl ShardBoard {
         });
     }
 
-    pub(crate) fn ended(&self, shard: &ShardId, children: &[ShardId]) {
+    /// Notes that a shard is complete, and the shards of the same stream that take over.
+    pub(crate) fn ended(&self, shard: &LeaseKey, children: &[ShardId]) {
         self.change(|board| {
             board.shards.remove(shard);
-            for child in children {
-                let known = board.shards.contains_key(child) || board.elsewhere.remove(child);
+            for child in children.iter().map(|child| shard.relative(child)) {
+                let known = board.shards.contains_key(&child) || board.elsewhere.remove(&child);
                 if !known {
-                    board.expected.insert(child.clone());
+                    board.expected.insert(child);
                 }
             }
         });
     }
 
     /// Notes that a child is not processed by this worker.
-    pub(crate) fn elsewhere(&self, child: &ShardId) {
+    pub(crate) fn elsewhere(&self, child: &LeaseKey) {
         self.change(|board| {
             if !board.expected.remove(child) {
                 board.elsewhere.insert(child.clone());
@@ -119,13 +120,13 @@ impl ShardBoard {
     }
 
     /// Notes that a held shard does not rest any more. False if that is known.
-    pub(crate) fn resumes(&self, shard: &ShardId) -> bool {
+    pub(crate) fn resumes(&self, shard: &LeaseKey) -> bool {
         let mut is_new = false;
         self.change(|board| is_new = board.stopped.remove(shard).is_some());
         is_new
     }
 
-    pub(crate) fn gone(&self, shard: &ShardId) {
+    pub(crate) fn gone(&self, shard: &LeaseKey) {
         self.change(|board| {
             board.shards.remove(shard);
             board.stopped.remove(shard);
@@ -150,7 +151,7 @@ impl ShardBoard {
         *self.caught_up.borrow()
     }
 
-    pub(crate) fn held(&self) -> Vec<ShardId> {
+    pub(crate) fn held(&self) -> Vec<LeaseKey> {
         self.lock().shards.keys().cloned().collect()
     }
 
@@ -186,13 +187,13 @@ mod tests {
     #[tokio::test]
     async fn caught_up_waits_for_the_children_of_an_ended_shard() {
         let board = ShardBoard::new();
-        let (parent, child) = (ShardId::from("p"), ShardId::from("c"));
+        let (parent, child) = (LeaseKey::from("p"), LeaseKey::from("c"));
         board.started(&parent);
         board.settle();
         assert!(!*board.caught_up.borrow());
         board.at_tip(&parent, true);
         assert!(*board.caught_up.borrow());
-        board.ended(&parent, std::slice::from_ref(&child));
+        board.ended(&parent, &[child.shard()]);
         assert!(!*board.caught_up.borrow());
         board.started(&child);
         board.at_tip(&child, true);

@@ -179,7 +179,7 @@ impl Checkpointer {
         if inner.progress.shard().stored(&checkpoint) {
             inner.events.counters().checkpoints.add(1);
             inner.events.emit(WorkerEvent::Checkpointed {
-                shard: inner.grant.shard_id().clone(),
+                shard: inner.grant.lease_key().clone(),
                 checkpoint,
             });
         }
@@ -195,7 +195,7 @@ impl Checkpointer {
         retry: RetryPolicy,
         runtime: Runtime,
     ) {
-        let mut schedule = retry.schedule(runtime.rng(self.inner.grant.shard_id().as_str()));
+        let mut schedule = retry.schedule(runtime.rng(self.inner.grant.lease_key().as_str()));
         loop {
             self.inner.progress.shard().wait_unstored().await;
             match self.store().await {
@@ -207,7 +207,7 @@ impl Checkpointer {
                 Err(error) => {
                     let retry_in = schedule.next_or_cap();
                     self.inner.events.emit(WorkerEvent::CheckpointFailed {
-                        shard: self.inner.grant.shard_id().clone(),
+                        shard: self.inner.grant.lease_key().clone(),
                         error: error.to_string(),
                         retry_in,
                     });

@@ -1,7 +1,7 @@
 //! What all shards of one worker share.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use kcl_lease::retry::RetryPolicy;
 use kcl_lease::runtime::Runtime;
@@ -14,9 +14,6 @@ use crate::dead_letter::DeadLetterSink;
 use crate::event::EventSink;
 use crate::handle::StoppedShard;
 use crate::processor::ProcessorFactory;
-use crate::replay::Replay;
-use crate::retrieval::{Reader, ShardSource};
-use crate::shard_info::ShardInfo;
 use crate::shutdown::Stop;
 use crate::worker::TableFactory;
 
@@ -31,9 +28,6 @@ pub(crate) struct Context {
     pub(crate) dead_letters: Option<Arc<dyn DeadLetterSink>>,
     /// Why the worker stops, if a record is the reason.
     pub(crate) failure: OnceLock<StoppedShard>,
-    pub(crate) source: Arc<dyn ShardSource>,
-    pub(crate) reader: Reader,
-    pub(crate) replay: Option<Arc<Replay>>,
     pub(crate) calls: Arc<Semaphore>,
     pub(crate) place: Place,
     pub(crate) events: EventSink,
@@ -42,25 +36,11 @@ pub(crate) struct Context {
     pub(crate) table: TableFactory,
     pub(crate) runtime: Runtime,
     pub(crate) application: Arc<str>,
-    pub(crate) stream_name: Arc<str>,
-    pub(crate) stream_arn: Arc<str>,
-    /// Where a shard without a checkpoint of its own starts, as stored with the stream's identity.
-    pub(crate) initial_time: Option<SystemTime>,
 }
 
 impl Context {
     /// How failed calls of user code are spaced out.
     pub(crate) fn processor_retry(&self) -> RetryPolicy {
         RetryPolicy::endless(PROCESSOR_BACKOFF, self.config.processor_backoff_max)
-    }
-
-    pub(crate) fn shard_info(&self, grant: &kcl_lease::Grant) -> ShardInfo {
-        ShardInfo::new(
-            Arc::clone(&self.stream_name),
-            Arc::clone(&self.stream_arn),
-            grant.shard_id().clone(),
-            grant.parents().iter().cloned().collect(),
-            grant.hash_range(),
-        )
     }
 }

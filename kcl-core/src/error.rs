@@ -1,7 +1,7 @@
 //! What can go wrong, for users: each says what happened and what to do, and whether trying again helps.
 
 use kcl_checkpoint::{CheckpointRuleError, Position};
-use kcl_lease::{CoordinatorError, GrantError, ShardId};
+use kcl_lease::{CoordinatorError, GrantError, LeaseKey};
 
 use crate::retrieval::SourceError;
 
@@ -97,8 +97,8 @@ pub enum WorkerError {
         "the record at {position} of {shard} could not be processed ({error}), and the failure policy stops the worker: mend the processor or the record's handling, or choose another outcome"
     )]
     Processor {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// The record's place in the shard.
         position: Position,
         /// The text of the last error.

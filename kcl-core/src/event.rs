@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kcl_checkpoint::{Checkpoint, Position, SequenceNumber};
-use kcl_lease::{LossReason, RowRepair, ShardId, StartPoint, WorkerId};
+use kcl_lease::{LeaseKey, LossReason, RowRepair, ShardId, StartPoint, WorkerId};
 use tokio::sync::broadcast;
 
 use crate::counters::Counters;
@@ -13,6 +13,9 @@ use crate::counters::Counters;
 const BACKLOG: usize = 4096;
 
 /// Something that happened in a worker. No payload and no partition key is ever part of an event.
+///
+/// A shard is named by the key of its lease: the shard's id, or with several streams
+/// `<account>:<stream>:<creation epoch>:<shard>`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum WorkerEvent {
@@ -28,8 +31,8 @@ pub enum WorkerEvent {
     },
     /// A lease was granted and its processor starts.
     ShardStarted {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// The stored progress from which it starts.
         checkpoint: Checkpoint,
         /// The fencing token.
@@ -37,15 +40,15 @@ pub enum WorkerEvent {
     },
     /// A checkpoint was stored.
     Checkpointed {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// What is stored.
         checkpoint: Checkpoint,
     },
     /// A checkpoint could not be stored and is tried again.
     CheckpointFailed {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// Why.
         error: String,
         /// Until the next attempt.
@@ -53,8 +56,8 @@ pub enum WorkerEvent {
     },
     /// The processor failed or panicked; its records stay and are delivered again.
     ProcessorFailed {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// Which call failed.
         call: &'static str,
         /// Which attempt, from 1.
@@ -69,8 +72,8 @@ pub enum WorkerEvent {
     /// Side effects of the call may not be over by then, and overlap with those of the next holder; on a thread of its own
     /// the call itself goes on.
     CallStalled {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// The lane of the call.
         lane: usize,
         /// Which call.
@@ -84,8 +87,8 @@ pub enum WorkerEvent {
     },
     /// A record was given up and passed over, as the failure policy says.
     RecordSkipped {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// The record.
         position: Position,
         /// How often it was delivered.
@@ -95,8 +98,8 @@ pub enum WorkerEvent {
     },
     /// The dead-letter sink accepted a record.
     DeadLettered {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// The record.
         position: Position,
         /// How often it was delivered, alone or with others.
@@ -108,8 +111,8 @@ pub enum WorkerEvent {
     },
     /// The dead-letter sink failed. The same record is sent again; until it is accepted the shard waits.
     DeadLetterFailed {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// The record.
         position: Position,
         /// Which attempt, from 1.
@@ -121,8 +124,8 @@ pub enum WorkerEvent {
     },
     /// Later records of a failed record's key go to the dead-letter sink from now on.
     KeyParked {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// The record that failed.
         position: Position,
         /// For how long; `None` until the lease ends.
@@ -131,8 +134,8 @@ pub enum WorkerEvent {
     /// A shard's records are delivered no more, because one could not be processed, or some are gone. The checkpoint stays
     /// before that. Each worker that holds the shard later tells so, too, until it is resumed.
     ShardStopped {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// The record that failed, or at which reading was to go on; `None` if nothing of the shard was complete.
         position: Option<Position>,
         /// Why.
@@ -140,8 +143,8 @@ pub enum WorkerEvent {
     },
     /// Reading a shard failed and is tried again.
     ReadFailed {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// Why, and what to do.
         error: String,
         /// Whether somebody has to act (rights, keys); else it is expected to pass.
@@ -153,8 +156,8 @@ pub enum WorkerEvent {
     },
     /// Reading a shard works again.
     ReadRecovered {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
     },
     /// There is no enhanced fan-out for this worker, and its shards are polled instead, as [`Retrieval::auto`] asks for.
     ///
@@ -168,16 +171,16 @@ pub enum WorkerEvent {
     /// The service would not start reading at the stored checkpoint; reading starts at the oldest record instead, and
     /// what was complete is passed over.
     CheckpointNotReadable {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// The stored checkpoint.
         checkpoint: Checkpoint,
     },
     /// Records may have passed out of retention before they were read. What follows is what
     /// [`on_gap`](crate::WorkerBuilder::on_gap) says.
     GapDetected {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// The record at which reading was to go on, and which is gone; `None`: the first one of the shard.
         from: Option<SequenceNumber>,
         /// The oldest record that was left; `None`: nothing was left up to the end of the shard.
@@ -186,8 +189,8 @@ pub enum WorkerEvent {
     /// The stored checkpoint lies ahead of the last record of the shard: all records up to it count as complete, and are
     /// passed over. Somebody wrote it by hand, or the stream is another one than it was.
     CheckpointAheadOfTip {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// The checkpoint from which reading began.
         checkpoint: Checkpoint,
         /// The last record of the shard.
@@ -195,29 +198,29 @@ pub enum WorkerEvent {
     },
     /// Aggregated records were damaged and are delivered as they are.
     DamagedAggregates {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// How many in one answer.
         count: u64,
     },
     /// The shard was processed up to its tip for the first time under this grant, or since its reading was moved or was
     /// resumed after a stop.
     CaughtUp {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
     },
     /// A closed shard is complete; its children can start.
     ShardEnded {
-        /// The shard.
-        shard: ShardId,
-        /// The shards that take over.
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
+        /// The shard, by the key of its lease. that take over.
         children: Vec<ShardId>,
     },
     /// A closed shard is complete, and cannot be finished with the children that the service names. It is tried again with
     /// those that it lists; until then nobody reads them, and nothing is skipped.
     ShardEndRefused {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// Which child, and what is wrong with it.
         error: String,
         /// Until the next attempt.
@@ -225,15 +228,15 @@ pub enum WorkerEvent {
     },
     /// A lease was lost.
     LeaseLost {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// How.
         reason: LossReason,
     },
     /// A lease was released after a clean stop.
     LeaseReleased {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// The final checkpoint, as it is stored: where the next holder begins.
         checkpoint: Checkpoint,
         /// Why.
@@ -241,18 +244,18 @@ pub enum WorkerEvent {
     },
     /// An operator has paused the shard: nothing is delivered from now on. Tells again when the lease moves.
     ShardPaused {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
     },
     /// A shard that was paused goes on.
     ShardResumed {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
     },
     /// Reading was moved to another place, as an operator wanted. New processors begin there.
     ShardRepositioned {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// What was complete, and is stored no more.
         from: Checkpoint,
         /// Where reading goes on.
@@ -260,8 +263,8 @@ pub enum WorkerEvent {
     },
     /// A shard was read to the end of a bounded [replay](crate::WorkerBuilder::replay).
     ShardReplayed {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// The last record that was in the window, or where reading began.
         complete: Checkpoint,
     },
@@ -269,8 +272,8 @@ pub enum WorkerEvent {
     /// [`jump_to_latest_when_behind`](crate::WorkerBuilder::jump_to_latest_when_behind), and goes on at its tip: what lies in
     /// between is not read.
     JumpedToLatest {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// What was complete.
         from: Checkpoint,
         /// Where reading goes on.
@@ -287,8 +290,8 @@ pub enum WorkerEvent {
     },
     /// Somebody deleted the row of a lease.
     LeaseRowDeleted {
-        /// The shard.
-        shard: ShardId,
+        /// The shard, by the key of its lease.
+        shard: LeaseKey,
         /// What was done about it.
         repair: RowRepair,
     },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kcl_checkpoint::Position;
-use kcl_lease::ShardId;
+use kcl_lease::LeaseKey;
 use kcl_lease::operator::Operator;
 use kcl_lease::runtime::Runtime;
 
@@ -53,7 +53,7 @@ impl WorkerHandle {
 
     /// The shards whose leases the worker holds now.
     #[must_use]
-    pub fn shards(&self) -> Vec<ShardId> {
+    pub fn shards(&self) -> Vec<LeaseKey> {
         self.board.held()
     }
 
@@ -124,8 +124,8 @@ impl WorkerHandle {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoppedShard {
-    /// The shard.
-    pub shard: ShardId,
+    /// The shard, by the key of its lease.
+    pub shard: LeaseKey,
     /// The record that could not be processed, or at which reading was to go on; `None` if nothing of the shard was
     /// complete. The checkpoint does not pass it.
     pub position: Option<Position>,

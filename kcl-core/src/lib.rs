@@ -29,6 +29,7 @@ mod shard_task;
 mod shutdown;
 mod startup;
 mod stream;
+mod stream_reading;
 mod supervisor;
 mod two_phase;
 mod worker;

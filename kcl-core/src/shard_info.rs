@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kcl_lease::{HashKeyRange, ShardId};
+use kcl_lease::{HashKeyRange, LeaseKey, ShardId};
 
 /// The shard that a record processor was made for. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,7 @@ pub struct ShardInfo {
 struct Inner {
     stream_name: Arc<str>,
     stream_arn: Arc<str>,
+    lease_key: LeaseKey,
     shard_id: ShardId,
     parents: Vec<ShardId>,
     hash_range: Option<HashKeyRange>,
@@ -25,14 +26,15 @@ impl ShardInfo {
     pub(crate) fn new(
         stream_name: Arc<str>,
         stream_arn: Arc<str>,
-        shard_id: ShardId,
+        lease_key: LeaseKey,
         parents: Vec<ShardId>,
         hash_range: Option<HashKeyRange>,
     ) -> Self {
         let inner = Inner {
             stream_name,
             stream_arn,
-            shard_id,
+            shard_id: lease_key.shard(),
+            lease_key,
             parents,
             hash_range,
         };
@@ -64,7 +66,19 @@ impl ShardInfo {
         &self.inner.stream_arn
     }
 
-    /// The shard's id.
+    /// The name of the stream, to keep.
+    pub(crate) fn stream(&self) -> Arc<str> {
+        Arc::clone(&self.inner.stream_name)
+    }
+
+    /// The key of the shard's lease: its id, or with several streams `<account>:<stream>:<creation epoch>:<shard>`. Events,
+    /// health and operators name the shard by it.
+    #[must_use]
+    pub fn lease_key(&self) -> &LeaseKey {
+        &self.inner.lease_key
+    }
+
+    /// The shard's id, unique in its stream.
     #[must_use]
     pub fn shard_id(&self) -> &ShardId {
         &self.inner.shard_id
@@ -81,6 +95,7 @@ impl ShardInfo {
     pub fn hash_range(&self) -> Option<HashKeyRange> {
         self.inner.hash_range
     }
+
     /// Which lane of the shard the processor is for, from 0; see [`WorkerBuilder::lanes`](crate::WorkerBuilder::lanes).
     #[must_use]
     pub fn lane(&self) -> usize {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use kcl_checkpoint::{Checkpoint, Position, SequenceNumber};
-use kcl_lease::{HashKeyRange, ShardId};
+use kcl_lease::{HashKeyRange, LeaseKey};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -16,6 +16,7 @@ use crate::retrieval::{
     DeaggregationCounts, Delivery, FetchReport, PollEnd, RetrievalObserver, ShardRead, SourceError,
     StartPosition,
 };
+use crate::stream_reading::StreamReading;
 
 /// What comes next of a shard.
 #[derive(Debug)]
@@ -39,13 +40,14 @@ pub(crate) struct Deliveries {
 /// Starts to read `grant`'s shard after `complete`.
 pub(crate) fn start(
     context: &Context,
+    stream: &StreamReading,
     grant: &kcl_lease::Grant,
     complete: &Checkpoint,
     monitor: &Arc<Monitor>,
 ) -> Deliveries {
     let shard = grant.shard_id().clone();
     let observer = Arc::new(Observer {
-        shard: shard.clone(),
+        shard: grant.lease_key().clone(),
         checkpoint: complete.clone(),
         events: context.events.clone(),
         monitor: Arc::clone(monitor),
@@ -56,7 +58,7 @@ pub(crate) fn start(
     let read = ShardRead {
         shard,
         hash_range: grant.hash_range().unwrap_or(HashKeyRange::FULL),
-        start: start_position(context, grant.start_point().moment_ms, complete),
+        start: start_position(stream, grant.start_point().moment_ms, complete),
         skip_through: complete.position().cloned(),
         observer: Arc::clone(&observer) as Arc<dyn RetrievalObserver>,
     };
@@ -64,7 +66,7 @@ pub(crate) fn start(
     let (sender, receiver) = mpsc::channel(1);
     let reader = context
         .runtime
-        .spawn(context.reader.clone().read(read, sender));
+        .spawn(stream.reader.clone().read(read, sender));
     Deliveries {
         receiver,
         reader,
@@ -78,9 +80,13 @@ pub(crate) fn start(
 /// LATEST is the moment of the application's first start, not of this grant, so that nothing put in between is lost.
 ///
 /// A seek to a time has its moment in the lease's row.
-fn start_position(context: &Context, sought: Option<u64>, complete: &Checkpoint) -> StartPosition {
+fn start_position(
+    stream: &StreamReading,
+    sought: Option<u64>,
+    complete: &Checkpoint,
+) -> StartPosition {
     let sought = sought.map(|millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
-    match (complete, sought.or(context.initial_time)) {
+    match (complete, sought.or(stream.initial_time)) {
         (Checkpoint::At(position), _) => {
             StartPosition::AtSequenceNumber(position.sequence_number.clone())
         }
@@ -128,7 +134,7 @@ impl Deliveries {
 /// Turns what the reader tells into events and counters.
 #[derive(Debug)]
 struct Observer {
-    shard: ShardId,
+    shard: LeaseKey,
     checkpoint: Checkpoint,
     events: EventSink,
     monitor: Arc<Monitor>,

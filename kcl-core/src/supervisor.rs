@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use kcl_lease::mutant::{self, Mutant};
-use kcl_lease::{CoordinatorEvent, CoordinatorHandle, ShardId};
+use kcl_lease::{CoordinatorEvent, CoordinatorHandle, LeaseKey};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,6 +19,7 @@ use crate::handle::StoppedShard;
 use crate::shard_task::{self, Outcome};
 use crate::shutdown::ShutdownReport;
 use crate::startup::{OpenStream, Startup};
+use crate::stream_reading::StreamReading;
 
 /// After the drain budget the coordination thread gets this long to delete the worker's own item.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -27,11 +28,13 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub(crate) struct Supervisor {
     context: Arc<Context>,
     coordinator: CoordinatorHandle,
-    shards: FuturesUnordered<AbortOnDropHandle<(ShardId, Outcome)>>,
+    shards: FuturesUnordered<AbortOnDropHandle<(LeaseKey, Outcome)>>,
     /// The shards that have a task.
-    running: BTreeSet<ShardId>,
+    running: BTreeSet<LeaseKey>,
     /// New grants of shards whose task under an earlier, lost grant has not ended: its call may still run.
-    held_back: BTreeMap<ShardId, kcl_lease::Grant>,
+    held_back: BTreeMap<LeaseKey, kcl_lease::Grant>,
+    /// The stream that is read.
+    stream: Arc<StreamReading>,
     opened: OpenStream,
     drained: usize,
 }
@@ -40,6 +43,7 @@ impl Supervisor {
     pub(crate) fn new(
         context: Arc<Context>,
         coordinator: CoordinatorHandle,
+        stream: Arc<StreamReading>,
         opened: OpenStream,
     ) -> Self {
         Self {
@@ -48,6 +52,7 @@ impl Supervisor {
             shards: FuturesUnordered::new(),
             running: BTreeSet::new(),
             held_back: BTreeMap::new(),
+            stream,
             opened,
             drained: 0,
         }
@@ -61,10 +66,11 @@ impl Supervisor {
         let stop = self.context.stop.clone();
         let listing_wanted = tokio::sync::Notify::new();
         let (context, coordinator) = (Arc::clone(&self.context), self.coordinator.clone());
+        let stream = Arc::clone(&self.stream);
         let startup = Startup {
-            stream: &context.stream_name,
+            stream: &stream.name,
             config: &context.config,
-            source: context.source.as_ref(),
+            source: stream.source.as_ref(),
             coordinator: &coordinator,
             events: &context.events,
             runtime: &context.runtime,
@@ -108,14 +114,14 @@ impl Supervisor {
 
     /// Starts the task of a granted shard; never two for one shard at a time.
     fn start(&mut self, grant: kcl_lease::Grant) {
-        let shard = grant.shard_id().clone();
+        let shard = grant.lease_key().clone();
         self.context.board.started(&shard);
         let beside = mutant::is(Mutant::NewTaskBesideOld);
         if !self.running.insert(shard.clone()) && !beside {
             self.held_back.insert(shard, grant);
             return;
         }
-        let task = shard_task::run(Arc::clone(&self.context), grant);
+        let task = shard_task::run(Arc::clone(&self.context), Arc::clone(&self.stream), grant);
         self.shards.push(
             self.context
                 .runtime
@@ -128,14 +134,15 @@ impl Supervisor {
         match event {
             CoordinatorEvent::Granted(grant) => self.start(grant),
             CoordinatorEvent::Settled => self.context.board.settle(),
-            CoordinatorEvent::ChildElsewhere { shard } => self.context.board.elsewhere(&shard),
+            CoordinatorEvent::ChildElsewhere { shard } => {
+                self.context.board.elsewhere(&LeaseKey::of_shard(&shard));
+            }
             CoordinatorEvent::Registered { worker } => emit(WorkerEvent::SessionStarted { worker }),
             CoordinatorEvent::RowUnreadable { key, error } => {
                 emit(WorkerEvent::LeaseRowUnreadable { key, error });
             }
             CoordinatorEvent::LeaseRowDeleted { key, repair, .. } => {
-                let shard = key.shard();
-                emit(WorkerEvent::LeaseRowDeleted { shard, repair });
+                emit(WorkerEvent::LeaseRowDeleted { shard: key, repair });
             }
             CoordinatorEvent::ApplicationReset { before } => {
                 let stream_arn = before.stream_arn;
@@ -153,7 +160,7 @@ impl Supervisor {
 
     fn on_outcome(
         &mut self,
-        outcome: Result<(ShardId, Outcome), tokio::task::JoinError>,
+        outcome: Result<(LeaseKey, Outcome), tokio::task::JoinError>,
     ) -> Result<(), WorkerError> {
         let (shard, outcome) = outcome.map_err(|error| WorkerError::Internal(error.to_string()))?;
         self.running.remove(&shard);

@@ -29,6 +29,7 @@ use crate::shard_info::ShardInfo;
 use crate::shutdown::{ShutdownReport, Stop, exit_number};
 use crate::startup::Startup;
 use crate::stream::{ApplicationName, StreamRef, Streams};
+use crate::stream_reading::StreamReading;
 use crate::supervisor::{Supervisor, stop_coordination};
 
 /// Each call makes a connection of its own.
@@ -198,10 +199,15 @@ impl Worker {
             Some(_) => None,
             None => parts.consumer.map(|options| fan_out(options, &polling)),
         };
-        let context = Arc::new(Context {
-            replay,
+        let stream = Arc::new(StreamReading {
+            name: parts.stream.name.into(),
+            arn: opened.arn.clone().into(),
+            initial_time: opened.initial_time,
             source,
             reader: Reader { polling, fan_out },
+            replay,
+        });
+        let context = Arc::new(Context {
             calls: Arc::new(Semaphore::new(concurrent_calls(&parts.config))),
             place: match parts.config.blocking_processor {
                 true => Place::Thread(parts.runtime.clone()),
@@ -217,11 +223,8 @@ impl Worker {
             table: handle.table,
             runtime: parts.runtime,
             application: parts.application.as_str().into(),
-            stream_name: parts.stream.name.into(),
-            stream_arn: opened.arn.clone().into(),
-            initial_time: opened.initial_time,
         });
-        Supervisor::new(context, coordinator, opened)
+        Supervisor::new(context, coordinator, stream, opened)
             .run(events)
             .await
     }

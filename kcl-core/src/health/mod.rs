@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use kcl_checkpoint::{Checkpoint, Position};
-use kcl_lease::ShardId;
+use kcl_lease::LeaseKey;
 
 pub(crate) use monitor::{LaneMonitor, Monitor, Phase};
 
@@ -91,8 +91,8 @@ pub enum WorkerState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShardHealth {
-    /// The shard.
-    pub shard: ShardId,
+    /// The shard, by the key of its lease.
+    pub shard: LeaseKey,
     /// What its task does.
     pub state: ShardState,
     /// The fencing token of the lease.

@@ -133,7 +133,7 @@ impl Monitor {
         let now = Instant::now();
         let age = |since: Instant| now.saturating_duration_since(since);
         ShardHealth {
-            shard: self.grant.shard_id().clone(),
+            shard: self.grant.lease_key().clone(),
             state: match facts.state(&standing, self.grant.is_current(), now) {
                 ShardState::Starting
                 | ShardState::Running

@@ -21,7 +21,7 @@ impl ShardTask {
     /// One look at the listing. `None`: it failed.
     async fn list_children(&mut self) -> Option<Vec<ListedShard>> {
         let me = self.shard.shard_id();
-        let source = &self.context.source;
+        let source = &self.stream.source;
         match source.list_shards(ShardFilter::All).await {
             Ok(mut listing) => {
                 listing.retain(|shard| shard.parents().any(|parent| parent == me));
@@ -78,7 +78,7 @@ impl ShardTask {
             match self.grant.end_shard(children.clone()).await {
                 Ok(outcome) => break outcome,
                 Err(GrantError::Lost { reason, .. }) => {
-                    self.context.board.gone(self.shard.shard_id());
+                    self.context.board.gone(self.shard.lease_key());
                     return self.lose(reason).await;
                 }
                 Err(error @ GrantError::InvalidChild { .. }) => {
@@ -91,7 +91,7 @@ impl ShardTask {
         };
         self.report_ended(ids(&children));
         let board = &self.context.board;
-        board.ended(self.shard.shard_id(), &outcome.children);
+        board.ended(self.shard.lease_key(), &outcome.children);
         Outcome::Ended
     }
 
@@ -99,7 +99,7 @@ impl ShardTask {
     fn report_unfinished(&self, error: &GrantError, schedule: &mut RetrySchedule) -> Duration {
         let retry_in = schedule.next_or_cap();
         self.context.events.emit(WorkerEvent::ShardEndRefused {
-            shard: self.shard.shard_id().clone(),
+            shard: self.shard.lease_key().clone(),
             error: error.to_string(),
             retry_in,
         });
@@ -109,7 +109,7 @@ impl ShardTask {
     pub(super) fn report_ended(&self, children: Vec<ShardId>) {
         self.context.events.counters().shards_ended.add(1);
         self.context.events.emit(WorkerEvent::ShardEnded {
-            shard: self.shard.shard_id().clone(),
+            shard: self.shard.lease_key().clone(),
             children,
         });
     }
@@ -121,7 +121,7 @@ impl ShardTask {
     ) -> Flow<()> {
         let retry_in = schedule.next_or_cap();
         self.context.events.emit(WorkerEvent::CheckpointFailed {
-            shard: self.shard.shard_id().clone(),
+            shard: self.shard.lease_key().clone(),
             error: error.to_string(),
             retry_in,
         });

@@ -8,7 +8,7 @@ impl ShardTask {
         let Some(gap) = gap else {
             return ControlFlow::Continue(());
         };
-        let shard = self.shard.shard_id();
+        let shard = self.shard.lease_key();
         self.context.events.counters().gaps.add(1);
         self.context.events.emit(WorkerEvent::GapDetected {
             shard: shard.clone(),

@@ -31,7 +31,7 @@ impl Lane {
             Some(OnFailure::Skip) => {
                 self.context.events.counters().records_skipped.add(1);
                 self.context.events.emit(WorkerEvent::RecordSkipped {
-                    shard: letter.shard,
+                    shard: self.shard.lease_key().clone(),
                     position: letter.position,
                     attempts,
                     error: letter.error,
@@ -40,7 +40,7 @@ impl Lane {
             }
             Some(OnFailure::ParkKey(time)) => self.park(letter, time).await,
             Some(OnFailure::StopWorker) => {
-                let cause = cause(letter);
+                let cause = cause(&self.shard, letter);
                 // The first failure is the reason, whatever comes later.
                 let _first = self.context.failure.set(cause.clone());
                 if self.context.stop.begin(self.context.config.drain_budget) {
@@ -50,7 +50,7 @@ impl Lane {
             }
             // A policy without an outcome has no bounds, and never gives up.
             Some(OnFailure::StopShard) | None => {
-                ControlFlow::Break(Stopped::Unprocessable(cause(letter)))
+                ControlFlow::Break(Stopped::Unprocessable(cause(&self.shard, letter)))
             }
         }
     }
@@ -94,11 +94,11 @@ impl Lane {
         let now = Instant::now();
         let until = time.and_then(|time| now.checked_add(time));
         if !self.parked.park(&letter.partition_key, until, now) {
-            let mut cause = cause(letter);
+            let mut cause = cause(&self.shard, letter);
             cause.error.push_str(" (and no more keys can be parked)");
             return ControlFlow::Break(Stopped::Unprocessable(cause));
         }
-        let (shard, position) = (letter.shard.clone(), letter.position.clone());
+        let (shard, position) = (self.shard.lease_key().clone(), letter.position.clone());
         self.send(letter, false).await?;
         self.context.events.counters().keys_parked.add(1);
         self.context.events.emit(WorkerEvent::KeyParked {
@@ -134,7 +134,7 @@ impl Lane {
                 self.monitor.succeeded();
                 self.context.events.counters().dead_letters.add(1);
                 self.context.events.emit(WorkerEvent::DeadLettered {
-                    shard: letter.shard,
+                    shard: self.shard.lease_key().clone(),
                     position: letter.position,
                     attempts: letter.attempts,
                     error: letter.error,
@@ -146,7 +146,7 @@ impl Lane {
             self.monitor.failed("dead letter", &failure.to_string());
             self.context.events.counters().dead_letter_failures.add(1);
             self.context.events.emit(WorkerEvent::DeadLetterFailed {
-                shard: letter.shard.clone(),
+                shard: self.shard.lease_key().clone(),
                 position: letter.position.clone(),
                 attempt,
                 error: failure.to_string(),
@@ -175,7 +175,7 @@ impl Lane {
         let record = records.get(place)?;
         Some(DeadLetter {
             application: Arc::clone(&self.context.application),
-            stream: Arc::clone(&self.context.stream_name),
+            stream: self.shard.stream(),
             shard: self.shard.shard_id().clone(),
             position: record.position(),
             partition_key: String::from(record.partition_key()),
@@ -187,9 +187,9 @@ impl Lane {
     }
 }
 
-fn cause(letter: DeadLetter) -> StoppedShard {
+fn cause(shard: &ShardInfo, letter: DeadLetter) -> StoppedShard {
     StoppedShard {
-        shard: letter.shard,
+        shard: shard.lease_key().clone(),
         position: Some(letter.position),
         error: letter.error,
     }

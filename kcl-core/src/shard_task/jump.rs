@@ -52,7 +52,7 @@ impl ShardTask {
     pub(super) fn report_jump(&self, jump: &Jump) {
         self.context.events.counters().jumps.add(1);
         self.context.events.emit(WorkerEvent::JumpedToLatest {
-            shard: self.shard.shard_id().clone(),
+            shard: self.shard.lease_key().clone(),
             from: self.progress.complete(),
             to: jump.to.clone(),
             lag: jump.lag,

@@ -61,8 +61,8 @@ impl Lane {
             processor: None,
             parked: parked.for_lane(),
             rng: context.runtime.rng(&match lane {
-                0 => shard.shard_id().as_str().to_owned(),
-                _ => format!("{}/{lane}", shard.shard_id()),
+                0 => shard.lease_key().as_str().to_owned(),
+                _ => format!("{}/{lane}", shard.lease_key()),
             }),
             started: Instant::now(),
             halt: halt.clone(),
@@ -149,7 +149,7 @@ impl Lane {
         self.monitor.failed(call, &failure.to_string());
         self.context.events.counters().processor_failures.add(1);
         self.context.events.emit(WorkerEvent::ProcessorFailed {
-            shard: self.shard.shard_id().clone(),
+            shard: self.shard.lease_key().clone(),
             call,
             attempt,
             error: failure.to_string(),

@@ -24,7 +24,7 @@ impl ShardTask {
             stopped = stopped(&self.grant) => stopped,
             () = self.given_up.cancelled() => Stopped::GivenUp,
             () = orders::resumed(orders), if is_alone => {
-                orders::tell_resumed(&self.context, self.shard.shard_id());
+                orders::tell_resumed(&self.context, self.shard.lease_key());
                 Stopped::Sought
             }
         }
@@ -57,7 +57,7 @@ impl ShardTask {
         self.monitor.enter(Phase::Leaving);
         self.context.events.counters().leases_lost.add(1);
         self.context.events.emit(WorkerEvent::LeaseLost {
-            shard: self.shard.shard_id().clone(),
+            shard: self.shard.lease_key().clone(),
             reason,
         });
         join_all(self.lanes.iter_mut().map(|lane| lane.lost(reason))).await;
@@ -114,7 +114,7 @@ impl ShardTask {
 
     pub(super) fn report_released(&self, checkpoint: Checkpoint) {
         self.context.events.emit(WorkerEvent::LeaseReleased {
-            shard: self.shard.shard_id().clone(),
+            shard: self.shard.lease_key().clone(),
             checkpoint,
             cause: match self.grant.recall() {
                 _ if self.given_up.is_cancelled() => ReleaseCause::CallStalled,
@@ -197,7 +197,7 @@ impl Lane {
     fn report_unretried(&self, call: &'static str, outcome: Result<(), CallFailure>) {
         if let Err(failure) = outcome {
             self.context.events.counters().processor_failures.add(1);
-            tracing::warn!(shard = %self.shard.shard_id(), call, error = %failure, "the processor failed; the call is not repeated");
+            tracing::warn!(shard = %self.shard.lease_key(), call, error = %failure, "the processor failed; the call is not repeated");
         }
     }
 }

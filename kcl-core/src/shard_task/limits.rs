@@ -111,7 +111,7 @@ impl Limits {
         self.monitor.stalled(what, &error);
         self.context.events.counters().calls_stalled.add(1);
         self.context.events.emit(WorkerEvent::CallStalled {
-            shard: self.shard.shard_id().clone(),
+            shard: self.shard.lease_key().clone(),
             lane: self.shard.lane(),
             call: what,
             after: stalled,

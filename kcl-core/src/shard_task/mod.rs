@@ -38,6 +38,7 @@ use crate::retrieval::{Delivery, Gap, PollEnd, RecordRef, ShardFilter};
 use crate::selection::Selection;
 use crate::shard_info::ShardInfo;
 use crate::shard_reader::{self, Deliveries, Next};
+use crate::stream_reading::StreamReading;
 
 mod deferred;
 mod deliver;
@@ -95,11 +96,15 @@ enum Stopped {
 type Flow<T> = ControlFlow<Stopped, T>;
 
 /// Runs one shard until it ends, is lost or is drained.
-pub(crate) async fn run(context: Arc<Context>, grant: kcl_lease::Grant) -> Outcome {
-    let shard = context.shard_info(&grant);
+pub(crate) async fn run(
+    context: Arc<Context>,
+    stream: Arc<StreamReading>,
+    grant: kcl_lease::Grant,
+) -> Outcome {
+    let shard = stream.shard_info(&grant);
     context.events.counters().leases_granted.add(1);
     context.events.emit(WorkerEvent::ShardStarted {
-        shard: shard.shard_id().clone(),
+        shard: shard.lease_key().clone(),
         checkpoint: grant.start().clone(),
         epoch: grant.epoch(),
     });
@@ -108,11 +113,11 @@ pub(crate) async fn run(context: Arc<Context>, grant: kcl_lease::Grant) -> Outco
         may_jump: true,
     };
     loop {
-        match run_from(&context, next, &shard).await {
+        match run_from(&context, &stream, next, &shard).await {
             Ok(outcome) => return outcome,
             Err(anew) => next = anew,
         }
-        context.board.started(shard.shard_id());
+        context.board.started(shard.lease_key());
     }
 }
 
@@ -126,6 +131,7 @@ struct Anew {
 /// Runs one shard from where the grant starts. The error says how to begin anew.
 async fn run_from(
     context: &Arc<Context>,
+    stream: &Arc<StreamReading>,
     Anew { grant, may_jump }: Anew,
     shard: &ShardInfo,
 ) -> Result<Outcome, Anew> {
@@ -135,7 +141,7 @@ async fn run_from(
     progress.inherit(grant.pending());
     let monitor = Arc::new(Monitor::new(grant.clone(), Arc::clone(&progress), lanes));
     let board = Arc::clone(&context.board);
-    board.watch(shard.shard_id(), &monitor);
+    board.watch(shard.lease_key(), &monitor);
     let halt = CancellationToken::new();
     let gate = Gate::default();
     let lanes = Lane::all(&context, &grant, &shard, &progress, &monitor, &halt, &gate);
@@ -146,6 +152,7 @@ async fn run_from(
         running: Lanes::default(),
         monitor: Arc::clone(&monitor),
         context,
+        stream: Arc::clone(stream),
         grant,
         shard,
         progress: Arc::clone(&progress),
@@ -165,6 +172,7 @@ async fn run_from(
 
 struct ShardTask {
     context: Arc<Context>,
+    stream: Arc<StreamReading>,
     monitor: Arc<Monitor>,
     grant: kcl_lease::Grant,
     shard: ShardInfo,
@@ -197,7 +205,7 @@ impl ShardTask {
         let automatic = self.checkpoint_automatically();
         let stopped = match self.deliver_all().await {
             ControlFlow::Continue(children) => {
-                self.context.board.ended(self.shard.shard_id(), &children);
+                self.context.board.ended(self.shard.lease_key(), &children);
                 return Ok(Outcome::Ended);
             }
             ControlFlow::Break(Stopped::Unprocessable(cause)) => self.rest(cause).await,
@@ -208,7 +216,7 @@ impl ShardTask {
         {
             return Ok(self.finish_when_recalled(children).await);
         }
-        self.context.board.gone(self.shard.shard_id());
+        self.context.board.gone(self.shard.lease_key());
         if let ControlFlow::Break(Stopped::Failed(what)) = self.gather().await {
             return Ok(Outcome::Failed(what));
         }
@@ -254,7 +262,13 @@ impl ShardTask {
         all(self.lanes.iter_mut().map(Lane::ensure_processor)).await?;
         self.monitor.enter(Phase::Delivering);
         let complete = self.progress.complete();
-        let deliveries = shard_reader::start(&self.context, &self.grant, &complete, &self.monitor);
+        let deliveries = shard_reader::start(
+            &self.context,
+            &self.stream,
+            &self.grant,
+            &complete,
+            &self.monitor,
+        );
         let children = match self.lanes.pop() {
             Some(mut lane) if self.lanes.is_empty() => {
                 let children = self.deliver_to_one(&mut lane, deliveries).await;
@@ -330,10 +344,10 @@ impl ShardTask {
 
     fn show_tip(&mut self) {
         let at_tip = self.is_at_tip();
-        self.context.board.at_tip(self.shard.shard_id(), at_tip);
+        self.context.board.at_tip(self.shard.lease_key(), at_tip);
         if at_tip && !std::mem::replace(&mut self.told_tip, true) {
             self.context.events.emit(WorkerEvent::CaughtUp {
-                shard: self.shard.shard_id().clone(),
+                shard: self.shard.lease_key().clone(),
             });
         }
     }
@@ -385,6 +399,6 @@ where
 }
 
 fn schedule(context: &Context, shard: &ShardInfo) -> RetrySchedule {
-    let rng = context.runtime.rng(shard.shard_id().as_str());
+    let rng = context.runtime.rng(shard.lease_key().as_str());
     context.processor_retry().schedule(rng)
 }

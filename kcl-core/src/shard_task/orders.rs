@@ -118,7 +118,7 @@ pub(super) async fn report(
             }
         }
         if are_other(&current, &told) {
-            tell(&context, grant.shard_id(), &told, &current);
+            tell(&context, grant.lease_key(), &told, &current);
             told = current;
         }
     }
@@ -129,7 +129,7 @@ fn are_other(orders: &Orders, told: &Orders) -> bool {
 }
 
 /// Tells that the shard is paused, stopped or resumed.
-fn tell(context: &Context, shard: &ShardId, told: &Orders, orders: &Orders) {
+fn tell(context: &Context, shard: &LeaseKey, told: &Orders, orders: &Orders) {
     let shard = shard.clone();
     let event = match &orders.stopped {
         Some(cause) => {
@@ -155,7 +155,7 @@ fn tell(context: &Context, shard: &ShardId, told: &Orders, orders: &Orders) {
 }
 
 /// Tells that a shard that was stopped is resumed, unless that was told.
-pub(super) fn tell_resumed(context: &Context, shard: &ShardId) {
+pub(super) fn tell_resumed(context: &Context, shard: &LeaseKey) {
     if context.board.resumes(shard) {
         let shard = shard.clone();
         context.events.emit(WorkerEvent::ShardResumed { shard });
@@ -288,14 +288,14 @@ impl ShardTask {
     fn report_repositioned(&self, next: &kcl_lease::Grant) {
         if self.replayed.as_ref() == Some(next.start_point()) {
             self.context.events.emit(WorkerEvent::ShardReplayed {
-                shard: self.shard.shard_id().clone(),
+                shard: self.shard.lease_key().clone(),
                 complete: self.progress.complete(),
             });
             return;
         }
         self.context.events.counters().seeks.add(1);
         self.context.events.emit(WorkerEvent::ShardRepositioned {
-            shard: self.shard.shard_id().clone(),
+            shard: self.shard.lease_key().clone(),
             from: self.progress.complete(),
             to: next.start_point().clone(),
         });

@@ -5,6 +5,7 @@ use std::time::Duration;
 use kcl_core::{
     Checkpoint, ProcessRecordsInput, ProcessorResult, RecordProcessor, Worker, async_trait,
 };
+use kcl_lease::LeaseKey;
 
 use crate::fixture::{Call, Fixture, eventually};
 
@@ -145,7 +146,9 @@ async fn a3_a_shard_ends_whatever_is_in_it() {
     let closed = tokio::time::Instant::now();
     let handle = worker.handle.clone();
     eventually("all six children", || {
-        children.iter().all(|child| handle.shards().contains(child))
+        let held = handle.shards();
+        let is_held = |child| held.contains(&LeaseKey::of_shard(child));
+        children.iter().all(is_held)
     })
     .await;
     assert!(

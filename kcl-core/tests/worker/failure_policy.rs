@@ -104,11 +104,11 @@ async fn a01_a_stopped_shard_keeps_its_checkpoint_before_the_record_and_others_g
     assert_eq!(fixture.log.calls().len(), calls, "nothing is delivered");
     let stopped = worker.handle.stopped_shards();
     assert_eq!(
-        (&stopped[0].shard, stopped[0].error.as_str()),
-        (&shard, "refused")
+        (stopped[0].shard.shard(), stopped[0].error.as_str()),
+        (shard.clone(), "refused")
     );
     assert!(
-        worker.handle.shards().contains(&shard),
+        worker.handle.shards().contains(&fixture.lease_key(0)),
         "held, so nobody takes it"
     );
     let caught_up = tokio::time::timeout(Duration::from_secs(60), worker.handle.caught_up());
@@ -133,7 +133,7 @@ async fn a01_a_stopped_shard_keeps_its_checkpoint_before_the_record_and_others_g
     assert_eq!(
         told,
         [(
-            shard.clone(),
+            fixture.lease_key(0),
             stopped[0].position.clone(),
             "refused".to_owned()
         )]
@@ -145,7 +145,11 @@ async fn a01_a_stopped_shard_keeps_its_checkpoint_before_the_record_and_others_g
     assert_eq!(fixture.log.delivered().len(), seen);
     // It says why.
     let health = worker.handle.health();
-    let standing = health.shards.iter().find(|s| s.shard == shard).unwrap();
+    let standing = health
+        .shards
+        .iter()
+        .find(|s| s.shard.shard() == shard)
+        .unwrap();
     assert_eq!(standing.state, ShardState::Stopped);
     let cause = &standing.last_error.as_ref().unwrap().error;
     assert!(cause.ends_with("refused"), "{cause}");
@@ -213,9 +217,9 @@ async fn a01_a_worker_that_should_stop_ends_with_an_error_that_names_the_record(
     else {
         panic!("{failure}");
     };
-    assert_eq!((shard, error.as_str()), (&fixture.shard(0), "refused"));
+    assert_eq!((shard, error.as_str()), (&fixture.lease_key(0), "refused"));
     assert!(!failure.is_retryable());
-    let lease = fixture.lease(shard);
+    let lease = fixture.lease(&shard.shard());
     assert_eq!(lease.owner, None, "released");
     assert!(!lease.checkpoint.is_start() && lease.checkpoint < position.clone().into());
     assert_eq!(fixture.lease(&fixture.shard(1)).owner, None);

@@ -10,7 +10,7 @@ use kcl_core::{
     Runtime, ShardEndedInput, ShutdownReport, ShutdownRequestedInput, SourceErrorKind, Worker,
     WorkerBuilder, WorkerError, WorkerHandle, async_trait,
 };
-use kcl_lease::{Lease, LeaseTable, MemoryLeaseTable, ShardId};
+use kcl_lease::{Lease, LeaseKey, LeaseTable, MemoryLeaseTable, ShardId};
 
 /// One call of a processor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +129,10 @@ impl Fixture {
 
     pub(crate) fn shard(&self, index: usize) -> ShardId {
         self.stream.shards()[index].shard_id.clone()
+    }
+
+    pub(crate) fn lease_key(&self, index: usize) -> LeaseKey {
+        LeaseKey::of_shard(&self.shard(index))
     }
 
     pub(crate) fn put_many(&self, shard: usize, texts: &[&str]) {

@@ -45,7 +45,7 @@ fn failing_on(fixture: &Fixture, text: &'static str, failing: &Arc<AtomicBool>) 
 }
 
 fn of(health: &Health, fixture: &Fixture, shard: usize) -> ShardHealth {
-    let id = fixture.shard(shard);
+    let id = fixture.lease_key(shard);
     let mut shards = health.shards.iter();
     shards.find(|known| known.shard == id).unwrap().clone()
 }

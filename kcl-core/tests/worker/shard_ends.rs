@@ -98,7 +98,7 @@ async fn a_shard_that_cannot_be_finished_says_so_and_goes_on_once_the_listing_is
     let mut refused = 0;
     while let Some(event) = events.next().await {
         if let WorkerEvent::ShardEndRefused { shard, error, .. } = event {
-            assert_eq!(shard, parent);
+            assert_eq!(shard.shard(), parent);
             assert!(error.contains("does not name this shard"), "{error}");
             refused += 1;
         }

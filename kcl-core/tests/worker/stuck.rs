@@ -109,7 +109,7 @@ async fn two(fixture: &Fixture, slow: [&Slow; 2]) -> [Running; 2] {
     let b = fixture.start_builder(slow[1].builder().stall_timeout(TIMEOUT));
     let one = |worker: &Running| worker.handle.shards().len() == 1;
     eventually("balance", || one(&a) && one(&b)).await;
-    match a.handle.shards() == [fixture.shard(0)] {
+    match a.handle.shards() == [fixture.lease_key(0)] {
         true => [a, b],
         false => [b, a],
     }
@@ -132,7 +132,7 @@ async fn a12_a_call_without_progress_is_given_up_and_its_shard_goes_to_another_w
     assert_eq!(stuck.handle.health().shards[0].state, ShardState::Running);
     sleep(seconds(3)).await;
     assert_eq!(stuck.handle.health().shards[0].state, ShardState::Stalled);
-    let held = || stuck.handle.shards().contains(&fixture.shard(0));
+    let held = || stuck.handle.shards().contains(&fixture.lease_key(0));
     assert!(held(), "its grace");
     assert_eq!(dropped(), 0, "its grace");
     slow.iter()
@@ -146,7 +146,7 @@ async fn a12_a_call_without_progress_is_given_up_and_its_shard_goes_to_another_w
         took >= TIMEOUT + LEASE && took < TIMEOUT + LEASE + seconds(5),
         "{took:?}"
     );
-    assert!(other.handle.shards().contains(&fixture.shard(0)) && !held());
+    assert!(other.handle.shards().contains(&fixture.lease_key(0)) && !held());
     let delivered = fixture.log.delivered();
     assert!(
         delivered.iter().any(|text| text.ends_with("after")),
@@ -183,7 +183,7 @@ async fn a12_a_call_without_progress_is_given_up_and_its_shard_goes_to_another_w
     assert_eq!(stuck.handle.counters().calls_stalled, 1);
     // It does not come straight back: another shard does, for balance.
     sleep(seconds(120)).await;
-    assert!(other.handle.shards().contains(&fixture.shard(0)));
+    assert!(other.handle.shards().contains(&fixture.lease_key(0)));
     stuck.stop().await;
     other.stop().await;
 }
