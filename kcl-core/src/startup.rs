@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kcl_lease::retry::{RetryPolicy, retry};
 use kcl_lease::runtime::Runtime;
-use kcl_lease::{CoordinatorError, CoordinatorHandle, OpenedStream, StreamIdentity, StreamStart};
+use kcl_lease::{
+    CoordinatorError, CoordinatorHandle, OpenedStream, StreamIdentity, StreamKey, StreamStart,
+};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -85,7 +87,10 @@ impl Startup<'_> {
             created_at: epoch_millis(description.created_at),
             start: proposed_start(self.config.initial_position, &description),
         };
-        Ok(self.coordinator.open_stream(proposed).await?)
+        Ok(self
+            .coordinator
+            .open_stream(StreamKey::ONLY, proposed)
+            .await?)
     }
 
     /// Lists the shards again whenever coordination needs to know which parents still exist, or when this worker has come
@@ -129,7 +134,10 @@ impl Startup<'_> {
     async fn list(&self) -> Result<usize, String> {
         let listing = self.source.list_shards(ShardFilter::All).await;
         let listing = listing.map_err(|error| error.to_string())?;
-        let synced = self.coordinator.sync_shards(listing, false).await;
+        let synced = self
+            .coordinator
+            .sync_shards(StreamKey::ONLY, listing, false)
+            .await;
         synced
             .map(|outcome| outcome.created)
             .map_err(|error| error.to_string())
@@ -229,7 +237,10 @@ impl Attempts<'_> {
                 ShardFilter::All
             };
             let listing = self.repeat(|| source.list_shards(filter.clone())).await?;
-            match coordinator.sync_shards(listing, fresh).await {
+            match coordinator
+                .sync_shards(StreamKey::ONLY, listing, fresh)
+                .await
+            {
                 Ok(outcome) => return Ok(outcome.created),
                 Err(error @ CoordinatorError::Listing(_)) if Instant::now() < self.deadline => {
                     tracing::warn!(%error, "the shards are listed again");

@@ -87,7 +87,7 @@ impl Supervisor {
                     self.coordinator.shutdown(drain_until.saturating_duration_since(Instant::now()));
                 }
                 event = events.recv(), if coordinated => match event {
-                    Some(CoordinatorEvent::ListingWanted) => listing_wanted.notify_one(),
+                    Some(CoordinatorEvent::ListingWanted { .. }) => listing_wanted.notify_one(),
                     Some(CoordinatorEvent::Stopped) | None if deadline.is_some() => coordinated = false,
                     Some(event) => self.on_event(event)?,
                     None => return Err(WorkerError::Internal("coordination".to_owned())),
@@ -134,9 +134,7 @@ impl Supervisor {
         match event {
             CoordinatorEvent::Granted(grant) => self.start(grant),
             CoordinatorEvent::Settled => self.context.board.settle(),
-            CoordinatorEvent::ChildElsewhere { shard } => {
-                self.context.board.elsewhere(&LeaseKey::of_shard(&shard));
-            }
+            CoordinatorEvent::ChildElsewhere { key } => self.context.board.elsewhere(&key),
             CoordinatorEvent::Registered { worker } => emit(WorkerEvent::SessionStarted { worker }),
             CoordinatorEvent::RowUnreadable { key, error } => {
                 emit(WorkerEvent::LeaseRowUnreadable { key, error });

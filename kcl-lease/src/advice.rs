@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::graph::Readiness;
 use crate::hint::Dead;
-use crate::key::{LeaseKey, WorkerId};
+use crate::key::{LeaseKey, StreamKey, WorkerId};
 use crate::liveness::Liveness;
 use crate::mutant::{self, Mutant};
 use crate::planner::{self, Room, Snapshot};
@@ -51,6 +51,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) busy: &'a BTreeSet<LeaseKey>,
     /// How many leases this worker may hold in all; none if it may not take any.
     pub(crate) max_leases: usize,
+    /// Streams whose leases are being deleted: nobody is advised to have them.
+    pub(crate) removed: &'a BTreeSet<StreamKey>,
 }
 
 /// Advice about one lease that was given.
@@ -105,8 +107,8 @@ pub(crate) struct Advice {
     pub(crate) rows_to_read: BTreeSet<LeaseKey>,
     /// Advice was not followed as far as the view tells, which may be old.
     pub(crate) scan_wanted: bool,
-    /// Some lease cannot be judged without a new listing of the stream's shards.
-    pub(crate) listing_wanted: bool,
+    /// Streams of which some lease cannot be judged without a new listing of their shards.
+    pub(crate) listings_wanted: BTreeSet<StreamKey>,
     /// Leases that nobody can be advised about yet.
     pub(crate) undecided: bool,
 }
@@ -128,7 +130,9 @@ pub(crate) fn advise(situation: &Situation<'_>) -> Advice {
     let mut snapshot = Snapshot::default();
     let mut free = BTreeMap::new();
     for (key, known) in situation.view.rows() {
-        if known.lease.is_finished() || !is_ready(situation, known, &mut advice) {
+        let removed =
+            !situation.removed.is_empty() && situation.removed.contains(&key.stream_key());
+        if removed || known.lease.is_finished() || !is_ready(situation, known, &mut advice) {
             continue;
         }
         if let Some(pending) = awaited(situation, known, &mut advice) {
@@ -205,7 +209,10 @@ fn is_ready(situation: &Situation<'_>, known: &KnownRow, advice: &mut Advice) ->
         Readiness::NeedsRow(parent) => {
             advice.rows_to_read.insert(parent);
         }
-        Readiness::NeedsListing => advice.listing_wanted = true,
+        Readiness::NeedsListing => {
+            let stream = known.lease.key.stream_key();
+            advice.listings_wanted.insert(stream);
+        }
     }
     false
 }

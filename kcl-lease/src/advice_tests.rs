@@ -26,6 +26,7 @@ struct Scene {
     pending: BTreeMap<LeaseKey, Pending>,
     refused: BTreeMap<LeaseKey, Refusal>,
     busy: BTreeSet<LeaseKey>,
+    removed: BTreeSet<StreamKey>,
 }
 
 impl Scene {
@@ -40,6 +41,7 @@ impl Scene {
             pending: BTreeMap::new(),
             refused: BTreeMap::new(),
             busy: BTreeSet::new(),
+            removed: BTreeSet::new(),
         }
     }
 
@@ -95,6 +97,7 @@ impl Scene {
             heartbeat: self.my_heartbeat,
             busy: &self.busy,
             max_leases: 100,
+            removed: &self.removed,
         })
     }
 
@@ -369,4 +372,20 @@ async fn a_worker_that_is_alone_gets_back_what_it_could_not_work_on() {
     };
     scene.refused.insert("stuck".into(), refusal);
     assert_eq!(scene.orders(1).0, [("me".to_owned(), "stuck".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_advised_to_have_leases_that_are_being_deleted() {
+    let mut scene = Scene::new();
+    let former = StreamKey::new("1", "former", 1);
+    let row = Lease {
+        key: former.lease_key(&"s".into()),
+        ..lease("s")
+    };
+    let at = scene.at(0);
+    scene.view.saw_row(row, Consistency::Strong, at);
+    scene.row("s", None, 0);
+    scene.removed.insert(former);
+    let (takes, _) = scene.orders(1);
+    assert_eq!(takes, [("me".to_owned(), "s".to_owned())]);
 }

@@ -12,7 +12,7 @@ use kcl_checkpoint::Checkpoint;
 
 use crate::graph::{Leased, ListingError, missing_leases};
 use crate::hash_cover::uncovered;
-use crate::key::{HashKeyRange, LeaseKey, ShardId};
+use crate::key::{HashKeyRange, LeaseKey, ShardId, StreamKey};
 use crate::lease::{Lease, NewLease};
 use crate::listed_shard::ListedShard;
 use crate::stream_item::StreamStart;
@@ -107,7 +107,8 @@ fn to_come<'a>(
 /// What the audit looks at.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Evidence<'a> {
-    /// Every row, by its key.
+    pub(crate) stream: &'a StreamKey,
+    /// Every row of the stream, by its key.
     pub(crate) rows: &'a BTreeMap<LeaseKey, &'a Lease>,
     /// Unfinished leases as they were last seen, of which some have no row any more.
     pub(crate) gone: &'a BTreeMap<LeaseKey, Lease>,
@@ -188,8 +189,13 @@ pub(crate) fn judge(
                 .push(Repair::Restore(Box::new(lease.clone())));
         }
     }
-    let (listing, start) = (evidence.listing, evidence.start);
-    let planned = missing_leases(listing, &leased, &missed_parents, start)?;
+    let Evidence {
+        stream,
+        listing,
+        start,
+        ..
+    } = evidence;
+    let planned = missing_leases(stream, listing, &leased, &missed_parents, start)?;
     if planned.is_empty() {
         return Ok(verdict);
     }

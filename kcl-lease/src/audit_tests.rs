@@ -162,7 +162,7 @@ impl World {
                 .cloned()
                 .collect(),
         };
-        let leases = fresh_leases(&listing, self.start).unwrap();
+        let leases = fresh_leases(&StreamKey::ONLY, &listing, self.start).unwrap();
         leases.into_iter().for_each(|lease| self.make(lease));
         self.started = true;
     }
@@ -246,6 +246,7 @@ impl World {
             .map(|(key, lease)| (key.clone(), lease))
             .collect();
         look(Evidence {
+            stream: &StreamKey::ONLY,
             rows: &rows,
             gone: &self.gone,
             listing: &self.listing,

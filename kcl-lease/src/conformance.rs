@@ -19,7 +19,7 @@ use crate::item::{Item, Value, attribute};
 use crate::table::{Consistency, LeaseTable, Refusal, TableErrorKind, Transacted, Written};
 use crate::write::{self, Change, Edit, Held, RowWrite, Term};
 use crate::{HashKeyRange, Lease, LeaseKey, NewLease, PendingCheckpoint, ShardId, WorkerId};
-use crate::{StreamItem, StreamStart, WorkerItem};
+use crate::{StreamItem, StreamKey, StreamStart, WorkerItem};
 
 /// Runs all checks on an empty table. Leaves items behind.
 pub async fn check_all(table: &dyn LeaseTable) {
@@ -389,7 +389,12 @@ async fn a_session_lives(table: &dyn LeaseTable) {
     applied(table, write::lead(Some(1), &me, Some(&worker("d")), &none)).await;
     refused(table, write::lead(Some(1), &me, None, &none)).await;
 
-    let stream = StreamItem::new("arn", 1, StreamStart::Latest { moment_ms: 2 });
+    let stream = StreamItem::new(
+        StreamKey::ONLY,
+        "arn",
+        1,
+        StreamStart::Latest { moment_ms: 2 },
+    );
     let stored = applied(table, write::put_stream(&stream)).await;
     assert_eq!(
         StreamItem::from_item(&stored).unwrap(),

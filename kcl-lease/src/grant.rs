@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kcl_checkpoint::Checkpoint;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::coordinator::Command;
+use crate::coordinator::{Command, StreamIdentity};
 pub use crate::grant_error::{GrantError, LossReason};
 use crate::key::{HashKeyRange, LeaseKey, ShardId};
 use crate::lease::{Lease, PendingCheckpoint};
@@ -43,6 +43,7 @@ pub struct Grant {
 pub(crate) struct GrantShared {
     key: LeaseKey,
     shard: ShardId,
+    stream: Arc<StreamIdentity>,
     lease: Lease,
     number: u64,
     runtime: Runtime,
@@ -114,6 +115,8 @@ pub enum Recall {
     WorkerStops,
     /// Another worker has fewer leases.
     Rebalance,
+    /// The application does not read the shard's stream any more: the lease will be deleted.
+    StreamRemoved,
 }
 
 /// Where the answer to a holder's request goes.
@@ -149,6 +152,12 @@ impl Grant {
     #[must_use]
     pub fn shard_id(&self) -> &ShardId {
         &self.shared.shard
+    }
+
+    /// The stream that the shard belongs to, as it is stored.
+    #[must_use]
+    pub fn stream(&self) -> &StreamIdentity {
+        &self.shared.stream
     }
 
     /// The shards from which this one came.
@@ -376,6 +385,7 @@ impl GrantShared {
     /// grants of one run apart.
     pub(crate) fn new(
         lease: Lease,
+        stream: Arc<StreamIdentity>,
         number: u64,
         confirmed: Moment,
         runtime: Runtime,
@@ -386,6 +396,7 @@ impl GrantShared {
         Self {
             key: lease.key.clone(),
             shard: lease.key.shard(),
+            stream,
             lease,
             number,
             runtime,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kcl_checkpoint::Checkpoint;
 
 use crate::hash_cover::uncovered;
-use crate::key::{HashKeyRange, LeaseKey, ShardId};
+use crate::key::{HashKeyRange, LeaseKey, ShardId, StreamKey};
 use crate::lease::{Lease, NewLease};
 use crate::listed_shard::ListedShard;
 use crate::mutant::{self, Mutant};
@@ -60,6 +60,7 @@ pub(crate) fn start_checkpoint(start: StreamStart) -> Checkpoint {
 /// The leases for an empty table. `listing` is what the service lists for the starting point (`ShardFilter`); of a full
 /// listing the oldest shards count, and the children of merges of which one parent is not listed any more.
 pub(crate) fn fresh_leases(
+    stream: &StreamKey,
     listing: &[ListedShard],
     start: StreamStart,
 ) -> Result<Vec<NewLease>, ListingError> {
@@ -82,7 +83,7 @@ pub(crate) fn fresh_leases(
         !oldest.contains_key(&shard.shard_id) && shard.parents().any(|p| !listed.contains(p))
     };
     let lease = |shard: &ListedShard, checkpoint: Checkpoint| {
-        new_lease(shard, LeaseKey::of_shard(&shard.shard_id), checkpoint)
+        new_lease(shard, stream.lease_key(&shard.shard_id), checkpoint)
     };
     let halves = listing.iter().filter(lacks_parent);
     let halves = halves.map(|shard| lease(shard, Checkpoint::TrimHorizon));
@@ -116,6 +117,7 @@ impl Leased {
 /// For each of these and each open shard without a row the walk goes back through its ancestors. What descends from a
 /// leased shard gets its row when its parents end; else the oldest listed ancestors get one.
 pub(crate) fn missing_leases(
+    stream: &StreamKey,
     listing: &[ListedShard],
     rows: &BTreeMap<ShardId, Leased>,
     waited_for: &BTreeSet<&ShardId>,
@@ -151,7 +153,7 @@ pub(crate) fn missing_leases(
     }
     let lease = |(shard, checkpoint): (&ShardId, Checkpoint)| {
         let listed = by_id.get(shard)?;
-        Some(new_lease(listed, LeaseKey::of_shard(shard), checkpoint))
+        Some(new_lease(listed, stream.lease_key(shard), checkpoint))
     };
     Ok(walk.create.into_iter().filter_map(lease).collect())
 }
@@ -331,7 +333,7 @@ pub(crate) fn readiness(
 
 /// Whether the row of a finished shard can go: its children went on from it, and its own parents' rows are gone (a child
 /// row that was never made cannot be told from one that was deleted, so the oldest go first). `row` looks a row up,
-/// `leases` are all there are.
+/// `leases` are all there are of the stream.
 pub(crate) fn is_deletable<'a, I: Iterator<Item = &'a Lease>>(
     lease: &Lease,
     row: impl Fn(&LeaseKey) -> Option<&'a Lease>,

@@ -59,7 +59,7 @@ fn missing(
         .iter()
         .map(|(name, state)| (id(name), *state))
         .collect();
-    names(&missing_leases(listing, &rows, &BTreeSet::new(), start).unwrap())
+    names(&missing_leases(&StreamKey::ONLY, listing, &rows, &BTreeSet::new(), start).unwrap())
 }
 
 fn expect(leases: &[(&str, Checkpoint)]) -> Vec<(String, Checkpoint)> {
@@ -120,18 +120,21 @@ fn a_child_whose_parents_are_done_and_gone_gets_its_row() {
 fn an_empty_table_starts_with_what_the_service_lists_for_the_starting_point() {
     let open: Vec<_> = example().into_iter().filter(|shard| shard.open).collect();
     assert_eq!(
-        names(&fresh_leases(&open, LATEST).unwrap()),
+        names(&fresh_leases(&StreamKey::ONLY, &open, LATEST).unwrap()),
         expect(&["10", "4", "8", "9"].map(|name| (name, Checkpoint::Latest)))
     );
     assert_eq!(
-        names(&fresh_leases(&example(), StreamStart::TrimHorizon).unwrap()),
+        names(&fresh_leases(&StreamKey::ONLY, &example(), StreamStart::TrimHorizon).unwrap()),
         expect(&["0", "1", "2", "3", "4", "5"].map(|name| (name, Checkpoint::TrimHorizon)))
     );
     assert_eq!(
-        fresh_leases(&open[1..], LATEST),
+        fresh_leases(&StreamKey::ONLY, &open[1..], LATEST),
         Err(ListingError::Incomplete)
     );
-    assert_eq!(fresh_leases(&[], LATEST), Err(ListingError::Incomplete));
+    assert_eq!(
+        fresh_leases(&StreamKey::ONLY, &[], LATEST),
+        Err(ListingError::Incomplete)
+    );
 }
 
 #[test]
@@ -141,7 +144,7 @@ fn a_merge_whose_other_parent_expired_before_the_start_gets_its_row_at_once() {
         shard("8", &["6", "7"], 0, 31, true),
     ];
     assert_eq!(
-        names(&fresh_leases(&listing, StreamStart::TrimHorizon).unwrap()),
+        names(&fresh_leases(&StreamKey::ONLY, &listing, StreamStart::TrimHorizon).unwrap()),
         expect(&["6", "8"].map(|name| (name, Checkpoint::TrimHorizon)))
     );
 }
@@ -150,7 +153,14 @@ fn a_merge_whose_other_parent_expired_before_the_start_gets_its_row_at_once() {
 fn a_listing_of_two_states_is_refused() {
     let mut listing = example();
     listing[6].open = true;
-    let error = missing_leases(&listing, &BTreeMap::new(), &BTreeSet::new(), LATEST).unwrap_err();
+    let error = missing_leases(
+        &StreamKey::ONLY,
+        &listing,
+        &BTreeMap::new(),
+        &BTreeSet::new(),
+        LATEST,
+    )
+    .unwrap_err();
     assert_eq!(
         error,
         ListingError::OpenParent {
@@ -405,7 +415,7 @@ proptest! {
         for (index, _) in rows {
             table.insert(all[index.index(all.len())].shard_id.clone(), Leased::Unfinished);
         }
-        let planned = missing_leases(&all, &table, &BTreeSet::new(), start).unwrap();
+        let planned = missing_leases(&StreamKey::ONLY, &all, &table, &BTreeSet::new(), start).unwrap();
         for lease in &planned {
             prop_assert!(table.insert(lease.key.shard(), Leased::Unfinished).is_none());
         }
@@ -421,7 +431,7 @@ proptest! {
             prop_assert!(reached.contains(&shard.shard_id), "{} not reached from {table:?}", shard.shard_id);
         }
         // A second look finds nothing more to do.
-        prop_assert_eq!(missing_leases(&all, &table, &BTreeSet::new(), start).unwrap(), vec![]);
+        prop_assert_eq!(missing_leases(&StreamKey::ONLY, &all, &table, &BTreeSet::new(), start).unwrap(), vec![]);
         prop_assert!(by_id.len() == all.len());
     }
 
@@ -431,7 +441,7 @@ proptest! {
         let all: Vec<_> = edges.iter().map(|(n, a, b, open)| {
             shard(&n.to_string(), &[&a.to_string(), &b.to_string()], 0, 31, *open)
         }).collect();
-        let _ = missing_leases(&all, &BTreeMap::new(), &BTreeSet::new(), StreamStart::TrimHorizon);
-        let _ = fresh_leases(&all, LATEST);
+        let _ = missing_leases(&StreamKey::ONLY, &all, &BTreeMap::new(), &BTreeSet::new(), StreamStart::TrimHorizon);
+        let _ = fresh_leases(&StreamKey::ONLY, &all, LATEST);
     }
 }

@@ -4,10 +4,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::*;
 use crate::command_item::CommandItem;
+use crate::coordinator::StreamIdentity;
 use crate::item::{Item, Value};
 use crate::lease::Lease;
 use crate::orders::{Seek, StartPoint};
 use crate::runtime::Runtime;
+use crate::stream_item::StreamStart;
 use crate::test_support::{at, lease, lease_item};
 use crate::write::{self, Change, Edit, Held, RowWrite};
 
@@ -33,12 +35,17 @@ impl Scene {
         };
         let (sender, receiver) = watch::channel(validity);
         let (commands, _) = mpsc::unbounded_channel();
+        let stream = Arc::new(StreamIdentity {
+            stream_arn: "arn".to_owned(),
+            created_at: 1,
+            start: StreamStart::TrimHorizon,
+        });
         let row = Lease {
             owner: Some(ME.into()),
             counter: COUNTER,
             ..lease("s")
         };
-        let shared = GrantShared::new(row, 1, t0, runtime, receiver, commands);
+        let shared = GrantShared::new(row, stream, 1, t0, runtime, receiver, commands);
         Self {
             held: HeldLease::new(Arc::new(shared), ME.into(), t0),
             t0,

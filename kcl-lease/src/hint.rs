@@ -51,6 +51,8 @@ pub(crate) enum Hint {
     /// There is a command for the lease that the reader may not know of. The number is random: the same text would be
     /// lost if it were added while an earlier one is taken out.
     Ordered { key: LeaseKey, nonce: u64 },
+    /// The application does not read the lease's stream any more: the reader should give the lease up.
+    Removed { key: LeaseKey, counter: u64 },
 }
 
 /// An owner that shows no sign of life, as somebody saw it.
@@ -117,6 +119,7 @@ impl Hint {
             } => join("refused", key, *counter, &[escape(worker.as_str())]),
             Self::Joined { worker } => format!("joined|{}", escape(worker.as_str())),
             Self::Ordered { key, nonce } => join("ordered", key, *nonce, &[]),
+            Self::Removed { key, counter } => join("removed", key, *counter, &[]),
         }
     }
 
@@ -174,6 +177,10 @@ impl Hint {
             },
             ["joined", id] => Self::Joined {
                 worker: worker(id)?,
+            },
+            ["removed", key, counter] => Self::Removed {
+                key: lease_key(key)?,
+                counter: number(counter)?,
             },
             ["ordered", key, nonce] => Self::Ordered {
                 key: lease_key(key)?,

@@ -85,23 +85,72 @@ text_newtype! {
     WorkerId
 }
 
+/// Which of its streams an application means. An application of one stream has no names for it:
+/// [`ONLY`](StreamKey::ONLY).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamKey(Option<Arc<str>>);
+
+impl StreamKey {
+    /// The application's only stream: its leases have the names of its shards.
+    pub const ONLY: Self = Self(None);
+
+    /// One stream among several: `<account>:<stream>:<creation epoch>`, in seconds, as the Java library writes it
+    /// (`StreamIdentifier`). The epoch tells a stream that was created again from the earlier one.
+    #[must_use]
+    pub fn new(account: &str, stream: &str, creation_epoch: u64) -> Self {
+        Self(Some(format!("{account}:{stream}:{creation_epoch}").into()))
+    }
+
+    /// One stream among several, by what the table calls it.
+    pub(crate) fn among(text: &str) -> Self {
+        Self(Some(text.into()))
+    }
+
+    /// The text, if the stream is one among several.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
+    /// The stream's name, if it is one among several.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.as_str()?.split(':').nth(1)
+    }
+
+    /// The key of the lease for a shard of this stream.
+    #[must_use]
+    pub fn lease_key(&self, shard: &ShardId) -> LeaseKey {
+        match &self.0 {
+            Some(stream) => LeaseKey::new(format!("{stream}:{shard}")),
+            None => LeaseKey(Arc::clone(&shard.0)),
+        }
+    }
+}
+
+impl fmt::Display for StreamKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str().unwrap_or("the application's only stream"))
+    }
+}
+
 impl LeaseKey {
     /// The key for a shard of the application's only stream.
     #[must_use]
     pub fn of_shard(shard: &ShardId) -> Self {
-        Self(Arc::clone(&shard.0))
-    }
-
-    /// The key for a shard of one stream among several; `stream` is `<account>:<stream>:<creation epoch>`.
-    #[must_use]
-    pub fn of_stream_shard(stream: &str, shard: &ShardId) -> Self {
-        Self::new(format!("{stream}:{shard}"))
+        StreamKey::ONLY.lease_key(shard)
     }
 
     /// The stream part, if the key has one.
     #[must_use]
     pub fn stream(&self) -> Option<&str> {
         self.0.rsplit_once(':').map(|(stream, _)| stream)
+    }
+
+    /// Which stream the shard belongs to.
+    #[must_use]
+    pub fn stream_key(&self) -> StreamKey {
+        self.stream().map_or(StreamKey::ONLY, StreamKey::among)
     }
 
     /// The shard.
@@ -113,10 +162,7 @@ impl LeaseKey {
     /// The key of another shard of the same stream, such as a parent or a child.
     #[must_use]
     pub fn relative(&self, shard: &ShardId) -> Self {
-        match self.stream() {
-            Some(stream) => Self::of_stream_shard(stream, shard),
-            None => Self::of_shard(shard),
-        }
+        self.stream_key().lease_key(shard)
     }
 }
 
@@ -292,7 +338,12 @@ mod tests {
         let shard = ShardId::from("shardId-000000000006");
         let single = LeaseKey::of_shard(&shard);
         assert_eq!((single.stream(), single.shard()), (None, shard.clone()));
-        let multi = LeaseKey::of_stream_shard("123456789012:orders:1620000000", &shard);
+        let stream = StreamKey::new("123456789012", "orders", 1_620_000_000);
+        let multi = stream.lease_key(&shard);
+        assert_eq!(
+            (multi.stream_key(), single.stream_key()),
+            (stream, StreamKey::ONLY)
+        );
         assert_eq!(
             multi.as_str(),
             "123456789012:orders:1620000000:shardId-000000000006"

@@ -69,7 +69,7 @@ pub use grant::{Grant, GrantError, LossReason, Recall, ShardEndOutcome};
 pub use graph::ListingError;
 pub use key::{
     HashKeyRange, InvalidHashKeyRange, InvalidWorkerName, LeaseKey, MAX_WORKER_NAME, ShardId,
-    WorkerId,
+    StreamKey, WorkerId,
 };
 pub use leader_item::{HeartbeatAge, LEADER_KEY, LeaderItem};
 pub use lease::{Lease, NewLease, PendingCheckpoint, new_lease_item};

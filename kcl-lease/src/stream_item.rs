@@ -1,6 +1,7 @@
 //! The item that fixes which stream an application reads and where it began.
 
 use crate::item::{Item, Value, attribute, entity};
+use crate::key::StreamKey;
 use crate::row_reader::{RowError, RowReader};
 use crate::worker_item::PROTOCOL_VERSION;
 
@@ -9,8 +10,8 @@ const KEY: &str = "SessionStream";
 /// The identity of a stream and the point where the application began to read it. Written once, before the first lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamItem {
-    /// The item's key, see [`StreamItem::key_of`].
-    pub key: String,
+    /// Which of the application's streams this is.
+    pub stream: StreamKey,
     /// The stream's ARN.
     pub arn: String,
     /// When the stream was created, epoch milliseconds: tells a re-created stream from the first one.
@@ -52,20 +53,31 @@ impl StreamStart {
 }
 
 impl StreamItem {
-    /// The key of the item: one for the application's only stream (`None`), one for each stream among several.
+    /// The key of the item: one for the application's only stream, one for each stream among several.
     #[must_use]
-    pub fn key_of(stream: Option<&str>) -> String {
-        match stream {
+    pub fn key_of(stream: &StreamKey) -> String {
+        match stream.as_str() {
             None => KEY.to_owned(),
             Some(id) => format!("{KEY}:{id}"),
         }
     }
 
-    /// The item for the application's only stream.
+    /// The item's key.
     #[must_use]
-    pub fn new(arn: impl Into<String>, created_ms: u64, start: StreamStart) -> Self {
+    pub fn key(&self) -> String {
+        Self::key_of(&self.stream)
+    }
+
+    /// The item of a stream whose leases are not made yet.
+    #[must_use]
+    pub fn new(
+        stream: StreamKey,
+        arn: impl Into<String>,
+        created_ms: u64,
+        start: StreamStart,
+    ) -> Self {
         Self {
-            key: Self::key_of(None),
+            stream,
             arn: arn.into(),
             created_ms,
             start,
@@ -99,8 +111,13 @@ impl StreamItem {
                 ));
             }
         };
+        let stream = match row.text(attribute::KEY)?.strip_prefix(KEY) {
+            Some("") => StreamKey::ONLY,
+            Some(id) if id.len() > 1 && id.starts_with(':') => StreamKey::among(&id[1..]),
+            _ => return Err(row.error(attribute::KEY, "is not the key of a stream item")),
+        };
         Ok(Some(Self {
-            key: row.text(attribute::KEY)?.to_owned(),
+            stream,
             arn: row.text(attribute::STREAM_ARN)?.to_owned(),
             created_ms: row.number(attribute::STREAM_CREATED)?,
             start,
@@ -114,7 +131,7 @@ impl StreamItem {
     pub fn to_item(&self) -> Item {
         let (position, moment) = self.start.attributes();
         let mut item = Item::from([
-            (attribute::KEY.to_owned(), Value::text(self.key.as_str())),
+            (attribute::KEY.to_owned(), Value::text(self.key())),
             (
                 attribute::ENTITY_TYPE.to_owned(),
                 Value::text(entity::STREAM),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::graph::Readiness;
-use crate::key::{LeaseKey, WorkerId};
+use crate::key::{LeaseKey, StreamKey, WorkerId};
 use crate::lease::Lease;
 use crate::liveness::Liveness;
 use crate::mutant::{self, Mutant};
@@ -58,8 +58,8 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     /// When something expires or may be tried again.
     pub(crate) wake: Option<Moment>,
-    /// Some lease cannot be judged without a new listing of the stream's shards.
-    pub(crate) listing_wanted: bool,
+    /// Streams of which some lease cannot be judged without a new listing of their shards.
+    pub(crate) listings_wanted: BTreeSet<StreamKey>,
 }
 
 /// What to do about one lease.
@@ -88,7 +88,10 @@ pub(crate) fn plan(situation: &Situation<'_>) -> Plan {
         match judge(situation, known) {
             Judgement::Leave => {}
             Judgement::Wait(until) => wake_at(until),
-            Judgement::NeedsListing => plan.listing_wanted = true,
+            Judgement::NeedsListing => {
+                let stream = known.lease.key.stream_key();
+                plan.listings_wanted.insert(stream);
+            }
             Judgement::Do(step @ (Step::CheckOwner(_) | Step::ReadRow(_))) => {
                 reads.insert(step);
             }
@@ -145,8 +148,19 @@ pub(crate) fn judge(situation: &Situation<'_>, known: &KnownRow) -> Judgement {
         None => Judgement::Do(Step::Take(lease.key.clone())),
         Some(_) if mine && mutant::is(Mutant::NeverAccept) => Judgement::Leave,
         Some(_) if mine => Judgement::Do(Step::Accept(lease.key.clone())),
-        Some(owner) if owner.is_session() => judge_owner(situation, known, owner),
-        Some(_) => judge_foreign(situation, known),
+        Some(owner) => judge_owned(situation, known, owner),
+    }
+}
+
+/// Somebody else owns the lease: whether it can be taken from him.
+pub(crate) fn judge_owned(
+    situation: &Situation<'_>,
+    known: &KnownRow,
+    owner: &WorkerId,
+) -> Judgement {
+    match owner.is_session() {
+        true => judge_owner(situation, known, owner),
+        false => judge_foreign(situation, known),
     }
 }
 

@@ -263,5 +263,8 @@ async fn a_parent_that_is_not_in_the_view_is_read_first() {
     );
     scene.view.saw_no_row("p".into(), scene.t0);
     assert_eq!(scene.judge("c", 0), Judgement::NeedsListing);
-    assert!(plan(&scene.situation(0)).listing_wanted);
+    assert_eq!(
+        plan(&scene.situation(0)).listings_wanted,
+        [StreamKey::ONLY].into()
+    );
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{self, ParentRow, Readiness};
-use crate::key::{LeaseKey, ShardId, WorkerId};
+use crate::key::{LeaseKey, ShardId, StreamKey, WorkerId};
 use crate::lease::Lease;
 use crate::listed_shard::ListedShard;
 use crate::runtime::Moment;
@@ -39,7 +39,7 @@ pub(crate) enum OwnerFound {
     Unreadable,
 }
 
-/// The last listing of shards.
+/// The last listing of a stream's shards.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Listing {
     shards: BTreeSet<ShardId>,
@@ -53,7 +53,7 @@ pub(crate) struct View {
     /// Rows that a strongly consistent read did not find.
     absent: BTreeMap<LeaseKey, Moment>,
     owners: BTreeMap<WorkerId, OwnerCheck>,
-    listing: Option<Listing>,
+    listings: BTreeMap<StreamKey, Listing>,
 }
 
 impl View {
@@ -149,16 +149,41 @@ impl View {
         self.owners.retain(|_, check| check.sent >= before);
     }
 
-    pub(crate) fn saw_listing(&mut self, listing: &[ListedShard], now: Moment) {
-        self.listing = Some(Listing {
+    pub(crate) fn saw_listing(&mut self, stream: StreamKey, listing: &[ListedShard], now: Moment) {
+        let listing = Listing {
             shards: listing.iter().map(|s| s.shard_id.clone()).collect(),
             received: now,
-        });
+        };
+        self.listings.insert(stream, listing);
+    }
+
+    /// The application does not read the stream any more.
+    pub(crate) fn forget_stream(&mut self, stream: &StreamKey) {
+        self.listings.remove(stream);
     }
 
     /// All leases.
     pub(crate) fn leases(&self) -> impl Iterator<Item = &Lease> + Clone {
         self.rows.values().map(|known| &known.lease)
+    }
+
+    /// The rows of one stream.
+    pub(crate) fn rows_of(&self, stream: &StreamKey) -> impl Iterator<Item = &KnownRow> + Clone {
+        // Keys of one stream among several begin alike, so they stand together.
+        let prefix = stream.as_str().map(|stream| format!("{stream}:"));
+        let first = LeaseKey::new(prefix.clone().unwrap_or_default());
+        let rows = self.rows.range(first..);
+        let is_of = move |key: &LeaseKey| match &prefix {
+            Some(prefix) => key.as_str().starts_with(prefix.as_str()),
+            None => true,
+        };
+        let rows = rows.take_while(move |(key, _)| is_of(key));
+        rows.map(|(_, known)| known)
+    }
+
+    /// The leases of one stream.
+    pub(crate) fn leases_of(&self, stream: &StreamKey) -> impl Iterator<Item = &Lease> + Clone {
+        self.rows_of(stream).map(|known| &known.lease)
     }
 
     /// Whether the lease can start as far as is known.
@@ -178,12 +203,13 @@ impl View {
     pub(crate) fn is_deletable(&self, known: &KnownRow) -> bool {
         let row = |key: &LeaseKey| self.rows.get(key).map(|known| &known.lease);
         let listed = |shard: &ShardId| self.listed(known, shard);
-        graph::is_deletable(&known.lease, row, listed, || self.leases())
+        let stream = known.lease.key.stream_key();
+        graph::is_deletable(&known.lease, row, listed, || self.leases_of(&stream))
     }
 
     /// Whether a listing that is not older than the row lists `shard`; `None` if there is none.
     fn listed(&self, known: &KnownRow, shard: &ShardId) -> Option<bool> {
-        let listing = self.listing.as_ref()?;
+        let listing = self.listings.get(&known.lease.key.stream_key())?;
         let current = listing.received >= known.first_seen
             || listing.shards.contains(&known.lease.key.shard());
         current.then(|| listing.shards.contains(shard))
@@ -193,7 +219,10 @@ impl View {
 #[cfg(feature = "internals")]
 impl crate::internals::Moments for View {
     fn each_moment(&mut self, visit: &mut dyn FnMut(&mut Moment)) {
-        let listing = self.listing.iter_mut().map(|listing| &mut listing.received);
+        let listing = self
+            .listings
+            .values_mut()
+            .map(|listing| &mut listing.received);
         let owners = self.owners.values_mut().map(|check| &mut check.sent);
         let rows = self.rows.values_mut();
         let rows = rows.flat_map(|row| [&mut row.read_at, &mut row.first_seen]);
@@ -224,5 +253,45 @@ impl View {
                 known.read_at = long_ago;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kcl_checkpoint::Checkpoint;
+
+    use super::*;
+    use crate::key::HashKeyRange;
+    use crate::runtime::Runtime;
+    use crate::test_support::lease;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_another_stream_reads_does_not_make_up_for_what_follows_a_finished_shard() {
+        let now = Runtime::virtual_time(0).now();
+        let [ours, other] = ["a", "b"].map(|name| StreamKey::new("1", name, 1));
+        let (ended, child) = (ShardId::from("s"), ShardId::from("t"));
+        let row = |stream: &StreamKey, shard: &ShardId, checkpoint| Lease {
+            key: stream.lease_key(shard),
+            hash_range: Some(HashKeyRange::FULL),
+            checkpoint,
+            ..lease("any")
+        };
+        let mut view = View::default();
+        let finished = row(&ours, &ended, Checkpoint::ShardEnd);
+        view.saw_row(finished.clone(), Consistency::Strong, now);
+        view.saw_row(
+            row(&other, &child, Checkpoint::TrimHorizon),
+            Consistency::Strong,
+            now,
+        );
+        // It has passed out of retention.
+        view.saw_listing(ours.clone(), &[], now);
+        assert!(!view.is_deletable(&view.rows[&finished.key]));
+        view.saw_row(
+            row(&ours, &child, Checkpoint::TrimHorizon),
+            Consistency::Strong,
+            now,
+        );
+        assert!(view.is_deletable(&view.rows[&finished.key]));
     }
 }

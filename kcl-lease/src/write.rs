@@ -157,21 +157,41 @@ pub fn abdicate(round: u64) -> RowWrite {
 /// Fixes the identity and the starting point of a stream; comes before the stream's first lease.
 #[must_use]
 pub fn put_stream(stream: &StreamItem) -> RowWrite {
-    put_if_absent(&stream.key, stream.to_item())
+    put_if_absent(&stream.key(), stream.to_item())
 }
 
 /// Notes that the leases of a stream's first start were all made.
 #[must_use]
 pub fn leases_made(stream: &StreamItem) -> RowWrite {
     let edits = vec![Edit::Set(attribute::LEASES_MADE, Value::Bool(true))];
-    update(&stream.key, is_stream(stream), edits)
+    update(&stream.key(), is_stream(stream), edits)
+}
+
+/// The application does not read a stream any more: its leases are about to be deleted. If it comes back meanwhile, those that
+/// are missing are made as for a stream that has only just been opened.
+#[must_use]
+pub fn begin_removal(stream: &StreamItem) -> RowWrite {
+    let edits = vec![Edit::Remove(attribute::LEASES_MADE)];
+    update(&stream.key(), is_stream(stream), edits)
+}
+
+/// The end of a removal: all leases of the stream were deleted. Not if somebody has made leases again.
+#[must_use]
+pub fn delete_stream(stream: &StreamItem) -> RowWrite {
+    let mut condition = is_stream(stream);
+    condition.push(Term::Absent(attribute::LEASES_MADE));
+    RowWrite {
+        key: stream.key(),
+        condition,
+        change: Change::Delete,
+    }
 }
 
 /// A reset: the application belongs to another stream from now on. Its leases were deleted before.
 #[must_use]
 pub fn replace_stream(old: &StreamItem, new: &StreamItem) -> RowWrite {
     RowWrite {
-        key: old.key.clone(),
+        key: old.key(),
         condition: is_stream(old),
         change: Change::Put(new.to_item()),
     }

@@ -10,7 +10,7 @@ use kcl_lease::item::{Item, Value};
 use kcl_lease::write::{self, Change};
 use kcl_lease::{
     HashKeyRange, LeaderItem, Lease, LeaseKey, NewLease, Obeyed, PendingCheckpoint, Row, ShardId,
-    StreamItem, StreamStart, WorkerId, WorkerItem, new_lease_item,
+    StreamItem, StreamKey, StreamStart, WorkerId, WorkerItem, new_lease_item,
 };
 use proptest::prelude::*;
 
@@ -313,16 +313,27 @@ fn a_stream_item_survives_storage() {
         StreamStart::AtTimestamp { moment_ms: 8 },
     ];
     for start in starts {
-        let stream = StreamItem::new("arn:aws:kinesis:eu-west-1:1:stream/orders", 5, start);
+        let stream = StreamItem::new(
+            StreamKey::ONLY,
+            "arn:aws:kinesis:eu-west-1:1:stream/orders",
+            5,
+            start,
+        );
         let stored = stream.to_item();
         assert_eq!(stored["leaseKey"], s("SessionStream"));
         assert_eq!(Row::from_item(&stored).unwrap(), Row::Stream(stream));
     }
     assert_eq!(
-        StreamItem::key_of(Some("1:orders:2")),
+        StreamItem::key_of(&StreamKey::new("1", "orders", 2)),
         "SessionStream:1:orders:2"
     );
-    let latest = StreamItem::new("arn", 5, StreamStart::Latest { moment_ms: 7 }).to_item();
+    let latest = StreamItem::new(
+        StreamKey::ONLY,
+        "arn",
+        5,
+        StreamStart::Latest { moment_ms: 7 },
+    )
+    .to_item();
     let error = StreamItem::from_item(&without(latest.clone(), "initialMoment")).unwrap_err();
     assert_eq!(error.attribute(), "initialMoment");
     let error = StreamItem::from_item(&with(latest, "initialPosition", s("?"))).unwrap_err();

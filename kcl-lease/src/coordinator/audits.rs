@@ -8,7 +8,7 @@ use super::event::{CoordinatorEvent, RowRepair};
 use crate::audit::{self, Evidence, Repair};
 use crate::grant::LossReason;
 use crate::graph::ListingError;
-use crate::key::{HashKeyRange, LeaseKey};
+use crate::key::{HashKeyRange, LeaseKey, StreamKey};
 use crate::last_seen::LastSeen;
 use crate::lease::Lease;
 use crate::listed_shard::ListedShard;
@@ -47,40 +47,57 @@ const DATES: u64 = 1_000_000_000;
 impl Driver {
     /// Looks for holes after each reading of the table. What is missing is judged with the listing that is asked for here.
     pub(super) fn audit(&mut self, now: Moment) {
-        self.look_twice(now);
         // Only the leader reads the table often enough to tell what is missing.
         let leads = self.leads() && self.knows_the_table();
-        let audits = &mut self.streams.audits;
-        if !leads || audits.looked_at == self.scanned {
+        let removed = self.removed_streams(now);
+        let audited = self.streams.keys().filter(|key| !removed.contains(key));
+        let audited: Vec<StreamKey> = audited.cloned().collect();
+        for stream in audited {
+            self.look_twice(&stream, now);
+            if leads {
+                self.look_for_holes(&stream, now);
+            }
+        }
+    }
+
+    fn look_for_holes(&mut self, stream: &StreamKey, now: Moment) {
+        let known = self.streams.entry(stream);
+        let audits = &mut known.audits;
+        if audits.looked_at == self.scanned {
             return;
         }
         audits.looked_at = self.scanned;
         let ages_after = self.options.scan_interval * READINGS_MISSED_MAX;
-        audits
-            .last_seen
-            .saw_table(self.view.leases(), ages_after, now);
-        if !self.streams.syncs.is_done() {
+        let leases = self.view.leases_of(stream);
+        audits.last_seen.saw_table(leases.clone(), ages_after, now);
+        if !known.syncs.is_done() {
             return;
         }
-        let audits = &mut self.streams.audits;
-        let holes = audit::holes(self.view.leases(), &audits.listing);
+        let holes = audit::holes(leases, &audits.listing);
         if holes.is_empty() {
             audits.suspects.clear();
         } else if audits
             .told
             .is_none_or(|at| now.since(at) >= TOLD_AGAIN_AFTER)
         {
-            tracing::debug!(?holes, "no lease reads these hash keys");
-            self.ask_for_listing(now);
+            tracing::debug!(%stream, ?holes, "no lease reads these hash keys");
+            self.ask_for_listing(stream.clone(), now);
         }
     }
 
     /// What looks deleted is judged a second time, also by a worker that has only just started.
-    fn look_twice(&mut self, now: Moment) {
-        let audits = &self.streams.audits;
+    fn look_twice(&mut self, stream: &StreamKey, now: Moment) {
+        let audits = &self.streams.entry(stream).audits;
         let due = |at: Moment| at.plus(self.options.scan_interval) <= now;
         if !audits.suspects.is_empty() && audits.told.is_none() && audits.judged.is_some_and(due) {
-            self.ask_for_listing(now);
+            self.ask_for_listing(stream.clone(), now);
+        }
+    }
+
+    /// What is known of a lease whose grant ended.
+    pub(super) fn remember_lease(&mut self, lease: Lease) {
+        if let Some(known) = self.streams.get_mut(&lease.key.stream_key()) {
+            known.audits.last_seen.remember(lease);
         }
     }
 
@@ -91,14 +108,20 @@ impl Driver {
         stream: &StreamItem,
         now: Moment,
     ) -> Result<Vec<Repair>, ListingError> {
-        let audits = &mut self.streams.audits;
+        let known = &stream.stream;
+        let audits = &mut self.streams.entry(known).audits;
         // What holders know is newer than any reading.
-        for held in self.held.values() {
+        let held = self
+            .held
+            .iter()
+            .filter(|(key, _)| key.stream_key() == *known);
+        for (_, held) in held {
             audits.last_seen.remember(held.lease());
         }
         let with_key = |lease| (Lease::clone(lease).key, lease);
-        let rows: BTreeMap<LeaseKey, &Lease> = self.view.leases().map(with_key).collect();
+        let rows: BTreeMap<LeaseKey, &Lease> = self.view.leases_of(known).map(with_key).collect();
         let evidence = Evidence {
+            stream: known,
             rows: &rows,
             gone: audits.last_seen.leases(),
             listing: &listing,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::item::Item;
-use crate::key::{LeaseKey, WorkerId};
+use crate::key::{LeaseKey, StreamKey, WorkerId};
 use crate::lease::Lease;
 use crate::runtime::Moment;
 use crate::table::{
@@ -150,9 +150,31 @@ pub(super) enum Answer {
         consistency: Consistency,
         result: Result<Vec<Item>, CallError>,
     },
-    Stream(Result<Written, CallError>),
-    /// The stream item, read because there is a new session.
-    StreamRead(Result<Option<Item>, CallError>),
+    /// A stream item, stored.
+    Stream {
+        stream: StreamKey,
+        result: Result<Written, CallError>,
+    },
+    /// A stream item, read because it is not known, or because there is a new session.
+    StreamRead {
+        stream: StreamKey,
+        result: Result<Option<Item>, CallError>,
+    },
+    /// A stream item: its leases are about to be deleted.
+    RemovalBegun {
+        stream: StreamKey,
+        result: Result<Written, CallError>,
+    },
+    /// A row of a stream that is not read any more, deleted.
+    FormerRow {
+        key: LeaseKey,
+        result: Result<Written, CallError>,
+    },
+    /// The item of a stream that is not read any more, deleted.
+    FormerStream {
+        stream: StreamKey,
+        result: Result<Written, CallError>,
+    },
     /// A row of a stream that was left, deleted.
     ResetRow(Box<Lease>, Result<Written, CallError>),
     /// The stream item, replaced.

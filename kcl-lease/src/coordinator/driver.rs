@@ -132,7 +132,6 @@ pub(super) struct Driver {
     pub(super) plan_not_before: Moment,
     /// The last advice left leases open that may have to be taken.
     pub(super) undecided: bool,
-    pub(super) listing_asked: Option<Moment>,
     pub(super) background: usize,
     pub(super) settled: bool,
     pub(super) draining: bool,
@@ -145,6 +144,7 @@ impl Driver {
     pub(super) fn new(seat: Seat, table: Arc<dyn LeaseTable>) -> Self {
         let now = seat.runtime.now();
         let duration = seat.options.lease_duration;
+        let streams = Streams::new(seat.options.many_streams);
         Self {
             calls: Calls::new(table, duration / 6, seat.options.startup_timeout),
             liveness: Liveness::new(duration, seat.options.drift_margin),
@@ -189,7 +189,7 @@ impl Driver {
             table_was_empty: false,
             unreadable: BTreeSet::new(),
             newer_protocol: false,
-            streams: Streams::default(),
+            streams,
             held: BTreeMap::new(),
             busy: BTreeSet::new(),
             dirty: BTreeSet::new(),
@@ -209,7 +209,6 @@ impl Driver {
             plan_wake: None,
             plan_not_before: now,
             undecided: false,
-            listing_asked: None,
             background: 0,
             settled: false,
             draining: false,
@@ -264,12 +263,25 @@ impl Driver {
             }) => self.on_request(&key, number, era, request),
             Some(Command::StoredStream(answer)) => self.joining.ask(self.runtime.now(), answer),
             Some(Command::JoinStream) => self.join_stream(self.runtime.now()),
-            Some(Command::OpenStream(proposed, answer)) => self.streams.open(proposed, answer),
+            Some(Command::LooksForStreams(answer)) => {
+                self.joining.ask_who_looks(self.runtime.now(), answer);
+            }
+            Some(Command::KeepAllStreams) => self.on_all_streams_kept(),
+            Some(Command::KeepStreams { streams, unclear }) => {
+                self.on_streams_kept(streams, unclear);
+            }
+            Some(Command::OpenStream(stream, proposed, answer)) => {
+                self.streams.open(&stream, proposed, answer);
+            }
             Some(Command::SyncShards {
+                stream,
                 listing,
                 fresh,
                 answer,
-            }) => self.streams.syncs.push(listing, fresh, answer),
+            }) => {
+                let known = self.streams.entry(&stream);
+                known.syncs.push(listing, fresh, answer);
+            }
             Some(Command::Shutdown { budget }) => {
                 let now = self.runtime.now();
                 self.on_shutdown(budget, now);
@@ -355,8 +367,11 @@ impl Driver {
                 result,
             } => self.on_owner(worker, sent, result, now),
             Answer::RowRead { key, result } => self.on_row_read(&key, result, now),
-            Answer::Stream(result) => self.on_stream(result, now),
-            Answer::StreamRead(result) => self.on_stream_read(result, now),
+            Answer::Stream { stream, result } => self.on_stream(&stream, result, now),
+            Answer::StreamRead { stream, result } => self.on_stream_read(&stream, result, now),
+            Answer::RemovalBegun { stream, result } => self.on_removal_begun(&stream, &result, now),
+            Answer::FormerRow { key, result } => self.on_former_row(&key, result, now),
+            Answer::FormerStream { stream, result } => self.on_former_stream(&stream, &result, now),
             Answer::ResetRow(lease, result) => self.on_reset_row(*lease, result, now),
             Answer::ResetStream(result) => self.on_reset_stream(result, now),
             Answer::Created { key, result } => self.on_created(&key, result, now),
@@ -377,6 +392,7 @@ impl Driver {
         self.read_orders(now);
         self.begin_scan(now);
         self.drive_streams(now);
+        self.ask_for_streams(now);
         self.audit(now);
         self.make_room(now);
         self.look_out(now);
@@ -420,12 +436,13 @@ impl Driver {
         let drain = self.next_drain(now);
         let settled = self.next_settling(now);
         let streams = self.running().and_then(|_| self.streams.retry_at(now));
+        let list = self.next_streams_wanted();
         let joining = self.running().and_then(|_| self.joining.next());
         let room = self.next_room(now);
         let orders = self.running().and_then(|_| self.looks.next());
         [
             heartbeat, scan, retry, plan, look, hints, recall, children, drain, settled, streams,
-            joining, room, orders,
+            list, joining, room, orders,
         ]
         .into_iter()
         .flatten()
@@ -440,7 +457,7 @@ impl Driver {
         }
         let idle = self.steps.is_empty() && self.background == 0 && !self.replan;
         let decided = match self.leads() {
-            true => !self.undecided && self.streams.syncs.is_done(),
+            true => !self.undecided && self.streams.are_listed(),
             false => self.settles_at().is_some_and(|at| at <= now) && self.expectations.is_empty(),
         };
         if idle && decided {

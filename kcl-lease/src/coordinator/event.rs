@@ -5,7 +5,7 @@ use std::time::Duration;
 use kcl_checkpoint::Checkpoint;
 
 use crate::grant::Grant;
-use crate::key::{HashKeyRange, InvalidWorkerName, LeaseKey, ShardId, WorkerId};
+use crate::key::{HashKeyRange, InvalidWorkerName, LeaseKey, StreamKey, WorkerId};
 use crate::table::TableError;
 
 use super::handle::StreamIdentity;
@@ -28,8 +28,8 @@ pub enum CoordinatorEvent {
     Granted(Grant),
     /// A child of a shard that was finished here is not processed here, at least not soon.
     ChildElsewhere {
-        /// The child.
-        shard: ShardId,
+        /// The child's lease.
+        key: LeaseKey,
     },
     /// The first round of takes is over: what can be had at the start was granted, the leases of owners that turned out
     /// to be dead included.
@@ -41,8 +41,19 @@ pub enum CoordinatorEvent {
         /// What is wrong with it.
         error: String,
     },
-    /// A lease cannot be judged without a current listing of all shards of the stream.
-    ListingWanted,
+    /// A lease cannot be judged without a current listing of all shards of its stream.
+    ListingWanted {
+        /// The stream.
+        stream: StreamKey,
+    },
+    /// This worker leads an application of several streams: whoever uses it finds out which there are, opens new ones, and says
+    /// which it [keeps](crate::CoordinatorHandle::keep_streams). Told again each minute, while this worker leads.
+    StreamsWanted,
+    /// All leases of a stream were deleted that the application does not read any more.
+    StreamRemoved {
+        /// The stream.
+        stream: StreamKey,
+    },
     /// A worker speaks a newer version of the protocol between workers. This one keeps its leases and takes no more.
     NewerProtocol {
         /// That worker.
@@ -161,6 +172,18 @@ pub enum CoordinatorError {
         worker: WorkerId,
         /// The stream that the leases belong to.
         stored: Box<StreamIdentity>,
+    },
+    /// The table belongs to an application of one stream and this worker reads several, or the other way round.
+    #[error(
+        "item {key} of the lease table shows that it belongs to an application of {}: use another application name, or give \
+         this worker its streams in the same way as the others",
+        if *.several { "several streams" } else { "one stream" }
+    )]
+    OtherKind {
+        /// The item's key.
+        key: String,
+        /// What it belongs to.
+        several: bool,
     },
     /// While the worker ran, the item that fixes the stream's identity was deleted.
     #[error(

@@ -1,19 +1,20 @@
 //! How others ask coordination for something.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::event::CoordinatorError;
 use crate::grant::GrantRequest;
-use crate::key::{LeaseKey, WorkerId};
+use crate::key::{LeaseKey, StreamKey, WorkerId};
 use crate::listed_shard::ListedShard;
 use crate::stream_item::{StreamItem, StreamStart};
 
 /// Creation times of streams are given to fractions of a second that not every SDK and format keeps.
 const CREATION_TOLERANCE_MS: u64 = 1_000;
 
-/// Which stream an application reads, and where it began.
+/// A stream that an application reads, and where it began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamIdentity {
     /// The stream's ARN.
@@ -30,7 +31,8 @@ pub struct StreamIdentity {
 pub struct OpenedStream {
     /// What is stored: the first worker's proposal.
     pub identity: StreamIdentity,
-    /// The table held no lease when this worker started.
+    /// The table held no lease of the stream: when this worker started if it is the application's only one, else when it was
+    /// read last.
     pub fresh: bool,
 }
 
@@ -62,8 +64,15 @@ pub(crate) enum Command {
     },
     StoredStream(Answer<Option<StreamIdentity>>),
     JoinStream,
-    OpenStream(StreamIdentity, Answer<OpenedStream>),
+    LooksForStreams(Answer<bool>),
+    KeepAllStreams,
+    KeepStreams {
+        streams: BTreeSet<StreamKey>,
+        unclear: BTreeSet<String>,
+    },
+    OpenStream(StreamKey, StreamIdentity, Answer<OpenedStream>),
     SyncShards {
+        stream: StreamKey,
         listing: Vec<ListedShard>,
         fresh: bool,
         answer: Answer<SyncOutcome>,
@@ -101,8 +110,39 @@ impl CoordinatorHandle {
         let _ = self.commands.send(Command::JoinStream);
     }
 
-    /// Stores which stream the application reads, unless that is stored already, and lets leases be taken. `proposed` is
-    /// what the service says of the stream.
+    /// For an application of [several streams](super::CoordinatorOptions::many_streams): whether this worker has to find
+    /// out which streams there are, to [open](Self::open_stream) them and to say which it [keeps](Self::keep_streams), because
+    /// it leads. If another worker leads, this one takes leases from now on. Waits until one or the other is clear, at most for
+    /// a lease duration.
+    ///
+    /// # Errors
+    /// When coordination ends.
+    ///
+    /// # Cancellation
+    /// Safe to drop at any time.
+    pub async fn looks_for_streams(&self) -> Result<bool, CoordinatorError> {
+        self.ask(Command::LooksForStreams).await
+    }
+
+    /// For an application of several streams: says that it cannot be found out at the moment which they are. Those that the
+    /// table knows are worked on as before, and none is judged to be a former one until
+    /// [`keep_streams`](Self::keep_streams) is called again.
+    pub fn keep_all_streams(&self) {
+        let _ = self.commands.send(Command::KeepAllStreams);
+    }
+
+    /// For an application of several streams: says which of them it reads by now. `unclear` are the names of those that it
+    /// reads as well and of which the service does not say at the moment when they were created. While this worker leads, the
+    /// leases of all others that the table knows are removed after
+    /// [`former_streams_after`](super::CoordinatorOptions::former_streams_after). Lets leases be taken.
+    pub fn keep_streams(&self, streams: BTreeSet<StreamKey>, unclear: BTreeSet<String>) {
+        let _ = self
+            .commands
+            .send(Command::KeepStreams { streams, unclear });
+    }
+
+    /// Stores that the application reads a stream, unless that is stored already. `proposed` is what the service says of the
+    /// stream. Lets leases be taken if it is the only one.
     ///
     /// # Errors
     /// [`CoordinatorError::StreamMismatch`] when the leases belong to another stream; table errors that last longer than
@@ -112,14 +152,15 @@ impl CoordinatorHandle {
     /// Dropping the future does not take the request back.
     pub async fn open_stream(
         &self,
+        stream: StreamKey,
         proposed: StreamIdentity,
     ) -> Result<OpenedStream, CoordinatorError> {
-        self.ask(|answer| Command::OpenStream(proposed, answer))
+        self.ask(|answer| Command::OpenStream(stream, proposed, answer))
             .await
     }
 
-    /// Creates the leases that shards need. `fresh` says that `listing` is what the service lists for the starting point
-    /// and the table had no lease; otherwise it is everything that the service lists.
+    /// Creates the leases that the shards of a stream need. `fresh` says that `listing` is what the service lists for the
+    /// starting point and the table had no lease of it; otherwise it is everything that the service lists.
     ///
     /// # Errors
     /// When no leases can be made from the listing, or the table cannot be used for the startup timeout.
@@ -128,10 +169,12 @@ impl CoordinatorHandle {
     /// Dropping the future does not take the request back.
     pub async fn sync_shards(
         &self,
+        stream: StreamKey,
         listing: Vec<ListedShard>,
         fresh: bool,
     ) -> Result<SyncOutcome, CoordinatorError> {
         self.ask(|answer| Command::SyncShards {
+            stream,
             listing,
             fresh,
             answer,
@@ -178,8 +221,8 @@ impl CoordinatorHandle {
 }
 
 impl StreamIdentity {
-    pub(super) fn to_item(&self) -> StreamItem {
-        StreamItem::new(self.stream_arn.clone(), self.created_at, self.start)
+    pub(super) fn to_item(&self, stream: StreamKey) -> StreamItem {
+        StreamItem::new(stream, self.stream_arn.clone(), self.created_at, self.start)
     }
 
     pub(super) fn from_item(item: StreamItem) -> Self {

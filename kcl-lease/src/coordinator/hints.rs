@@ -40,6 +40,7 @@ impl Driver {
             Hint::Ordered { key, .. } if self.held.contains_key(&key) => self.looks.news(key),
             // Whoever takes the lease looks.
             Hint::Ordered { .. } => {}
+            Hint::Removed { key, .. } => self.on_removed(&key),
         }
     }
 
@@ -55,6 +56,9 @@ impl Driver {
         // A take that is on its way learns by itself what became of the row.
         if self.busy.contains(&key) || !self.may_take() {
             return;
+        }
+        if !self.knows_stream_of(&key) {
+            return self.look_at_row(key);
         }
         let me = self.worker.borrow().clone();
         let named = Held {

@@ -8,6 +8,7 @@ use super::driver::Driver;
 use super::event::CoordinatorEvent;
 use super::handle::{Answer as Reply, StreamIdentity};
 use crate::item::Item;
+use crate::key::StreamKey;
 use crate::runtime::Moment;
 use crate::stream_item::StreamItem;
 use crate::table::Consistency;
@@ -19,6 +20,8 @@ const LOOK_EACH: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub(super) struct Joining {
     waiting: Vec<Waiting>,
+    /// Of an application of several streams nothing is read here: what is stored of each is read with its first lease.
+    looking: Vec<Looking>,
     /// The item, or that it cannot be used.
     read: Option<Option<StreamItem>>,
     on_its_way: bool,
@@ -29,6 +32,12 @@ pub(super) struct Joining {
 struct Waiting {
     since: Moment,
     answer: Reply<Option<StreamIdentity>>,
+}
+
+#[derive(Debug)]
+struct Looking {
+    since: Moment,
+    answer: Reply<bool>,
 }
 
 /// What a worker that starts does about the stream.
@@ -64,6 +73,10 @@ impl Joining {
         self.waiting.push(Waiting { since, answer });
     }
 
+    pub(super) fn ask_who_looks(&mut self, since: Moment, answer: Reply<bool>) {
+        self.looking.push(Looking { since, answer });
+    }
+
     /// When to look again.
     pub(super) fn next(&self) -> Option<Moment> {
         self.look_at
@@ -96,7 +109,24 @@ impl Driver {
             let _ = request.answer.send(Ok(stored));
         }
         self.joining.waiting = waiting;
+        self.say_who_looks(leads, led, patience, now);
         self.read_stored_stream(now);
+    }
+
+    fn say_who_looks(&mut self, leads: bool, led: bool, patience: Duration, now: Moment) {
+        let Some(several) = &mut self.streams.several else {
+            return;
+        };
+        for request in std::mem::take(&mut self.joining.looking) {
+            let looks = leads || now.since(request.since) >= patience;
+            if !looks && !led {
+                self.joining.looking.push(request);
+                continue;
+            }
+            several.joined |= !looks;
+            self.replan = true;
+            let _ = request.answer.send(Ok(looks));
+        }
     }
 
     fn read_stored_stream(&mut self, now: Moment) {
@@ -106,7 +136,7 @@ impl Driver {
         }
         self.joining.on_its_way = true;
         self.joining.look_at = Some(now.plus(LOOK_EACH));
-        let key = StreamItem::key_of(None);
+        let key = StreamItem::key_of(&StreamKey::ONLY);
         self.calls
             .get(key, Consistency::Strong, Answer::StoredStream);
     }
@@ -134,9 +164,13 @@ impl Driver {
 
     /// A worker that leads and has not looked at the stream yet has to, before it plans for others.
     pub(super) fn want_stream_checked(&mut self, now: Moment) {
+        if self.streams.several.is_some() {
+            return self.want_streams(now);
+        }
         if self.leadership.leads() && self.streams.is_unchecked() {
-            self.listing_asked = Some(now);
-            self.tell(CoordinatorEvent::ListingWanted);
+            let stream = StreamKey::ONLY;
+            self.streams.entry(&stream).listing_asked = Some(now);
+            self.tell(CoordinatorEvent::ListingWanted { stream });
         }
     }
 }
@@ -150,7 +184,7 @@ mod tests {
 
     #[test]
     fn only_who_leads_looks_at_the_stream() {
-        let stored = StreamItem::new("arn", 1, StreamStart::TrimHorizon);
+        let stored = StreamItem::new(StreamKey::ONLY, "arn", 1, StreamStart::TrimHorizon);
         let (soon, late) = (Duration::from_secs(1), L);
         let read = Some(Some(stored.clone()));
         let with = |leads, led, read: Option<Option<StreamItem>>, waited| {

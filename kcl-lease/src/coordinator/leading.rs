@@ -37,6 +37,7 @@ impl Driver {
         self.forget_followed_advice(now);
         let claimed = self.busy.iter().chain(self.own_children.keys());
         let claimed: BTreeSet<LeaseKey> = claimed.cloned().collect();
+        let removed = self.removed_streams(now);
         let advice = advice::advise(&Situation {
             me: &me,
             now,
@@ -49,6 +50,7 @@ impl Driver {
             heartbeat,
             busy: &claimed,
             max_leases: self.options.max_leases,
+            removed: &removed,
         });
         self.wanted
             .retain(|key, _| self.own_children.contains_key(key));
@@ -61,11 +63,12 @@ impl Driver {
         if advice.scan_wanted {
             self.want_scan(now);
         }
-        if advice.listing_wanted {
-            self.ask_for_listing(now);
+        for stream in advice.listings_wanted {
+            self.ask_for_listing(stream, now);
         }
         let owners = advice.owners_to_check.into_iter();
-        owners.map(Step::CheckOwner).collect()
+        let former = self.remove_former(&removed, now);
+        owners.map(Step::CheckOwner).chain(former).collect()
     }
 
     fn carry_out(&mut self, me: &WorkerId, order: Order, now: Moment) {

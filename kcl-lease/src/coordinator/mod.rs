@@ -10,6 +10,7 @@ mod drains;
 mod driver;
 mod event;
 mod forgetting;
+mod former;
 mod handle;
 mod handovers;
 mod hints;
@@ -24,6 +25,7 @@ mod rows;
 mod scans;
 mod sessions;
 mod setback;
+mod several;
 mod standing;
 mod steps;
 mod streams;
@@ -68,6 +70,11 @@ pub struct CoordinatorOptions {
     /// Whether a lease whose row was deleted, and whose progress no running worker knows, is read again from where the
     /// application began.
     pub replay_deleted_leases: bool,
+    /// Whether the application reads several streams: keys of leases then begin with the stream's. The same for all workers of
+    /// an application.
+    pub many_streams: bool,
+    /// How long the leases of one of several streams stay that the application does not read any more.
+    pub former_streams_after: Duration,
 }
 
 impl Default for CoordinatorOptions {
@@ -82,6 +89,8 @@ impl Default for CoordinatorOptions {
             startup_timeout: Duration::from_secs(120),
             reset_if_stream_changed: false,
             replay_deleted_leases: false,
+            many_streams: false,
+            former_streams_after: Duration::from_secs(60 * 60),
         }
     }
 }
@@ -109,6 +118,12 @@ impl CoordinatorOptions {
         }
         if self.watch_interval.is_zero() {
             return invalid("watch_interval", "must be more than zero; 1 s is usual");
+        }
+        if self.many_streams && self.reset_if_stream_changed {
+            return invalid(
+                "reset_if_stream_changed",
+                "is for an application of one stream",
+            );
         }
         if self.max_leases == 0 {
             return invalid("max_leases", "must be at least 1");

@@ -134,7 +134,12 @@ impl Driver {
 
     /// As the leader: tells holders again of commands that they may not know of, and tidies up.
     pub(super) fn care_for_commands(&mut self, commands: &[CommandItem], now: Moment) {
+        let removed = self.removed_streams(now);
         for item in commands {
+            if removed.contains(&item.lease.stream_key()) {
+                self.tidy(write::delete_command(item));
+                continue;
+            }
             let Some(known) = self.view.row(&item.lease) else {
                 continue;
             };

@@ -12,7 +12,7 @@ use super::driver::{BACKGROUND_MAX, Driver};
 use super::event::{CoordinatorError, CoordinatorEvent};
 use super::handle::{Answer, OpenedStream, StreamIdentity};
 use crate::command_item::CommandItem;
-use crate::key::WorkerId;
+use crate::key::{StreamKey, WorkerId};
 use crate::lease::Lease;
 use crate::reset::{self, Situation, Verdict};
 use crate::runtime::Moment;
@@ -252,7 +252,7 @@ impl Driver {
         {
             *on_its_way = true;
             self.background += 1;
-            let write = write::replace_stream(&reset.old, &reset.proposed.to_item());
+            let write = write::replace_stream(&reset.old, &reset.proposed.to_item(StreamKey::ONLY));
             self.calls.write(write, Call::ResetStream);
         }
     }
@@ -284,9 +284,10 @@ impl Driver {
     /// Ends the round: the stream item says what is true now.
     fn look_again(&mut self) {
         // Rows that were deleted on purpose do not come back.
-        self.streams.audits = Audits::default();
+        self.streams.entry(&StreamKey::ONLY).audits = Audits::default();
         if let Some(reset) = self.streams.resets.current.take() {
-            self.streams.open(reset.proposed, reset.answer);
+            self.streams
+                .open(&StreamKey::ONLY, reset.proposed, reset.answer);
         }
     }
 

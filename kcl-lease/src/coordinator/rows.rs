@@ -30,6 +30,7 @@ impl Driver {
             true => self.runtime.now(),
             false => sent,
         };
+        let stream = self.streams.identity(&lease.key)?;
         let running = self.running()?;
         let me = running.session.id.clone();
         let validity = running.validity.subscribe();
@@ -38,6 +39,7 @@ impl Driver {
         self.grants += 1;
         let shared = Arc::new(GrantShared::new(
             lease,
+            stream,
             self.grants,
             sent,
             self.runtime.clone(),
@@ -166,6 +168,7 @@ impl Driver {
         self.looks.forget(key);
         self.replan = true;
         self.giving.done(key);
+        self.forget_unused_stream(&key.stream_key());
         self.held.remove(key)
     }
 
@@ -209,9 +212,7 @@ impl Driver {
             });
             let claimed = self.busy.len() + self.own_children.len();
             if claimed >= self.options.max_leases {
-                self.tell(CoordinatorEvent::ChildElsewhere {
-                    shard: child.shard(),
-                });
+                self.tell(CoordinatorEvent::ChildElsewhere { key: child });
                 continue;
             }
             self.wanted.insert(child.clone(), until);
@@ -219,7 +220,7 @@ impl Driver {
             self.look_at_row(child);
         }
         if !plan.outcome().waiting.is_empty() || plan.children().is_empty() {
-            self.ask_for_listing(now);
+            self.ask_for_listing(key.stream_key(), now);
         }
     }
 
@@ -239,7 +240,7 @@ impl Driver {
             .collect();
         for key in given_up {
             self.own_children.remove(&key);
-            self.tell(CoordinatorEvent::ChildElsewhere { shard: key.shard() });
+            self.tell(CoordinatorEvent::ChildElsewhere { key });
         }
     }
 
@@ -247,7 +248,7 @@ impl Driver {
         tracing::warn!(%key, %reason, "a lease was lost");
         if let Some(mut held) = self.drop_lease(key) {
             held.end(reason);
-            self.streams.audits.last_seen.remember(held.lease());
+            self.remember_lease(held.lease());
         }
         self.look_at_row(key.clone());
     }

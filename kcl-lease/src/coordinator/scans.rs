@@ -85,12 +85,23 @@ impl Driver {
         let mut leases = Vec::new();
         let mut workers = Vec::new();
         let mut commands = Vec::new();
+        let mut streams = BTreeSet::new();
+        let mut foreign = Vec::new();
         let mut unreadable = BTreeSet::new();
         for item in &items {
             match Row::from_item(item) {
+                Ok(Row::Lease(lease)) if self.is_of_other_kind(&lease.key.stream_key()) => {
+                    foreign.push(lease.key.as_str().to_owned());
+                }
                 Ok(Row::Lease(lease)) => leases.push(lease),
                 Ok(Row::Worker(worker)) => workers.push(worker),
-                Ok(Row::Stream(stream)) => self.saw_stream(stream, begun),
+                Ok(Row::Stream(stream)) if self.is_of_other_kind(&stream.stream) => {
+                    foreign.push(stream.key());
+                }
+                Ok(Row::Stream(stream)) => {
+                    streams.insert(stream.stream.clone());
+                    self.saw_stream(stream, begun, now);
+                }
                 Ok(Row::Command(command)) => commands.push(command),
                 Ok(_) => {}
                 Err(error) => {
@@ -99,6 +110,15 @@ impl Driver {
                         self.tell_unreadable(key, error.to_string());
                     }
                 }
+            }
+        }
+        for key in foreign {
+            let error = self.other_kind(key.clone());
+            if self.scanned.is_none() {
+                return self.fail(error);
+            }
+            if unreadable.len() < UNREADABLE_MAX && unreadable.insert(key.clone()) {
+                self.tell_unreadable(key, error.to_string());
             }
         }
         self.unreadable = unreadable;
@@ -119,6 +139,8 @@ impl Driver {
         }
         self.note_commands(&commands);
         if self.leads() {
+            self.restore_stream_items(&streams);
+            self.look_for_former(now);
             self.care_for_commands(&commands, now);
             self.point_out_lost_leases(now);
             self.clean_up_workers(now);

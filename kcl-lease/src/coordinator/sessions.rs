@@ -331,7 +331,7 @@ impl Driver {
         self.pending.clear();
         self.wanted.clear();
         for (key, _) in std::mem::take(&mut self.own_children) {
-            self.tell(CoordinatorEvent::ChildElsewhere { shard: key.shard() });
+            self.tell(CoordinatorEvent::ChildElsewhere { key });
         }
     }
 

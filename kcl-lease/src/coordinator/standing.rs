@@ -168,6 +168,11 @@ impl Driver {
         }
         if before == Standing::Leader {
             self.pending.clear();
+            self.forget_former();
+            let known: Vec<_> = self.streams.keys().cloned().collect();
+            for stream in known {
+                self.forget_unused_stream(&stream);
+            }
         }
     }
 

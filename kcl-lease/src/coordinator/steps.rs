@@ -22,7 +22,7 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(20);
 const PLAN_PAUSE_PER_ROW: Duration = Duration::from_micros(10);
 
 impl Driver {
-    fn situation(&self, now: Moment) -> Option<Situation<'_>> {
+    pub(super) fn situation(&self, now: Moment) -> Option<Situation<'_>> {
         let session = &self.running()?.session;
         Some(Situation {
             me: &session.id,
@@ -81,8 +81,8 @@ impl Driver {
         let wanted = self.rows_wanted.iter().cloned().map(Step::ReadRow);
         self.steps = wanted.chain(checks).chain(plan.steps).collect();
         self.plan_wake = [self.plan_wake, plan.wake].into_iter().flatten().min();
-        if plan.listing_wanted {
-            self.ask_for_listing(now);
+        for stream in plan.listings_wanted {
+            self.ask_for_listing(stream, now);
         }
     }
 
@@ -91,6 +91,9 @@ impl Driver {
             Step::CheckOwner(_) | Step::ReadRow(_) => self.begin_read(step, now),
             Step::Accept(key) | Step::Take(key) => {
                 let key = key.clone();
+                if !self.knows_stream_of(&key) {
+                    return;
+                }
                 // The plan may be older than the latest answers.
                 let Some(situation) = self.situation(now) else {
                     return;
@@ -125,7 +128,7 @@ impl Driver {
         });
     }
 
-    fn begin_read(&mut self, step: Step, now: Moment) {
+    pub(super) fn begin_read(&mut self, step: Step, now: Moment) {
         let setback = self.failed_reads.get(&step);
         if let Some(until) = setback.and_then(Setback::until).filter(|at| now < *at) {
             self.plan_wake = Some(self.plan_wake.map_or(until, |wake| wake.min(until)));

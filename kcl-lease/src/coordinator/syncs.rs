@@ -10,7 +10,7 @@ use super::handle::{Answer as Reply, SyncOutcome};
 use super::scans::SCAN_AGES_AFTER;
 use crate::audit::Repair;
 use crate::graph;
-use crate::key::LeaseKey;
+use crate::key::{LeaseKey, StreamKey};
 use crate::lease::Lease;
 use crate::listed_shard::ListedShard;
 use crate::runtime::Moment;
@@ -59,9 +59,19 @@ impl Syncs {
         });
     }
 
+    /// No listing waits or is in work.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.current.is_none()
+    }
+
     /// A listing waits, and none is in work.
     pub(super) fn has_next(&self) -> bool {
         !self.waiting.is_empty() && self.current.is_none()
+    }
+
+    /// The stream was removed.
+    pub(super) fn begin_anew(&mut self) {
+        self.done_once = false;
     }
 
     /// At least one listing was turned into leases, and none is in work.
@@ -72,35 +82,34 @@ impl Syncs {
 
 impl Driver {
     /// Plans the rows that the next listing needs.
-    pub(super) fn plan_sync(&mut self, now: Moment) {
+    pub(super) fn plan_sync(&mut self, stream: &StreamKey, now: Moment) {
         let fresh_scan = |at: &Moment| now.since(*at) <= SCAN_AGES_AFTER;
-        let Some(stored) = self.streams.stored.clone() else {
+        let knows_the_table = self.scanned_surely.as_ref().is_some_and(fresh_scan);
+        let known = self.streams.entry(stream);
+        let Some(stored) = known.stored.clone().filter(|_| knows_the_table) else {
             return;
         };
-        if self.streams.syncs.waiting.is_empty()
-            || !self.streams.wants_scan()
-            || !self.scanned_surely.as_ref().is_some_and(fresh_scan)
-        {
+        if known.syncs.current.is_some() {
             return;
         }
-        let Some(request) = self.streams.syncs.waiting.pop_front() else {
+        let Some(request) = known.syncs.waiting.pop_front() else {
             return;
         };
         let plan = match request.fresh {
             // Somebody else was first: his leases may be far ahead of where a fresh start would put them. If none is left,
             // they were deleted.
-            true if !self.view.rows().is_empty() || stored.leases_made => {
+            true if self.view.rows_of(stream).next().is_some() || stored.leases_made => {
                 Err(graph::ListingError::LeasesExist)
             }
-            true => graph::fresh_leases(&request.listing, stored.start)
+            true => graph::fresh_leases(stream, &request.listing, stored.start)
                 .map(|leases| leases.into_iter().map(Repair::Create).collect()),
             false => self.judge_missing(request.listing.clone(), &stored, now),
         };
         match plan {
             Ok(leases) => {
-                self.view.saw_listing(&request.listing, now);
+                self.view.saw_listing(stream.clone(), &request.listing, now);
                 self.replan = true;
-                self.streams.syncs.current = Some(Sync {
+                self.streams.entry(stream).syncs.current = Some(Sync {
                     waiting: leases.into(),
                     on_their_way: BTreeMap::new(),
                     error: None,
@@ -115,13 +124,14 @@ impl Driver {
         }
     }
 
-    pub(super) fn create_rows(&mut self) {
-        if self.streams.syncs.current.is_none() {
+    pub(super) fn create_rows(&mut self, stream: &StreamKey) {
+        if self.streams.entry(stream).syncs.current.is_none() {
             return;
         }
         let counter = self.row_counter();
         while self.background < BACKGROUND_MAX {
-            let Some(repair) = self.streams.syncs.current.as_mut().and_then(Sync::next) else {
+            let current = self.streams.entry(stream).syncs.current.as_mut();
+            let Some(repair) = current.and_then(Sync::next) else {
                 break;
             };
             let (key, write) = (repair.key().clone(), repair_write(&repair, counter));
@@ -129,7 +139,7 @@ impl Driver {
             self.calls
                 .write(write, move |result| Answer::Created { key, result });
         }
-        self.end_sync();
+        self.end_sync(stream);
     }
 
     pub(super) fn on_created(
@@ -139,7 +149,9 @@ impl Driver {
         now: Moment,
     ) {
         self.heard_of_stream(&result, now);
-        let Some(sync) = self.streams.syncs.current.as_mut() else {
+        let stream = key.stream_key();
+        let known = self.streams.entry(&stream);
+        let Some(sync) = known.syncs.current.as_mut() else {
             return;
         };
         let repair = sync.on_their_way.remove(key);
@@ -171,20 +183,21 @@ impl Driver {
         if let Some(repair) = made {
             self.on_repaired(&repair);
         }
-        self.end_sync();
+        self.end_sync(&stream);
     }
 
-    fn end_sync(&mut self) {
+    fn end_sync(&mut self, stream: &StreamKey) {
         let done = |sync: &mut Sync| sync.waiting.is_empty() && sync.on_their_way.is_empty();
-        let Some(sync) = self.streams.syncs.current.take_if(done) else {
+        let known = self.streams.entry(stream);
+        let Some(sync) = known.syncs.current.take_if(done) else {
             return;
         };
         self.replan = true;
         let outcome = match sync.error {
             Some(error) => Err(error),
             None => {
-                self.streams.syncs.done_once = true;
-                self.note_leases_made();
+                known.syncs.done_once = true;
+                self.note_leases_made(stream);
                 Ok(SyncOutcome {
                     created: sync.created,
                 })
@@ -195,8 +208,9 @@ impl Driver {
     }
 
     /// Every lease that the first start needs is there.
-    fn note_leases_made(&mut self) {
-        if let Some(stored) = self.streams.stored.as_mut().filter(|s| !s.leases_made) {
+    fn note_leases_made(&mut self, stream: &StreamKey) {
+        let stored = self.streams.entry(stream).stored.as_mut();
+        if let Some(stored) = stored.filter(|stored| !stored.leases_made) {
             stored.leases_made = true;
             self.background += 1;
             // Should it be lost, the next worker that starts writes it.
@@ -205,12 +219,13 @@ impl Driver {
         }
     }
 
-    /// Asks for a listing, unless one was asked for a short while ago.
-    pub(super) fn ask_for_listing(&mut self, now: Moment) {
-        let asked = self.listing_asked;
-        if asked.is_none_or(|at| now.since(at) >= self.options.scan_interval) {
-            self.listing_asked = Some(now);
-            self.tell(CoordinatorEvent::ListingWanted);
+    /// Asks for a listing of a stream, unless one was asked for a short while ago.
+    pub(super) fn ask_for_listing(&mut self, stream: StreamKey, now: Moment) {
+        let each = self.options.scan_interval;
+        let known = self.streams.entry(&stream);
+        if known.listing_asked.is_none_or(|at| now.since(at) >= each) {
+            known.listing_asked = Some(now);
+            self.tell(CoordinatorEvent::ListingWanted { stream });
         }
     }
 }

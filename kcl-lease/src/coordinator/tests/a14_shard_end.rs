@@ -6,6 +6,7 @@ use kcl_checkpoint::Checkpoint;
 
 use super::strike::{Blow, Strike, kills, play, stops};
 use super::*;
+use crate::key::StreamKey;
 
 const STEP: Duration = Duration::from_millis(50);
 const SECOND: Duration = Duration::from_secs(1);
@@ -151,8 +152,10 @@ impl Stage {
         let again = Worker::start_on(runtime, "a", &self.table, |_| {});
         let handle = again.handle.clone();
         let opening = Runtime::virtual_time(0).spawn(async move {
-            let opened = handle.open_stream(identity()).await?;
-            handle.sync_shards(listing(2), opened.fresh).await
+            let opened = handle.open_stream(StreamKey::ONLY, identity()).await?;
+            handle
+                .sync_shards(StreamKey::ONLY, listing(2), opened.fresh)
+                .await
         });
         drop(opening.detach());
         self.workers.push(again);

@@ -2,6 +2,7 @@
 
 use super::strike::{Blow, Strike, kills, play, stops};
 use super::*;
+use crate::key::StreamKey;
 
 const LEASES: u32 = 4;
 /// A killed worker's leases are granted so much later than a lease duration at the most: its last heartbeat is seen up to a
@@ -167,8 +168,10 @@ async fn begin(fleet: &mut Fleet, case: &Case, nth: u32, blow: Blow) -> Arc<Stri
         let handle = fleet.workers[fleet.taker].handle.clone();
         // It may be struck meanwhile.
         let opening = Runtime::virtual_time(0).spawn(async move {
-            let opened = handle.open_stream(identity()).await?;
-            handle.sync_shards(listing(LEASES), opened.fresh).await
+            let opened = handle.open_stream(StreamKey::ONLY, identity()).await?;
+            handle
+                .sync_shards(StreamKey::ONLY, listing(LEASES), opened.fresh)
+                .await
         });
         drop(opening.detach());
     }

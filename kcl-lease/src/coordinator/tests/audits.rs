@@ -4,6 +4,7 @@ use kcl_checkpoint::Checkpoint;
 
 use super::*;
 use crate::audit::Repair;
+use crate::key::StreamKey;
 use crate::test_support::at;
 
 impl Worker {
@@ -14,8 +15,11 @@ impl Worker {
         while Instant::now() < end {
             for event in self.listen(Duration::from_millis(100)).await {
                 match event {
-                    CoordinatorEvent::ListingWanted => {
-                        let synced = self.handle.sync_shards(listing.to_vec(), false).await;
+                    CoordinatorEvent::ListingWanted { .. } => {
+                        let synced = self
+                            .handle
+                            .sync_shards(StreamKey::ONLY, listing.to_vec(), false)
+                            .await;
                         synced.unwrap();
                     }
                     other => others.push(other),
@@ -157,11 +161,20 @@ async fn deleting_every_row_does_not_make_a_first_start() {
     let table = deleted_while_nobody_ran().await;
     delete(&table, 1).await;
     let mut worker = Worker::start("w", &table);
-    let opened = worker.handle.open_stream(identity()).await.unwrap();
-    let fresh = worker.handle.sync_shards(listing(2), opened.fresh).await;
+    let opened = worker
+        .handle
+        .open_stream(StreamKey::ONLY, identity())
+        .await
+        .unwrap();
+    let fresh = worker
+        .handle
+        .sync_shards(StreamKey::ONLY, listing(2), opened.fresh)
+        .await;
     let error = fresh.unwrap_err();
     assert!(!error.allows_fresh_start(), "{error}");
-    let all = worker.handle.sync_shards(listing(2), false);
+    let all = worker
+        .handle
+        .sync_shards(StreamKey::ONLY, listing(2), false);
     all.await.unwrap();
     let told = repairs(&worker.serve(&listing(2), L * 4).await);
     assert!(told.contains(&(name(1), RowRepair::ProgressUnknown)));
@@ -241,7 +254,7 @@ async fn a_stream_at_rest_is_not_listed_again() {
     let events = worker.listen(L * 30).await;
     let listed = events
         .iter()
-        .any(|e| matches!(e, CoordinatorEvent::ListingWanted));
+        .any(|e| matches!(e, CoordinatorEvent::ListingWanted { .. }));
     assert!(!listed);
 }
 
@@ -310,7 +323,10 @@ async fn one_reading_does_not_confirm_itself() {
     worker.serve(&listing(2), L * 2).await;
     delete(&table, 0).await;
     for _ in 0..3 {
-        let synced = worker.handle.sync_shards(listing(2), false).await;
+        let synced = worker
+            .handle
+            .sync_shards(StreamKey::ONLY, listing(2), false)
+            .await;
         synced.unwrap();
         assert!(row(&table, 0).is_none());
     }

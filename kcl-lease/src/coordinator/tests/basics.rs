@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::LossReason;
+use crate::key::StreamKey;
 use crate::test_support::at;
 use kcl_checkpoint::Checkpoint;
 
@@ -77,7 +78,11 @@ async fn a_clean_stop_releases_everything_and_another_worker_starts_at_once() {
     assert!(!table.items().contains_key(first.handle.worker().as_str()));
     let begun = Instant::now();
     let mut second = Worker::start("b", &table);
-    let opened = second.handle.open_stream(identity()).await.unwrap();
+    let opened = second
+        .handle
+        .open_stream(StreamKey::ONLY, identity())
+        .await
+        .unwrap();
     assert!(!opened.fresh);
     second.wait_granted(3).await;
     assert!(
@@ -99,7 +104,11 @@ async fn another_or_a_recreated_stream_is_refused() {
             created_at: identity().created_at + created_at,
             start: StreamStart::Latest { moment_ms: 1 },
         };
-        let error = worker.handle.open_stream(proposed).await.unwrap_err();
+        let error = worker
+            .handle
+            .open_stream(StreamKey::ONLY, proposed)
+            .await
+            .unwrap_err();
         assert!(
             matches!(error, CoordinatorError::StreamMismatch { .. }),
             "{error}"
@@ -112,7 +121,11 @@ async fn another_or_a_recreated_stream_is_refused() {
         created_at: identity().created_at + 1,
         ..identity()
     };
-    let opened = other.handle.open_stream(proposed).await.unwrap();
+    let opened = other
+        .handle
+        .open_stream(StreamKey::ONLY, proposed)
+        .await
+        .unwrap();
     assert_eq!(opened.identity.start, StreamStart::TrimHorizon);
 }
 
@@ -291,7 +304,10 @@ async fn a_table_that_refuses_a_take_or_a_read_is_asked_ever_less_often() {
                 false => Act::Pass,
             }
         });
-        b.handle.open_stream(identity()).await.unwrap();
+        b.handle
+            .open_stream(StreamKey::ONLY, identity())
+            .await
+            .unwrap();
         b.listen(Duration::from_secs(60)).await;
         let refused = asked.load(Ordering::Relaxed);
         assert!((10..=45).contains(&refused), "{operation}: {refused}");

@@ -1,6 +1,7 @@
 //! The date that a process knows jumps: an hour or a day, forwards and backwards.
 
 use super::*;
+use crate::key::StreamKey;
 use crate::test_support::at;
 use kcl_checkpoint::Checkpoint;
 
@@ -97,7 +98,10 @@ async fn a_row_that_comes_back_is_newer_than_it_was_although_the_date_went_back(
         table.write(delete).await.unwrap();
         for _ in 0..60 {
             worker.listen(Duration::from_secs(1)).await;
-            let synced = worker.handle.sync_shards(listing(2), false).await;
+            let synced = worker
+                .handle
+                .sync_shards(StreamKey::ONLY, listing(2), false)
+                .await;
             synced.unwrap();
             counters.look(&table);
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::LossReason;
+use crate::key::StreamKey;
 use crate::test_support::at;
 use kcl_checkpoint::Checkpoint;
 
@@ -59,20 +60,24 @@ async fn a_merge_child_whose_other_parent_has_no_row_is_made_from_a_listing() {
     let table = table();
     put_lease(&table, &lease_of(0));
     let mut worker = Worker::start("w", &table);
-    let mut opened = worker.handle.open_stream(identity()).await.unwrap();
+    let mut opened = worker
+        .handle
+        .open_stream(StreamKey::ONLY, identity())
+        .await
+        .unwrap();
     opened.fresh = false;
     worker.wait_granted(1).await;
     let outcome = worker.grant(0).end_shard(vec![merged()]).await.unwrap();
     assert_eq!((outcome.children, outcome.waiting), (vec![], vec![id(20)]));
     worker
-        .wait_event(|event| matches!(event, CoordinatorEvent::ListingWanted))
+        .wait_event(|event| matches!(event, CoordinatorEvent::ListingWanted { .. }))
         .await;
     // Shard 1 is gone from the stream: nobody will ever end it.
     let mut first = shard(0, &[], 0, 2);
     first.open = false;
     worker
         .handle
-        .sync_shards(vec![first, merged()], false)
+        .sync_shards(StreamKey::ONLY, vec![first, merged()], false)
         .await
         .unwrap();
     worker
@@ -167,7 +172,11 @@ async fn a_finished_row_goes_when_its_children_moved_on() {
     let mut parent = shard(0, &[], 0, 2);
     parent.open = false;
     all.push(parent);
-    let synced = worker.handle.sync_shards(all, false).await.unwrap();
+    let synced = worker
+        .handle
+        .sync_shards(StreamKey::ONLY, all, false)
+        .await
+        .unwrap();
     assert_eq!(synced.created, 0);
     assert!(row(&table, 0).is_none());
 }
@@ -185,12 +194,16 @@ async fn shards_of_a_stream_that_was_split_before_the_first_start_begin_at_once(
             start,
             ..identity()
         };
-        let opened = worker.handle.open_stream(proposed.clone()).await.unwrap();
+        let opened = worker
+            .handle
+            .open_stream(StreamKey::ONLY, proposed.clone())
+            .await
+            .unwrap();
         // The service's filter leaves the parent out, although the full listing still has it.
         let filtered = vec![shard(10, &[0], 0, 2), shard(11, &[0], 1, 2)];
         worker
             .handle
-            .sync_shards(filtered.clone(), opened.fresh)
+            .sync_shards(StreamKey::ONLY, filtered.clone(), opened.fresh)
             .await
             .unwrap();
         worker.wait_granted(2).await;
@@ -201,13 +214,21 @@ async fn shards_of_a_stream_that_was_split_before_the_first_start_begin_at_once(
         }
         // So do they for a worker that never saw the filtered listing.
         let mut second = Worker::start("b", &table);
-        let opened = second.handle.open_stream(proposed).await.unwrap();
+        let opened = second
+            .handle
+            .open_stream(StreamKey::ONLY, proposed)
+            .await
+            .unwrap();
         assert!(!opened.fresh);
         let mut all = filtered;
         let mut parent = shard(0, &[], 0, 1);
         parent.open = false;
         all.push(parent);
-        let synced = second.handle.sync_shards(all, false).await.unwrap();
+        let synced = second
+            .handle
+            .sync_shards(StreamKey::ONLY, all, false)
+            .await
+            .unwrap();
         assert_eq!(synced.created, 0);
         second.wait_granted(2).await;
     }
@@ -220,23 +241,31 @@ async fn a_child_waits_for_a_parent_without_row_that_is_still_listed() {
     child.parents = [id(0)].into();
     put_lease(&table, &child);
     // The first start was complete, so the parent's row is no leftover of it.
-    let mut stream = identity().to_item();
+    let mut stream = identity().to_item(StreamKey::ONLY);
     stream.leases_made = true;
-    table.put(&stream.key, stream.to_item());
+    table.put(&stream.key(), stream.to_item());
     let mut worker = Worker::start("w", &table);
-    worker.handle.open_stream(identity()).await.unwrap();
     worker
-        .wait_event(|event| matches!(event, CoordinatorEvent::ListingWanted))
+        .handle
+        .open_stream(StreamKey::ONLY, identity())
+        .await
+        .unwrap();
+    worker
+        .wait_event(|event| matches!(event, CoordinatorEvent::ListingWanted { .. }))
         .await;
     let mut parent = shard(0, &[], 0, 1);
     parent.open = false;
     let all = vec![parent, shard(10, &[0], 0, 1)];
-    worker.handle.sync_shards(all.clone(), false).await.unwrap();
+    worker
+        .handle
+        .sync_shards(StreamKey::ONLY, all.clone(), false)
+        .await
+        .unwrap();
     worker.listen(L * 3).await;
     assert_eq!(worker.held(), 0);
     worker
         .handle
-        .sync_shards(all[1..].to_vec(), false)
+        .sync_shards(StreamKey::ONLY, all[1..].to_vec(), false)
         .await
         .unwrap();
     worker.wait_granted(1).await;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::LossReason;
+use crate::key::StreamKey;
 use crate::test_support::at;
 
 #[tokio::test(start_paused = true)]
@@ -108,10 +109,17 @@ async fn shards_that_are_their_own_ancestors_create_nothing() {
     let table = table();
     put_lease(&table, &lease_of(0));
     let mut worker = Worker::start("w", &table);
-    worker.handle.open_stream(identity()).await.unwrap();
+    worker
+        .handle
+        .open_stream(StreamKey::ONLY, identity())
+        .await
+        .unwrap();
     let mut loops = vec![shard(5, &[6], 0, 1), shard(6, &[5], 0, 1)];
     loops[1].open = false;
-    let _ = worker.handle.sync_shards(loops, false).await;
+    let _ = worker
+        .handle
+        .sync_shards(StreamKey::ONLY, loops, false)
+        .await;
     worker.listen(L).await;
     assert_eq!(worker.held(), 1);
 }

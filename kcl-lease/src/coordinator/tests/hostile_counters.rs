@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::LossReason;
+use crate::key::StreamKey;
 use crate::test_support::at;
 
 const LARGEST: u64 = i64::MAX as u64;
@@ -33,8 +34,11 @@ async fn serve(worker: &mut Worker, time: Duration) -> bool {
         for event in worker.listen(Duration::from_millis(500)).await {
             match event {
                 CoordinatorEvent::RowUnreadable { key, .. } => told |= key == id(0).as_str(),
-                CoordinatorEvent::ListingWanted => {
-                    let synced = worker.handle.sync_shards(listing(2), false).await;
+                CoordinatorEvent::ListingWanted { .. } => {
+                    let synced = worker
+                        .handle
+                        .sync_shards(StreamKey::ONLY, listing(2), false)
+                        .await;
                     synced.unwrap();
                 }
                 _ => {}

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::hint::Hint;
 use crate::item::entity;
-use crate::key::{LeaseKey, WorkerId};
+use crate::key::{LeaseKey, StreamKey, WorkerId};
 use crate::leader_item::LEADER_KEY;
 use crate::test_support::at;
 use crate::worker_item::WorkerItem;
@@ -32,7 +32,11 @@ fn item_of(table: &MemoryLeaseTable, name: &str) -> (String, Option<WorkerItem>)
 
 /// A giver names the worker in a row and in its inbox, just before it leaves without having looked. Returns the worker's id.
 async fn given_while_it_stops(worker: &mut Worker, table: &MemoryLeaseTable) -> String {
-    worker.handle.open_stream(identity()).await.unwrap();
+    worker
+        .handle
+        .open_stream(StreamKey::ONLY, identity())
+        .await
+        .unwrap();
     worker.listen(SECOND).await;
     let (me, _) = item_of(table, "w");
     let given = Lease {

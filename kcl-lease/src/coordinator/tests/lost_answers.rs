@@ -1,6 +1,7 @@
 //! Calls that fail, or whose answers are lost or late.
 
 use super::*;
+use crate::key::StreamKey;
 use crate::test_support::at;
 use crate::{GrantError, LossReason};
 use kcl_checkpoint::Checkpoint;
@@ -227,7 +228,7 @@ async fn a10_a_start_that_never_succeeds_ends_with_one_clear_error() {
         .await;
     assert!(begun.elapsed() >= Duration::from_secs(30));
     worker.handle.stopped().await;
-    let refused = worker.handle.open_stream(identity()).await;
+    let refused = worker.handle.open_stream(StreamKey::ONLY, identity()).await;
     assert!(matches!(refused, Err(CoordinatorError::Stopped)));
 }
 
@@ -320,7 +321,13 @@ async fn a10_a_table_that_may_not_be_read_ends_the_start_and_later_is_only_told(
     );
     assert!(worker.grant(0).is_current());
     // Also when a listing waits for a scan, nothing is asked for faster than once a second.
-    let synced = timeout(L, worker.handle.sync_shards(listing(1), false)).await;
+    let synced = timeout(
+        L,
+        worker
+            .handle
+            .sync_shards(StreamKey::ONLY, listing(1), false),
+    )
+    .await;
     assert!(synced.is_err());
     assert!(worker.path.reads.load(Ordering::Relaxed) < 80);
 }

@@ -19,6 +19,7 @@ mod orders;
 mod own_thread;
 mod resets;
 mod resigning;
+mod streams;
 mod strike;
 
 use std::collections::BTreeMap;
@@ -32,7 +33,7 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::item::{Item, Value, attribute};
-use crate::key::{HashKeyRange, ShardId};
+use crate::key::{HashKeyRange, ShardId, StreamKey};
 use crate::table::{
     Consistency, Prepared, ScanPage, ScanToken, TableError, TableErrorKind, Transacted, Written,
 };
@@ -314,13 +315,19 @@ impl Worker {
             }));
         }
         self.grants
-            .insert(grant.shard_id().as_str().to_owned(), grant);
+            .insert(grant.lease_key().as_str().to_owned(), grant);
     }
 
     /// Opens the stream and creates leases for the shards.
     pub(super) async fn open(&self, listing: &[ListedShard]) -> OpenedStream {
-        let opened = self.handle.open_stream(identity()).await.unwrap();
-        let synced = self.handle.sync_shards(listing.to_vec(), opened.fresh);
+        let opened = self
+            .handle
+            .open_stream(StreamKey::ONLY, identity())
+            .await
+            .unwrap();
+        let synced = self
+            .handle
+            .sync_shards(StreamKey::ONLY, listing.to_vec(), opened.fresh);
         synced.await.unwrap();
         opened
     }

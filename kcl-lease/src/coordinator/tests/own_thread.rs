@@ -1,6 +1,7 @@
 //! User code that blocks every thread of its runtime does not keep heartbeats from being sent. In real time.
 
 use super::*;
+use crate::key::StreamKey;
 
 const SHORT: Duration = Duration::from_millis(900);
 const BLOCKED: Duration = Duration::from_secs(3);
@@ -31,7 +32,9 @@ fn heartbeats_while_blocked(runtime: impl Fn() -> Runtime) -> (u64, Duration) {
         let _inside = users.enter();
         let (handle, _events) =
             Coordinator::start(options, runtime(), move || used as Arc<dyn LeaseTable>).unwrap();
-        users.block_on(handle.open_stream(identity())).unwrap();
+        users
+            .block_on(handle.open_stream(StreamKey::ONLY, identity()))
+            .unwrap();
         let blockers = (0..2).map(|_| Runtime::production().spawn(async { block(BLOCKED) }));
         drop(
             blockers

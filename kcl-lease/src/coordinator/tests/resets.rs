@@ -1,6 +1,7 @@
 //! Resets: the leases of another stream go, unless somebody works on them.
 
 use super::*;
+use crate::key::StreamKey;
 use crate::test_support::at;
 
 fn other_stream() -> StreamIdentity {
@@ -18,14 +19,20 @@ fn resetting(name: &str, table: &Arc<MemoryLeaseTable>) -> Worker {
 
 /// Opens the new stream as a worker starts on it.
 async fn begin(worker: &Worker, shards: u32) -> Result<OpenedStream, CoordinatorError> {
-    let opened = worker.handle.open_stream(other_stream()).await?;
+    let opened = worker
+        .handle
+        .open_stream(StreamKey::ONLY, other_stream())
+        .await?;
     let synced = worker
         .handle
-        .sync_shards(listing(shards), opened.fresh)
+        .sync_shards(StreamKey::ONLY, listing(shards), opened.fresh)
         .await;
     match synced {
         Err(error) if !error.allows_fresh_start() => {
-            worker.handle.sync_shards(listing(shards), false).await?;
+            worker
+                .handle
+                .sync_shards(StreamKey::ONLY, listing(shards), false)
+                .await?;
         }
         synced => drop(synced?),
     }
@@ -80,7 +87,11 @@ async fn without_the_wish_nothing_is_touched() {
     let table = left_behind().await;
     let before = table.items();
     let worker = Worker::start("new", &table);
-    let error = worker.handle.open_stream(other_stream()).await.unwrap_err();
+    let error = worker
+        .handle
+        .open_stream(StreamKey::ONLY, other_stream())
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, CoordinatorError::StreamMismatch { .. }),
         "{error}"

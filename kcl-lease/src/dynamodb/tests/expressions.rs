@@ -119,7 +119,7 @@ fn writes_of_a_leader() {
          SET entityType = 'SESSION_LEADER', leader = 'me', round = 4, deputy = 'you', \
          ages = M({\"you\": L([N(\"5\"), N(\"1500\")])})"
     );
-    let stream = StreamItem::new("arn", 1, StreamStart::TrimHorizon);
+    let stream = StreamItem::new(crate::StreamKey::ONLY, "arn", 1, StreamStart::TrimHorizon);
     assert_eq!(
         text(&write::put_stream(&stream)),
         "PUT SessionStream IF attribute_not_exists(leaseKey)"
