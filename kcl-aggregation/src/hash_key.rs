@@ -9,7 +9,11 @@ use crate::digest::md5;
 /// ```
 #[must_use]
 pub fn hash_key(partition_key: &str) -> u128 {
-    u128::from_be_bytes(md5(partition_key.as_bytes()))
+    of_digest(md5(partition_key.as_bytes()))
+}
+
+pub(crate) fn of_digest(digest: [u8; 16]) -> u128 {
+    u128::from_be_bytes(digest)
 }
 
 /// The hash key that decides the shard of a record: its explicit hash key, else the one of its partition key.

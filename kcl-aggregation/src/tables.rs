@@ -10,7 +10,8 @@
 use std::ops::Range;
 
 use crate::Damaged;
-use crate::hash_key::{HashKeyRange, hash_key, parse};
+use crate::hash_key::{HashKeyRange, of_digest, parse};
+use crate::lanes::md5_each;
 use crate::span::Span;
 use crate::wire::{Cursor, MAX_DEPTH, WireType};
 
@@ -102,25 +103,44 @@ impl Tables {
                 .iter()
                 .map(|span| parse(span.text_of(record)).map(|hash_key| range.contains(hash_key))),
         );
-        self.partition_key_in_range.clear();
-        self.partition_key_in_range
-            .resize(self.partition_keys.len(), None);
+        self.hash_partition_keys(record, range);
         for row in &mut self.rows {
-            let explicit = row
-                .explicit_hash_key
-                .and_then(|index| self.explicit_in_range.get(index as usize).copied())
-                .flatten();
-            let index = row.partition_key as usize;
-            row.in_range = match (explicit, self.partition_key_in_range.get_mut(index)) {
-                (Some(known), _) => known,
-                (None, Some(slot)) => *slot.get_or_insert_with(|| {
-                    let span = self.partition_keys.get(index).copied().unwrap_or_default();
-                    range.contains(hash_key(span.text_of(record)))
-                }),
-                (None, None) => true,
-            };
+            let explicit = in_range(row.explicit_hash_key, &self.explicit_in_range);
+            let hashed = || in_range(Some(row.partition_key), &self.partition_key_in_range);
+            row.in_range = explicit.or_else(hashed).unwrap_or(true);
         }
     }
+
+    /// Hashes the partition keys that decide about a row, all together.
+    fn hash_partition_keys(&mut self, record: &[u8], range: &HashKeyRange) {
+        let in_ranges = &mut self.partition_key_in_range;
+        in_ranges.clear();
+        in_ranges.resize(self.partition_keys.len(), None);
+        let mut deciding = Vec::with_capacity(self.partition_keys.len());
+        for row in &self.rows {
+            if in_range(row.explicit_hash_key, &self.explicit_in_range).is_some() {
+                continue;
+            }
+            let index = row.partition_key as usize;
+            if let (Some(slot @ None), Some(key)) =
+                (in_ranges.get_mut(index), self.partition_keys.get(index))
+            {
+                *slot = Some(true);
+                deciding.push((index, key.of(record)));
+            }
+        }
+        let keys: Vec<&[u8]> = deciding.iter().map(|(_, key)| *key).collect();
+        for ((index, _), digest) in deciding.iter().zip(md5_each(&keys)) {
+            if let Some(slot) = in_ranges.get_mut(*index) {
+                *slot = Some(range.contains(of_digest(digest)));
+            }
+        }
+    }
+}
+
+/// What is known of the key at an index of a table.
+fn in_range(index: Option<u32>, known: &[Option<bool>]) -> Option<bool> {
+    known.get(index? as usize).copied().flatten()
 }
 
 fn read_row(mut cursor: Cursor<'_>) -> Result<Row, Damaged> {
