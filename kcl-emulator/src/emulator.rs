@@ -94,6 +94,12 @@ impl Emulator {
         &self.0.region
     }
 
+    /// The ARN of the stream called `name`, whether there is one or not.
+    #[must_use]
+    pub fn stream_arn(&self, name: &str) -> String {
+        self.with_kinesis(|engine| engine.stream_arn(name))
+    }
+
     /// The faults in force; rules may be added and removed at any time.
     #[must_use]
     pub fn faults(&self) -> &Faults {

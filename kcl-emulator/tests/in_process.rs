@@ -157,3 +157,15 @@ async fn a_table_is_created_when_its_creation_is_answered() {
     let described = described.unwrap().table.unwrap();
     assert_eq!(described.table_status, Some(TableStatus::Active));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_arn_of_a_stream_is_the_one_that_it_tells_itself() {
+    let builder = Emulator::builder().region("eu-west-1");
+    let emulator = builder.account("123456789012").build();
+    emulator.create_stream("orders", 1).unwrap();
+    let client = aws_sdk_kinesis::Client::new(&emulator.sdk_config("worker-1"));
+    let describe = client.describe_stream_summary().stream_name("orders");
+    let described = describe.send().await.unwrap();
+    let summary = described.stream_description_summary.unwrap();
+    assert_eq!(summary.stream_arn, emulator.stream_arn("orders"));
+}

@@ -405,8 +405,7 @@ impl Cluster {
         if !self.launch.reading.subscribes() {
             return Ok(());
         }
-        let region = self.emulator.region();
-        let stream = format!("arn:aws:kinesis:{region}:000000000000:stream/{STREAM}");
+        let stream = self.emulator.stream_arn(STREAM);
         let remove = self.kinesis.deregister_stream_consumer();
         let remove = remove.stream_arn(stream).consumer_name(application);
         remove.send().await.map_err(|error| {

@@ -16,7 +16,7 @@ use super::draw::{between, draw};
 use super::history::{Event, ShardNo, shard_number};
 use super::payload::Payloads;
 use super::schedule::Pick;
-use super::world::{APPLICATION, STREAM, World, stream_arn};
+use super::world::{APPLICATION, STREAM, World};
 
 /// More open shards than this are not split any more.
 const OPEN_MAX: usize = 10;
@@ -157,7 +157,7 @@ impl Producer {
     /// Removes the application's consumer, as somebody may.
     pub fn deregister_consumer(&mut self) {
         let input = DeregisterStreamConsumerInput {
-            stream_arn: Some(stream_arn(&self.world)),
+            stream_arn: Some(self.world.emulator().stream_arn(STREAM)),
             consumer_name: Some(APPLICATION.to_owned()),
             ..DeregisterStreamConsumerInput::default()
         };

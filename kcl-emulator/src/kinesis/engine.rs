@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     api::{Request, Response, SubscriptionId},
-    hash_key, reshard,
+    arn, hash_key, reshard,
     sequence::SequenceNumber,
     shard::Moment,
     stream::{Change, Pending, Status, Stream},
@@ -97,6 +97,12 @@ impl Engine {
             woken: BTreeSet::new(),
             iterators_valid_from: Timestamp(i64::MIN),
         }
+    }
+
+    /// The ARN of the stream called `name`, whether there is one or not.
+    #[must_use]
+    pub fn stream_arn(&self, name: &str) -> String {
+        arn::of_stream(&self.config.region, &self.config.account, name)
     }
 
     /// Carries one request out at the moment `now`. Time never goes back: an earlier `now` counts as the latest one so far.

@@ -5,7 +5,6 @@ use super::{
         CreateStreamInput, DeleteStreamInput, DescribeLimitsOutput, Empty, ListStreamsInput,
         ListStreamsOutput, StreamModeDetailsInput,
     },
-    arn,
     engine::Engine,
     error,
     stream::{Change, Mode, Status, Stream},
@@ -45,7 +44,7 @@ impl Engine {
         check.tags("tags", &input.tags);
         check.finish()?;
 
-        let (account, region) = (&self.config.account, &self.config.region);
+        let account = &self.config.account;
         if self.streams.contains_key(name) {
             return Err(error::in_use(format!(
                 "Stream {name} under account {account} already exists."
@@ -59,7 +58,7 @@ impl Engine {
         };
         self.check_shard_limit(shards)?;
         self.check_mode_limit(mode)?;
-        let stream_arn = arn::of_stream(region, account, name);
+        let stream_arn = self.stream_arn(name);
         let mut stream = Stream::new(name.to_owned(), stream_arn, self.now, mode);
         stream.max_record_kib = record_kib.unwrap_or(stream.max_record_kib);
         tags::add(

@@ -33,13 +33,6 @@ pub const STREAM: &str = "orders";
 /// The application, and so the lease table, of every run.
 pub const APPLICATION: &str = "orders-app";
 
-/// The ARN of the stream.
-#[must_use]
-pub fn stream_arn(world: &World) -> String {
-    let region = world.emulator().region();
-    format!("arn:aws:kinesis:{region}:000000000000:stream/{STREAM}")
-}
-
 /// One simulated process: the number of its start, unique in a run.
 pub type Process = u32;
 /// Rows in one page of a scan. At the service a page holds a megabyte; so few let runs meet more than one page.

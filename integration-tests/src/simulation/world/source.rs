@@ -18,7 +18,7 @@ use kcl_emulator::{ApiError, Caller, Service, Timestamp};
 use kcl_lease::ListedShard;
 
 use super::subscription::SimulatedSubscription;
-use super::{Failure, Request, STREAM, World, stream_arn};
+use super::{Failure, Request, STREAM, World};
 use crate::simulation::checker::Look;
 use crate::simulation::gauge::Gauge;
 use crate::simulation::history::Event;
@@ -191,7 +191,7 @@ impl ShardSource for SimulatedSource {
     async fn describe_consumer(&self, name: &str) -> Result<Option<StreamConsumer>, SourceError> {
         let operation = "DescribeStreamConsumer";
         let input = DescribeStreamConsumerInput {
-            stream_arn: Some(stream_arn(&self.world)),
+            stream_arn: Some(self.world.emulator().stream_arn(STREAM)),
             consumer_name: Some(name.to_owned()),
             ..DescribeStreamConsumerInput::default()
         };
@@ -209,7 +209,7 @@ impl ShardSource for SimulatedSource {
     async fn register_consumer(&self, name: &str) -> Result<StreamConsumer, SourceError> {
         let operation = "RegisterStreamConsumer";
         let input = RegisterStreamConsumerInput {
-            stream_arn: Some(stream_arn(&self.world)),
+            stream_arn: Some(self.world.emulator().stream_arn(STREAM)),
             consumer_name: Some(name.to_owned()),
             ..RegisterStreamConsumerInput::default()
         };
