@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::{Clock, TEST_EPOCH};
+use crate::kinesis::EngineConfig;
 use crate::{Emulator, Timestamp};
 
 /// Sets an emulator up; [`Emulator::builder`] makes one.
@@ -32,7 +33,7 @@ impl Default for Builder {
             latency: Duration::ZERO,
             clock: Clock::starting_at(TEST_EPOCH),
             row_versions: None,
-            subscription_lifetime: Duration::from_mins(5),
+            subscription_lifetime: EngineConfig::default().subscription_lifetime,
         }
     }
 }
