@@ -60,18 +60,15 @@ impl Checker {
 
     /// Judges the records that were put too long ago.
     pub(super) fn judge_arrivals(&mut self) {
-        while let Some(first) = self.arrivals.0.front()
-            && first.since + DELIVERED_MAX < self.now
-        {
-            let Some(late) = self.arrivals.0.pop_front() else {
-                return;
-            };
+        let now = self.now;
+        let is_late = |first: &mut Awaited| first.since + DELIVERED_MAX < now;
+        while let Some(late) = self.arrivals.0.pop_front_if(is_late) {
             if self.is_due(&late) {
                 let text = format!(
                     "record {} of shard {} was put {} ms ago, and its holder has nothing else to do there",
                     late.index,
                     late.shard,
-                    self.now - late.since
+                    now - late.since
                 );
                 self.violate("R1 prompt delivery", text);
             }
