@@ -210,17 +210,14 @@ impl Subscription for SimulatedSubscription {
             .as_deref()
             .map(SequenceNumber::parse)
             .transpose();
-        let pushed = Pushed {
+        Ok(Pushed {
             batch: batch(event.records, OPERATION)?,
             continuation: continuation.map_err(|_| unexpected(OPERATION))?,
             children: children(event.child_shards, OPERATION)?,
             behind: u64::try_from(event.millis_behind_latest)
                 .ok()
                 .map(Duration::from_millis),
-        };
-        self.gauge
-            .look(Look::Answered(pushed.batch.resident_bytes()));
-        Ok(pushed)
+        })
     }
 }
 
