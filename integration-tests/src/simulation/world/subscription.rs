@@ -90,14 +90,16 @@ impl SimulatedSubscription {
     }
 
     fn is_broken(&self) -> bool {
-        let connections = self.world.connections();
-        let last = connections.broken.get(&self.caller.0);
-        last.is_some_and(|last| self.number <= *last)
+        self.is_among(&self.world.connections().broken)
     }
 
     fn is_silenced(&self) -> bool {
-        let connections = self.world.connections();
-        let last = connections.silent.get(&self.caller.0);
+        self.is_among(&self.world.connections().silent)
+    }
+
+    /// Whether it was open when something last befell the subscriptions of its process.
+    fn is_among(&self, befell: &BTreeMap<String, u64>) -> bool {
+        let last = befell.get(&self.caller.0);
         last.is_some_and(|last| self.number <= *last)
     }
 
