@@ -3,6 +3,7 @@
 //! The tests run the real AWS SDK over the emulator inside the process, in virtual time.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod aws;
 pub mod bench;
 pub mod fleet;
 mod log;

@@ -5,17 +5,12 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_kinesis::config::BehaviorVersion;
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
-use aws_types::SdkConfig;
-use aws_types::region::Region;
 use kcl_core::retrieval::{KinesisSource, OutOfRange, ShardSource, StartPosition, deaggregate};
 use kcl_core::{
     HashKeyRange, LeaseTable, ProcessRecordsInput, ProcessorResult, RecordProcessor, Runtime, Wire,
@@ -28,7 +23,7 @@ use tokio::sync::Notify;
 use super::answers::{iterator, shard_id};
 use super::case::Case;
 use super::error::BenchError;
-use super::loops::source::look_at;
+use super::loops::{CALLER, source::look_at};
 use super::null_kinesis::{NullKinesis, STREAM, request};
 
 /// What is read in this process.
@@ -145,11 +140,7 @@ impl InProcess {
 
     fn source(self) -> KinesisSource {
         let server = Server(Arc::new(NullKinesis::new(self.case, self.shards)));
-        let credentials = Credentials::new("AKIDEXAMPLE", "secret", None, None, "bench");
-        let aws = SdkConfig::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
+        let aws = crate::aws::called_by(CALLER)
             .http_client(http_client_fn(move |_: &HttpConnectorSettings, _| {
                 SharedHttpConnector::new(server.clone())
             }))

@@ -2,10 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_types::SdkConfig;
-use aws_types::region::Region;
 use kcl_core::{
     Events, InitializationInput, ProcessRecordsInput, ProcessorResult, RecordProcessor, Runtime,
     ShutdownRequestedInput, Worker, WorkerEvent, async_trait, shutdown_signal,
@@ -17,7 +13,7 @@ use super::clock::now;
 use super::error::FleetError;
 use super::journal::{Journal, Line, RecordLine, What};
 use super::options::WorkerOptions;
-use crate::STREAM;
+use crate::{STREAM, aws};
 
 /// The exit code of a worker whose harness is gone.
 const ORPHANED: i32 = 9;
@@ -44,22 +40,11 @@ pub async fn work(options: WorkerOptions) -> Result<std::convert::Infallible, Fl
         .worker_name(&options.name)
         .lease_duration(options.lease_duration)
         .retrieval(options.retrieval.retrieval())
-        .build(&aws(&options.endpoint, &options.name))?
+        .build(&aws::at(&options.endpoint, &options.name))?
         .with_graceful_shutdown(shutdown_signal());
     let events = worker.handle().events();
     let _scribe = runtime.spawn(write_events(events, journal));
     worker.run_to_exit().await
-}
-
-/// How to reach the emulator at a loopback port, as a caller of this name.
-pub(super) fn aws(endpoint: &str, caller: &str) -> SdkConfig {
-    let credentials = Credentials::new(caller, "secret", None, None, "fleet");
-    SdkConfig::builder()
-        .behavior_version(aws_sdk_kinesis::config::BehaviorVersion::latest())
-        .endpoint_url(endpoint)
-        .region(Region::new("us-east-1"))
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .build()
 }
 
 /// The harness holds the other end of standard input. A stopped process cannot see that it closed, so the kernel is asked

@@ -8,11 +8,7 @@ pub(super) mod source;
 
 use std::error::Error;
 
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_kinesis::config::BehaviorVersion;
 use aws_types::SdkConfig;
-use aws_types::region::Region;
 use futures_util::future::select_all;
 use kcl_core::Runtime;
 use tokio_util::task::AbortOnDropHandle;
@@ -20,14 +16,11 @@ use tokio_util::task::AbortOnDropHandle;
 /// A loop ends only when it cannot go on.
 type Ended = Result<(), Box<dyn Error + Send + Sync>>;
 
+/// What all of them call themselves.
+pub(super) const CALLER: &str = "AKIDEXAMPLE";
+
 pub(super) fn aws(endpoint: &str) -> SdkConfig {
-    let credentials = Credentials::new("AKIDEXAMPLE", "secret", None, None, "bench");
-    SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .endpoint_url(endpoint)
-        .region(Region::new("us-east-1"))
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .build()
+    crate::aws::at(endpoint, CALLER)
 }
 
 /// Runs a loop for each shard until the first of them ends.
