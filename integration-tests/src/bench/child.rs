@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use clap::ValueEnum;
 use kcl_core::Wire;
 
 use super::case::Case;
 use super::consumer::{CONSUME, Way};
 use super::error::BenchError;
 use super::meter::Sample;
+use super::options::name;
 use super::process::Process;
 
 /// What a consumer is to do.
@@ -23,19 +23,14 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn name(&self) -> String {
-        let (way, case) = (self.way_name(), self.case.name());
+        let (way, case) = (name(&self.way), self.case.name());
         format!("{way} {:?} {case} {}", self.wire, self.shards)
-    }
-
-    fn way_name(&self) -> String {
-        let way = self.way.to_possible_value();
-        way.map_or_else(String::new, |way| way.get_name().to_owned())
     }
 
     fn arguments(&self, endpoint: &str) -> Vec<String> {
         let mut arguments = vec![
             CONSUME.to_owned(),
-            format!("--way={}", self.way_name()),
+            format!("--way={}", name(&self.way)),
             format!("--endpoint={endpoint}"),
             format!("--shards={}", self.shards),
             format!("--limit={}", self.limit),

@@ -2,7 +2,6 @@
 
 use std::process::Stdio;
 
-use clap::ValueEnum;
 use kcl_core::Wire;
 use tokio::process::Command;
 
@@ -11,11 +10,10 @@ use super::case::Case;
 use super::count::{COUNT, Counted};
 use super::error::BenchError;
 use super::in_process::WasRead;
-use super::options::InstructionsOptions;
+use super::options::{InstructionsOptions, name};
+use super::result::MOST_FRAMEWORK_COST;
 use super::table;
 
-/// A worker takes at most a tenth more than a bare loop.
-const MOST: f64 = 1.10;
 /// Answers of each shard in the shorter and in the longer run. What the longer one executes more is what answers take, without
 /// start and first answers.
 const ANSWERS: [u64; 2] = [30, 90];
@@ -123,18 +121,15 @@ fn collected(said: &str) -> Option<u64> {
     line.rsplit(' ').next()?.parse().ok()
 }
 
-fn name(value: &impl ValueEnum) -> String {
-    let value = value.to_possible_value();
-    value.map_or_else(String::new, |value| value.get_name().to_owned())
-}
-
 fn broken(costs: &[Cost]) -> Vec<String> {
-    let too_dear = costs.iter().filter(|cost| cost.ratio() > MOST);
+    let too_dear = costs
+        .iter()
+        .filter(|cost| cost.ratio() > MOST_FRAMEWORK_COST);
     let line = |cost: &Cost| {
         let Job { case, wire, shards } = cost.job;
         let (case, ratio) = (case.name(), cost.ratio());
         format!(
-            "{case} {wire:?}, {shards} shards: {ratio:.3} times the instructions of a bare loop, at most {MOST}"
+            "{case} {wire:?}, {shards} shards: {ratio:.3} times the instructions of a bare loop, at most {MOST_FRAMEWORK_COST}"
         )
     };
     too_dear.map(line).collect()
@@ -160,7 +155,7 @@ fn text(costs: &[Cost]) -> String {
             format!("{:.1}", cost.bare),
             format!("{:.1}", cost.framework),
             format!("{:.3}", cost.ratio()),
-            format!("{MOST:.2}"),
+            format!("{MOST_FRAMEWORK_COST:.2}"),
         ]);
     }
     table::right(&mut table, 3);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use super::case::Case;
 
@@ -95,6 +95,12 @@ pub struct InstructionsOptions {
     /// Shards of the streams, one after the other.
     #[arg(long, value_delimiter = ',', default_value = "1,4", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub shards: Vec<u32>,
+}
+
+/// A value as the command line has it.
+pub(super) fn name(value: &impl ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// The chosen ones, or all.

@@ -8,7 +8,7 @@ use super::consumer::Way;
 use super::meter::Sample;
 
 /// A worker takes at most a tenth more than a bare loop.
-const MOST_FRAMEWORK_COST: f64 = 1.10;
+pub(super) const MOST_FRAMEWORK_COST: f64 = 1.10;
 /// In answers with 1,000 records of 100 bytes.
 const MOST_ALLOCATIONS: f64 = 0.5;
 

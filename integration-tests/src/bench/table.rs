@@ -1,10 +1,10 @@
 //! Results for people.
 
-use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets};
 use kcl_core::Wire;
 
 use super::consumer::Way;
+use super::options::name;
 use super::result::{Cost, Measured, Medians, Speed};
 
 pub(super) fn text(measured: &Measured) -> String {
@@ -35,7 +35,7 @@ fn speeds(speeds: &[Speed]) -> Table {
         let mut row = vec![
             job.case.name().to_owned(),
             job.shards.to_string(),
-            way(job.way),
+            name(&job.way),
             wire(job.wire),
         ];
         row.extend(numbers(&speed.medians));
@@ -65,14 +65,14 @@ fn costs(costs: &[Cost]) -> Table {
         "CPU to bare loop",
     ]);
     for cost in costs {
-        for (name, medians, ratio) in [
+        for (way, medians, ratio) in [
             (Way::Framework, &cost.worker, format!("{:.3}", cost.ratio)),
             (Way::SourcePaced, &cost.bare, String::new()),
         ] {
             let mut row = vec![
                 cost.case.name().to_owned(),
                 cost.limit.to_string(),
-                way(name),
+                name(&way),
                 wire(cost.wire),
             ];
             row.extend(numbers(medians));
@@ -105,11 +105,6 @@ fn numbers(medians: &Medians) -> [String; 4] {
         format!("{:.3}", medians.allocations_per_record),
         format!("{:.0}", medians.peak_memory as f64 / 1_048_576.0),
     ]
-}
-
-fn way(way: Way) -> String {
-    let value = way.to_possible_value();
-    value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 fn wire(wire: Wire) -> String {
