@@ -5,8 +5,10 @@
 
 mod aws;
 pub mod bench;
+mod clocks;
 pub mod fleet;
 mod log;
+mod memory;
 mod probe;
 pub mod reading;
 pub mod simulation;

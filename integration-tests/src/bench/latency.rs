@@ -7,9 +7,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::BenchReport;
 use super::account::Account;
 use super::error::BenchError;
-use super::meter::monotonic;
 use super::options::LatencyOptions;
 use super::table;
+use crate::clocks::boot_time;
 
 /// Put in a second, in all shards together.
 const RATE: u32 = 100;
@@ -101,7 +101,7 @@ async fn put(account: &Account, time: Duration) -> Result<usize, BenchError> {
     let mut records = 0;
     while began.elapsed() < time {
         ticks.tick().await;
-        let now = u64::try_from(monotonic().as_nanos()).unwrap_or(u64::MAX);
+        let now = u64::try_from(boot_time().as_nanos()).unwrap_or(u64::MAX);
         account
             .put(format!("key-{records}"), now.to_le_bytes().to_vec())
             .await?;

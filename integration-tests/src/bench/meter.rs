@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clocks::cpu_time;
+use crate::memory::Memory;
+
 /// Counts allocations of the whole process so far; given by the binary, which has the allocator.
 pub type CountAllocations = fn() -> u64;
 
@@ -66,7 +69,7 @@ impl Reading {
             answers: later.answers - self.answers,
             allocations: later.allocations - self.allocations,
             cpu: later.cpu.saturating_sub(self.cpu),
-            peak_memory: memory().peak,
+            peak_memory: Memory::own().peak,
         }
     }
 }
@@ -96,45 +99,5 @@ impl Sample {
 
     pub(super) fn allocations_per_record(&self) -> f64 {
         self.allocations as f64 / self.records.max(1) as f64
-    }
-}
-
-/// Time on processors of this process, its own and the kernel's for it.
-pub(super) fn cpu_time() -> Duration {
-    clock(rustix::time::ClockId::ProcessCPUTime)
-}
-
-/// A time that is the same in all processes.
-pub(super) fn monotonic() -> Duration {
-    clock(rustix::time::ClockId::Monotonic)
-}
-
-fn clock(clock: rustix::time::ClockId) -> Duration {
-    let time = rustix::time::clock_gettime(clock);
-    Duration::new(
-        u64::try_from(time.tv_sec).unwrap_or(0),
-        u32::try_from(time.tv_nsec).unwrap_or(0),
-    )
-}
-
-/// Memory of this process, in bytes.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Memory {
-    pub(super) resident: u64,
-    /// The most that was resident.
-    pub(super) peak: u64,
-}
-
-/// As the kernel tells it; zeros where it does not.
-pub(super) fn memory() -> Memory {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let bytes = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        let kibibytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
-        Some(kibibytes * 1024)
-    };
-    Memory {
-        resident: bytes("VmRSS:").unwrap_or(0),
-        peak: bytes("VmHWM:").unwrap_or(0),
     }
 }

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use super::consumer::say;
 use super::error::BenchError;
 use super::loops::aws;
-use super::meter::{cpu_time, memory, monotonic};
+use crate::clocks::{boot_time, cpu_time};
+use crate::memory::Memory;
 
 /// The first argument of a worker process.
 pub const WORK: &str = "work";
@@ -84,7 +85,7 @@ impl Watcher {
     }
 
     fn state(&self, worker: &WorkerHandle) -> State {
-        let memory = memory();
+        let memory = Memory::own();
         let mut seen = self.seen();
         State {
             leases: worker.shards().len(),
@@ -104,7 +105,7 @@ impl Watcher {
 #[async_trait]
 impl RecordProcessor for Watcher {
     async fn process_records(&mut self, input: ProcessRecordsInput) -> ProcessorResult {
-        let (since_start, now) = (self.began.elapsed(), monotonic());
+        let (since_start, now) = (self.began.elapsed(), boot_time());
         let mut seen = self.seen();
         seen.first_record.get_or_insert(since_start);
         if seen.shards.insert(input.shard().shard_id().clone()) {

@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use kcl_emulator::Timestamp;
 
+use crate::clocks::boot_time;
+
 /// A moment: time since the machine was booted.
 pub(super) type At = Duration;
 
-/// Now, by the boot-time clock: the same for all processes of this machine, and it runs on while one is stopped.
+/// Now, by the clock that all processes of this machine share.
 pub(super) fn now() -> At {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or(0);
-    Duration::new(seconds, nanoseconds)
+    boot_time()
 }
 
 /// Translates moments of the emulator's clock.

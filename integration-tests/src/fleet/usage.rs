@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::error::FleetError;
+use crate::memory::Memory;
 
 /// What a process used so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +26,7 @@ impl Usage {
         let per_second = rustix::param::clock_ticks_per_second().max(1);
         Ok(Self {
             cpu: Duration::from_millis(ticks.saturating_mul(1000) / per_second),
-            memory: resident(&read("status")?).unwrap_or(0),
+            memory: Memory::of(&read("status")?).resident,
         })
     }
 }
@@ -38,14 +39,6 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     Some(next()? + next()?)
 }
 
-fn resident(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,9 +47,5 @@ mod tests {
     fn fields_are_found() {
         let stat = "1 (a ) b) S 1 1 1 0 -1 4194560 17 0 0 0 250 31 0 0 20 0 9 0 1 2 3";
         assert_eq!(cpu_ticks(stat), Some(281));
-        assert_eq!(
-            resident("Name:\tfleet\nVmRSS:\t   20 kB\nThreads:\t4\n"),
-            Some(20480)
-        );
     }
 }

@@ -14,6 +14,7 @@ use super::focus::{self, Focus};
 use super::report::Report;
 use super::run::{self, Outcome, RunError, Settings};
 use super::{Path, mutants, shrink};
+use crate::clocks::cpu_time;
 use crate::reading::Reading;
 
 /// Deterministic simulation of a fleet of workers.
@@ -243,7 +244,7 @@ fn run_all(
 ) -> Result<bool, CliError> {
     let settings = options.settings();
     let mut report = Report::new(&settings);
-    let began = super::report::cpu_time();
+    let began = cpu_time();
     let mut failure = None;
     each(options.jobs(), seeds, &settings, |outcome| {
         let told = match outcome {
@@ -257,7 +258,7 @@ fn run_all(
     if let Some(failure) = failure {
         return Err(failure);
     }
-    report.print(super::report::cpu_time().saturating_sub(began), out)?;
+    report.print(cpu_time().saturating_sub(began), out)?;
     Ok(report.is_clean())
 }
 

@@ -170,18 +170,3 @@ fn spread(millis: &[u64]) -> String {
         ),
     }
 }
-
-/// The processor time of this process so far.
-#[must_use]
-pub fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The second field is the program's name in parentheses; user and system time are fields 14 and 15, in 1/100 s.
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: u64 = after_name
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse::<u64>().ok())
-        .sum();
-    Duration::from_millis(ticks * 10)
-}
