@@ -36,7 +36,7 @@ const WAYS: [Way; 2] = [
     // Nothing waits.
     Way {
         name: "fan-out",
-        options: &["--latency", "--fan-out"],
+        options: &["--latency", "--retrieval=fan-out"],
         most_millis: 100.0,
     },
 ];

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use kcl_core::{
-    ProcessRecordsInput, ProcessorResult, RecordProcessor, Retrieval, ShardId, Worker,
-    WorkerHandle, async_trait,
+    ProcessRecordsInput, ProcessorResult, RecordProcessor, ShardId, Worker, WorkerHandle,
+    async_trait,
 };
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -19,6 +19,7 @@ use super::error::BenchError;
 use super::loops::aws;
 use crate::clocks::{boot_time, cpu_time};
 use crate::memory::Memory;
+use crate::reading::Reading;
 
 /// The first argument of a worker process.
 pub const WORK: &str = "work";
@@ -36,9 +37,8 @@ pub struct WorkOptions {
     /// Records hold the moment they were put at.
     #[arg(long)]
     pub(super) latency: bool,
-    /// Read by enhanced fan-out.
-    #[arg(long)]
-    pub(super) fan_out: bool,
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) retrieval: Reading,
 }
 
 /// How a worker process is.
@@ -146,16 +146,12 @@ pub async fn work(options: WorkOptions) -> Result<(), BenchError> {
         seen: Arc::default(),
     };
     let processor = watcher.clone();
-    let retrieval = match options.fan_out {
-        true => Retrieval::fan_out().into(),
-        false => Retrieval::polling(),
-    };
     let worker = Worker::builder(
         options.application.as_str(),
         options.stream.as_str(),
         move |_| processor.clone(),
     )
-    .retrieval(retrieval)
+    .retrieval(options.retrieval.retrieval())
     .build(&aws(&options.endpoint))
     .map_err(|error| failed(error.to_string()))?;
     let handle = worker.handle();
