@@ -164,9 +164,10 @@ impl WorkerBuilder {
     /// aggregated records hold very many user records; no read begins until use is back under it. All reads that run but one
     /// are covered for 10 MiB, so the budget also bounds how many run at a time: 26 with the default and nothing held.
     ///
-    /// With enhanced fan-out the AWS SDK has an event in memory before anybody knows how large it is: one for each shard, not
-    /// counted until there is room for it. Shards that have to wait for room for longer than a few seconds give it up, with
-    /// their subscription.
+    /// With enhanced fan-out an event is taken off its connection when there is room for it: how large it is, is known from its
+    /// first bytes. Not counted is what a connection holds meanwhile (5 MiB at most with the SDK's own HTTP client; up to 64
+    /// shards share one), and an event of less than 4 KiB per shard. Shards that have to wait for room for longer than a few
+    /// seconds give the event up, with their subscription.
     pub fn memory_budget(mut self, bytes: usize) -> Self {
         self.config.memory_budget = bytes;
         self

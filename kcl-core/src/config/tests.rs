@@ -178,7 +178,7 @@ const OPTIONS: &[(&str, Show, &str, &str)] = &[
         "memory_budget",
         |c| format!("{} MiB", c.memory_budget / MIB),
         "maxByteSize (8 MiB per shard)",
-        "Bytes of answers and their tables held by the whole worker, until the last slice of one is dropped; exceeded by one answer with its table at most, 10 MiB each, whatever records come. All reads that run but one are covered for 10 MiB, so it also bounds how many run at a time: 26 with nothing held. With fan-out an event is received when there is room, but is in memory before: one per shard is not counted. At least 16 MiB.",
+        "Bytes of answers and their tables held by the whole worker, until the last slice of one is dropped; exceeded by one answer with its table at most, 10 MiB each, whatever records come. All reads that run but one are covered for 10 MiB, so it also bounds how many run at a time: 26 with nothing held. With fan-out an event is taken off its connection when there is room; what connections hold meanwhile is not counted, 5 MiB for up to 64 shards. At least 16 MiB.",
     ),
     (
         "max_records",

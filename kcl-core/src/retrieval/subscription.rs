@@ -48,7 +48,7 @@ pub struct Pushed {
 /// An event is taken in two steps, so that room can be made for it before it is in memory.
 #[async_trait]
 pub trait Subscription: Debug + Send {
-    /// Waits until an event begins to arrive, and returns how many bytes it will take. `None`: the service ended the
+    /// Waits until an event begins to arrive, and returns about how many bytes it will take. `None`: the service ended the
     /// subscription, as it does after five minutes.
     ///
     /// # Errors

@@ -187,7 +187,7 @@ fn never_connected(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-pub(super) fn chain<'a>(
+fn chain<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> + 'a {
     std::iter::successors(Some(error), |error| {

@@ -11,7 +11,7 @@ use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_kinesis::error::BoxError;
 use aws_smithy_runtime_api::client::connection::CaptureSmithyConnection;
 
-use super::frames::Arrival;
+use super::super::wire::Pool;
 
 /// Fewer subscriptions than any server lets one HTTP/2 connection have, and so few that those whose events nobody takes
 /// leave room for the others.
@@ -22,6 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(in super::super) struct Connections {
     base: Client,
+    /// Buffers for events.
+    pub(super) pool: Pool,
     lines: Mutex<Vec<Line>>,
 }
 
@@ -37,7 +39,6 @@ struct Line {
 pub(super) struct Place {
     pub(super) client: Client,
     pub(super) used: UsedConnection,
-    pub(super) arrival: Arrival,
     open: Arc<AtomicUsize>,
 }
 
@@ -46,6 +47,7 @@ impl Connections {
     pub(in super::super) fn new(base: Client) -> Self {
         Self {
             base,
+            pool: Pool::default(),
             lines: Mutex::default(),
         }
     }
@@ -73,7 +75,6 @@ impl Line {
         Place {
             client: self.client.clone(),
             used: UsedConnection::default(),
-            arrival: Arrival::default(),
             open: Arc::clone(&self.open),
         }
     }

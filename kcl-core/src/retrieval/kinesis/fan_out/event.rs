@@ -1,95 +1,24 @@
-//! From the SDK's events to ours, payloads uncopied.
+//! From events and their errors to ours.
 
-use std::time::Duration;
-
-use aws_sdk_kinesis::error::SdkError;
-use aws_sdk_kinesis::types::error::SubscribeToShardEventStreamError;
-use aws_sdk_kinesis::types::{
-    ChildShard, EncryptionType as SdkEncryptionType, Record, SubscribeToShardEvent,
-};
 use kcl_checkpoint::SequenceNumber;
-use kcl_lease::{HashKeyRange, ListedShard, ShardId};
 
-use super::super::classify::{by_code, chain, innermost};
-use super::frames::TooLarge;
-use crate::retrieval::batch::Batch;
-use crate::retrieval::batch_builder::{BatchBuilder, InvalidBatch, RawRecord};
+use super::super::classify::{by_code, innermost};
+use super::super::wire::{Answer, EventError};
 use crate::retrieval::error::{SourceError, SourceErrorKind};
-use crate::retrieval::record::EncryptionType;
 use crate::retrieval::subscription::Pushed;
 
 const OPERATION: &str = "SubscribeToShard";
-/// What a record takes beside its data and its key.
-const RECORD_BYTES: usize = 96;
 
-/// About how much memory an event takes.
-pub(super) fn size(event: &SubscribeToShardEvent) -> u64 {
-    let record = |record: &Record| {
-        let key = record.partition_key.as_deref().unwrap_or_default();
-        record.data.as_ref().len() + key.len() + RECORD_BYTES
-    };
-    let bytes: usize = event.records.iter().map(record).sum();
-    u64::try_from(bytes).unwrap_or(u64::MAX)
-}
-
-pub(super) fn pushed(event: SubscribeToShardEvent) -> Result<Pushed, SourceError> {
-    let children = event.child_shards.unwrap_or_default();
-    let continuation = event.continuation_sequence_number;
+pub(super) fn pushed(event: Answer) -> Result<Pushed, SourceError> {
     // Either says that the shard has ended; some servers leave the number in.
-    let ends = continuation.is_empty() || !children.is_empty();
-    let continuation = match ends {
-        true => None,
-        false => Some(SequenceNumber::parse(&continuation).map_err(malformed)?),
-    };
+    let continuation = event.next.filter(|number| !number.is_empty());
+    let continuation = continuation.filter(|_| event.children.is_empty());
+    let continuation = continuation.map(|number| SequenceNumber::parse(&number));
     Ok(Pushed {
-        batch: batch(event.records).map_err(malformed)?,
-        continuation,
-        children: children.iter().map(child).collect::<Result<_, _>>()?,
-        behind: Some(Duration::from_millis(
-            u64::try_from(event.millis_behind_latest).unwrap_or(0),
-        )),
-    })
-}
-
-fn batch(records: Vec<Record>) -> Result<Batch, InvalidBatch> {
-    let mut builder = BatchBuilder::with_capacity(records.len());
-    for record in records {
-        let raw = RawRecord {
-            sequence_number: &record.sequence_number,
-            partition_key: record.partition_key.as_deref().unwrap_or_default(),
-            arrival_millis: record
-                .approximate_arrival_timestamp
-                .and_then(|time| time.to_millis().ok()),
-            encryption_type: record.encryption_type.map(|kind| encryption(&kind)),
-        };
-        builder.push(raw, record.data.into_bytes())?;
-    }
-    Ok(builder.finish())
-}
-
-fn encryption(kind: &SdkEncryptionType) -> EncryptionType {
-    match kind {
-        SdkEncryptionType::None => EncryptionType::None,
-        SdkEncryptionType::Kms => EncryptionType::Kms,
-        _ => EncryptionType::Other,
-    }
-}
-
-/// A shard that a finished parent names. Whether it is still open is not said; it was when its parent closed.
-fn child(shard: &ChildShard) -> Result<ListedShard, SourceError> {
-    let range = shard.hash_key_range().ok_or_else(|| {
-        let error = SourceError::new(SourceErrorKind::Malformed, OPERATION);
-        error.with_detail("a shard has no hash-key range")
-    })?;
-    let range = HashKeyRange::parse(range.starting_hash_key(), range.ending_hash_key());
-    let mut parents = shard.parent_shards().iter();
-    let mut parent = || parents.next().map(|id| ShardId::from(id.as_str()));
-    Ok(ListedShard {
-        shard_id: ShardId::from(shard.shard_id()),
-        parent: parent(),
-        adjacent_parent: parent(),
-        hash_range: range.map_err(malformed)?,
-        open: true,
+        batch: event.batch,
+        continuation: continuation.transpose().map_err(malformed)?,
+        children: event.children,
+        behind: event.behind,
     })
 }
 
@@ -99,27 +28,21 @@ fn malformed(error: impl std::error::Error + Send + Sync + 'static) -> SourceErr
         .with_source(error)
 }
 
-/// Why the events end.
-pub(super) fn failed<R>(
-    label: &str,
-    error: SdkError<SubscribeToShardEventStreamError, R>,
-) -> SourceError
-where
-    R: std::fmt::Debug + Send + Sync + 'static,
-{
-    let (kind, detail) = match &error {
-        SdkError::ServiceError(service) => {
-            let meta = service.err().meta();
-            let kind = meta.code().and_then(by_code);
-            let text = meta.message().or(meta.code()).unwrap_or_default();
-            (kind.unwrap_or(SourceErrorKind::Other), text.to_owned())
-        }
-        // Frames that cannot be read.
-        SdkError::ResponseError(_) => (SourceErrorKind::Malformed, innermost(&error)),
-        _ if chain(&error).any(<dyn std::error::Error>::is::<TooLarge>) => {
-            (SourceErrorKind::Malformed, innermost(&error))
-        }
-        _ => (SourceErrorKind::Unavailable, innermost(&error)),
+/// Why the events end. `foreign` is the type of the answer if that is not an event stream's.
+pub(super) fn failed(label: &str, foreign: Option<&str>, error: EventError) -> SourceError {
+    let kind = match &error {
+        EventError::Exception { code, .. } => by_code(code).unwrap_or(SourceErrorKind::Other),
+        EventError::Frame(_) | EventError::Event { .. } => SourceErrorKind::Malformed,
+        EventError::Cut if foreign.is_some() => SourceErrorKind::Malformed,
+        EventError::Cut | EventError::Connection(_) => SourceErrorKind::Unavailable,
+    };
+    let detail = match (&error, foreign) {
+        (EventError::Exception { .. }, _) => error.to_string(),
+        (_, Some(foreign)) => format!(
+            "an answer of type {foreign} is no event stream: {}",
+            innermost(&error)
+        ),
+        (_, None) => innermost(&error),
     };
     SourceError::new(kind, OPERATION)
         .about(format!("stream {label}"))

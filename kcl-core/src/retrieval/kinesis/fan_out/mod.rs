@@ -3,7 +3,7 @@
 mod connections;
 mod consumers;
 mod event;
-mod frames;
 mod subscribe;
+mod taken_body;
 
 pub(super) use connections::Connections;

@@ -1,21 +1,19 @@
-//! One subscription through the SDK's own event receiver.
+//! One subscription: the call by the SDK, the events by ourselves.
 
-use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_kinesis::operation::subscribe_to_shard::SubscribeToShardOutput;
-use aws_sdk_kinesis::types::{
-    ShardIteratorType, StartingPosition, SubscribeToShardEvent, SubscribeToShardEventStream,
-};
+use aws_sdk_kinesis::types::{ShardIteratorType, StartingPosition};
 use aws_smithy_types::DateTime;
 use kcl_lease::ShardId;
 use tokio::time::timeout;
 
 use super::super::classify::classify;
 use super::super::source::KinesisSource;
+use super::super::wire::{EventError, Events};
 use super::connections::{Connections, Place};
 use super::event;
+use super::taken_body::TakenBody;
 use crate::retrieval::error::{SourceError, SourceErrorKind};
 use crate::retrieval::source::StartPosition;
 use crate::retrieval::subscription::{Pushed, Subscription};
@@ -33,6 +31,7 @@ impl KinesisSource {
         from: &StartPosition,
     ) -> Result<Box<dyn Subscription>, SourceError> {
         let place = connections.place();
+        let taken = TakenBody::default();
         let call = place
             .client
             .subscribe_to_shard()
@@ -41,18 +40,29 @@ impl KinesisSource {
             .starting_position(starting_position(from)?)
             .customize()
             .interceptor(place.used.clone())
-            .interceptor(place.arrival.clone())
+            .interceptor(taken.clone())
             .send();
-        let Ok(answer) = timeout(CALL_LIMIT, call).await else {
+        let begun = async {
+            let answer = call.await;
+            answer.map_err(|error| classify(OPERATION, self.label(), error))?;
+            let body = taken.take();
+            let body =
+                body.ok_or_else(|| self.malformed(OPERATION, "the SDK changed it on the way"))?;
+            let mut events = Events::new(body.body, connections.pool.clone());
+            let begun = events.begun().await;
+            begun.map_err(|error| event::failed(self.label(), body.foreign.as_deref(), error))?;
+            Ok((events, body.foreign))
+        };
+        let Ok(begun) = timeout(CALL_LIMIT, begun).await else {
             place.used.retire();
             return Err(SourceError::new(SourceErrorKind::Timeout, OPERATION)
                 .about(format!("stream {}", self.label()))
                 .with_detail("the call was not answered"));
         };
-        let output = answer.map_err(|error| classify(OPERATION, self.label(), error))?;
+        let (events, foreign) = begun?;
         Ok(Box::new(Subscribed {
-            output,
-            announced: None,
+            events,
+            foreign,
             label: self.label().to_owned(),
             place,
         }))
@@ -77,58 +87,37 @@ fn starting_position(from: &StartPosition) -> Result<StartingPosition, SourceErr
     built.map_err(|error| SourceError::new(SourceErrorKind::Other, OPERATION).with_source(error))
 }
 
+#[derive(Debug)]
 struct Subscribed {
-    output: SubscribeToShardOutput,
-    /// The SDK says nothing of an event before all of it is there.
-    announced: Option<SubscribeToShardEvent>,
+    events: Events,
+    /// The type of the answer, if it is not that of an event stream.
+    foreign: Option<String>,
     label: String,
     place: Place,
 }
 
-/// Without the event, which has payloads in it.
-impl fmt::Debug for Subscribed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscribed")
-            .field("stream", &self.label)
-            .field("place", &self.place)
-            .finish_non_exhaustive()
+impl Subscribed {
+    fn failed(&self, error: EventError) -> SourceError {
+        event::failed(&self.label, self.foreign.as_deref(), error)
     }
 }
 
 #[async_trait]
 impl Subscription for Subscribed {
     async fn announced(&mut self) -> Result<Option<u64>, SourceError> {
-        loop {
-            if let Some(event) = &self.announced {
-                return Ok(Some(event::size(event)));
-            }
-            match self.output.event_stream.recv().await {
-                Ok(Some(SubscribeToShardEventStream::SubscribeToShardEvent(event))) => {
-                    self.announced = Some(event);
-                }
-                // A kind of event that the service has learned since.
-                Ok(Some(_)) => {}
-                Ok(None) => return Ok(None),
-                Err(error) => return Err(event::failed(&self.label, error)),
-            }
-        }
+        let announced = self.events.announced().await;
+        announced.map_err(|error| self.failed(error))
     }
 
     async fn receive(&mut self) -> Result<Pushed, SourceError> {
-        loop {
-            if let Some(event) = self.announced.take() {
-                let pushed = event::pushed(event);
-                return pushed.map_err(|error| error.about(format!("stream {}", self.label)));
-            }
-            if self.announced().await?.is_none() {
-                let ended = SourceError::new(SourceErrorKind::Unavailable, OPERATION);
-                return Err(ended.with_detail("the subscription ended within an event"));
-            }
-        }
+        let received = self.events.receive().await;
+        let event = received.map_err(|error| self.failed(error))?;
+        let pushed = event::pushed(event);
+        pushed.map_err(|error| error.about(format!("stream {}", self.label)))
     }
 
     fn fell_silent(&mut self) -> bool {
         self.place.used.retire();
-        self.place.arrival.is_within_event()
+        self.events.is_within()
     }
 }

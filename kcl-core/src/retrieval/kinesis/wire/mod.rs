@@ -1,9 +1,9 @@
-//! How records come from Kinesis: the answers of `GetRecords`, decoded straight into batches.
+//! How records come from Kinesis: answers of `GetRecords` and events of `SubscribeToShard`, decoded straight into batches.
 //!
 //! The AWS SDK makes, signs and sends requests and tells errors apart; what it does not do is decode records one by one.
 //! [`KinesisWire`] is a client protocol of the SDK that hands a whole answer through it, as one [`Envelope`], and
 //! [`decode`] makes a batch of that: in CBOR the answer's own bytes with a table of places, in JSON one buffer of decoded
-//! payloads.
+//! payloads. Of a subscription the body is taken before the SDK reads it, and [`Events`] are read from that, frame by frame.
 
 mod answer;
 mod cbor;
@@ -14,6 +14,9 @@ mod columns;
 mod decode_error;
 mod envelope;
 mod error_body;
+mod events;
+mod frame_headers;
+mod frames;
 #[cfg(feature = "internals")]
 pub mod internals;
 mod json;
@@ -30,10 +33,12 @@ mod request;
 mod tests;
 mod unused;
 
-use answer::Answer;
+pub(super) use answer::Answer;
 use decode_error::DecodeError;
 pub(super) use envelope::Envelope;
+pub(super) use events::{EventError, Events};
 pub(super) use negotiation::Negotiation;
+pub(super) use pool::Pool;
 pub(super) use pooled_body::PoolBodies;
 pub(super) use protocol::KinesisWire;
 

@@ -16,7 +16,7 @@ const SLACK: usize = 8;
 
 /// Keeps buffers that nobody uses. Clones share them.
 #[derive(Clone, Default)]
-pub(super) struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
+pub(crate) struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
 
 /// How long an answer stays in its buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,12 @@ impl Pool {
             bytes <= KEPT_BYTES
         });
         kept.truncate(KEPT_BUFFERS);
+    }
+
+    /// What is kept for later.
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.kept().iter().map(Vec::capacity).sum()
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {

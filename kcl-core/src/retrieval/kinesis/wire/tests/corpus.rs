@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use super::super::{Wire, decode};
+use super::events::{Ending, by_us, with_right_checksums};
 use super::hostile::both;
 use super::{CBOR, JSON, Reply, Server, get};
 use crate::retrieval::SourceErrorKind;
@@ -83,6 +84,41 @@ fn damaged_bodies_never_panic() {
                 let (_, other) = &bodies[rng.usize(..bodies.len())];
                 both(&damaged(body, other, &mut rng));
             }
+        }
+    }
+}
+
+/// Nothing of a subscription is read that did not come whole.
+#[test]
+fn subscriptions_of_the_corpus_are_whole_and_no_part_of_one_is_more() {
+    for (path, stream) in corpus("event_stream") {
+        let whole = by_us(&stream, 64);
+        assert_ne!(whole.end, Ending::Broken, "{path:?}");
+        // Every byte of a small one.
+        for cut in (0..stream.len()).step_by(stream.len() / 1_000 * 5 + 1) {
+            let part = by_us(&stream[..cut], 64);
+            assert!(
+                whole.events.starts_with(&part.events),
+                "{path:?} cut at {cut}"
+            );
+            assert!(
+                !matches!(part.end, Ending::Exception(..)),
+                "{path:?} cut at {cut}"
+            );
+        }
+    }
+}
+
+#[test]
+fn damaged_subscriptions_never_panic() {
+    let mut rng = fastrand::Rng::with_seed(8);
+    let streams = corpus("event_stream");
+    for (_, stream) in &streams {
+        for _ in 0..DAMAGES {
+            let (_, other) = &streams[rng.usize(..streams.len())];
+            let damaged = damaged(stream, other, &mut rng);
+            by_us(&damaged, 300);
+            by_us(&with_right_checksums(damaged), 300);
         }
     }
 }

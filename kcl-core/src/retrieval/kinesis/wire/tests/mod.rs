@@ -4,6 +4,7 @@ mod corpus;
 mod differential;
 mod emulator;
 mod errors;
+mod events;
 mod fallback;
 mod generated;
 mod hostile;
