@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::fixture::{Fixture, Recorder, Running, eventually};
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 fn builder(fixture: &Fixture, retrieval: impl Into<Retrieval>) -> WorkerBuilder {
     let log = fixture.log.clone();
@@ -20,7 +20,7 @@ fn builder(fixture: &Fixture, retrieval: impl Into<Retrieval>) -> WorkerBuilder 
     builder.retrieval(retrieval)
 }
 
-fn start(fixture: &Fixture, retrieval: impl Into<Retrieval>) -> Running {
+pub(crate) fn start(fixture: &Fixture, retrieval: impl Into<Retrieval>) -> Running {
     let source = std::sync::Arc::new(fixture.stream.clone());
     fixture.start_on(source, builder(fixture, retrieval))
 }

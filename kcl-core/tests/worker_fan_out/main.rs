@@ -14,6 +14,7 @@ use kcl_core::Retrieval;
 
 mod choice;
 mod emulated;
+mod not_active;
 mod take_over;
 mod tip_of_events;
 

@@ -31,6 +31,8 @@ const TAKE_OVER_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct FanOut {
     consumers: BTreeMap<String, StreamConsumer>,
     registered: u64,
+    /// Of those that are not ACTIVE at once.
+    statuses: BTreeMap<String, ConsumerStatus>,
     /// The last subscription of each consumer to each shard.
     subscriptions: BTreeMap<(String, ShardId), Known>,
     opened: u64,
@@ -77,6 +79,23 @@ impl MemoryStream {
         if let Some(gone) = state.fan_out.consumers.remove(name) {
             let others = |(arn, _): &(String, ShardId), _: &mut Known| *arn != gone.arn;
             state.fan_out.subscriptions.retain(others);
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// The status that the consumer of this name has from now on, or has when it is registered. Its subscriptions end if it is
+    /// not ACTIVE, and it gets no others. Without this a consumer is ACTIVE as soon as it is registered.
+    pub fn set_consumer_status(&self, name: &str, status: ConsumerStatus) {
+        let mut state = self.lock();
+        let fan_out = &mut state.fan_out;
+        fan_out.statuses.insert(name.to_owned(), status);
+        if let Some(consumer) = fan_out.consumers.get_mut(name) {
+            consumer.status = status;
+            if status != ConsumerStatus::Active {
+                let arn = consumer.arn.clone();
+                fan_out.subscriptions.retain(|(of, _), _| *of != arn);
+            }
         }
         drop(state);
         self.changed.notify_waiters();
@@ -132,7 +151,11 @@ impl MemoryStream {
         fan_out.registered += 1;
         let consumer = StreamConsumer {
             arn: format!("{ARN}/consumer/{name}:{}", fan_out.registered),
-            status: ConsumerStatus::Active,
+            status: fan_out
+                .statuses
+                .get(name)
+                .copied()
+                .unwrap_or(ConsumerStatus::Active),
         };
         fan_out.consumers.insert(name.to_owned(), consumer.clone());
         Ok(consumer)
@@ -158,17 +181,17 @@ impl MemoryStream {
             None => None,
         };
         let fan_out = &mut state.fan_out;
-        if !fan_out
-            .consumers
-            .values()
-            .any(|known| known.arn == consumer)
-        {
-            return Err(not_found());
+        let in_use = || SourceError::new(SourceErrorKind::StreamInUse, operation);
+        let mut consumers = fan_out.consumers.values();
+        let known = consumers.find(|known| known.arn == consumer);
+        let status = known.ok_or_else(not_found)?.status;
+        if status != ConsumerStatus::Active {
+            return Err(in_use().with_detail(format!("the consumer is {status:?}")));
         }
         let key = (consumer.to_owned(), shard.clone());
         let last = fan_out.subscriptions.get(&key);
         if last.is_some_and(|last| now.since(last.began) < TAKE_OVER_AFTER) {
-            return Err(SourceError::new(SourceErrorKind::StreamInUse, operation));
+            return Err(in_use());
         }
         fan_out.opened += 1;
         let number = fan_out.opened;
