@@ -34,7 +34,8 @@ fn hash_range(
         .map_err(|invalid| malformed(operation, invalid))
 }
 
-fn malformed(
+/// What cannot be read as what it should be.
+pub(super) fn malformed(
     operation: &'static str,
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> SourceError {

@@ -3,6 +3,7 @@
 use kcl_checkpoint::SequenceNumber;
 
 use super::super::classify::{by_code, innermost};
+use super::super::fill::malformed;
 use super::super::wire::{Answer, EventError};
 use crate::retrieval::error::{SourceError, SourceErrorKind};
 use crate::retrieval::subscription::Pushed;
@@ -16,16 +17,12 @@ pub(super) fn pushed(event: Answer) -> Result<Pushed, SourceError> {
     let continuation = continuation.map(|number| SequenceNumber::parse(&number));
     Ok(Pushed {
         batch: event.batch,
-        continuation: continuation.transpose().map_err(malformed)?,
+        continuation: continuation
+            .transpose()
+            .map_err(|invalid| malformed(OPERATION, invalid))?,
         children: event.children,
         behind: event.behind,
     })
-}
-
-fn malformed(error: impl std::error::Error + Send + Sync + 'static) -> SourceError {
-    SourceError::new(SourceErrorKind::Malformed, OPERATION)
-        .with_detail(error.to_string())
-        .with_source(error)
 }
 
 /// Why the events end. `foreign` is the type of the answer if that is not an event stream's.
