@@ -58,6 +58,27 @@ impl Answers {
 
     /// `GetRecords`: so many records from this place on.
     pub(super) fn records(&self, wire: Wire, shard: usize, from: u64, count: u16) -> Option<Bytes> {
+        let mut out = self.array(wire, shard, from, count)?;
+        let next = iterator(shard, from + u64::from(count));
+        match wire {
+            Wire::Json => out.extend_from_slice(
+                format!(r#"],"NextShardIterator":"{next}","MillisBehindLatest":{BEHIND_MILLIS}}}"#)
+                    .as_bytes(),
+            ),
+            Wire::Cbor => {
+                out.push(0xff);
+                text(&mut out, "NextShardIterator");
+                text(&mut out, &next);
+                text(&mut out, "MillisBehindLatest");
+                head(&mut out, 0, BEHIND_MILLIS as usize);
+                out.push(0xff);
+            }
+        }
+        Some(Bytes::from(out))
+    }
+
+    /// The beginning of an answer, up to its last record.
+    fn array(&self, wire: Wire, shard: usize, from: u64, count: u16) -> Option<Vec<u8>> {
         let parts = match wire {
             Wire::Json => &self.json,
             Wire::Cbor => &self.cbor,
@@ -82,22 +103,18 @@ impl Answers {
             out.extend_from_slice(&sequence_number(number));
             out.extend_from_slice(&part.after);
         }
-        let next = iterator(shard, from + u64::from(count));
-        match wire {
-            Wire::Json => out.extend_from_slice(
-                format!(r#"],"NextShardIterator":"{next}","MillisBehindLatest":{BEHIND_MILLIS}}}"#)
-                    .as_bytes(),
-            ),
-            Wire::Cbor => {
-                out.push(0xff);
-                text(&mut out, "NextShardIterator");
-                text(&mut out, &next);
-                text(&mut out, "MillisBehindLatest");
-                head(&mut out, 0, BEHIND_MILLIS as usize);
-                out.push(0xff);
-            }
-        }
-        Some(Bytes::from(out))
+        Some(out)
+    }
+
+    /// An event of a subscription: so many records from this place on.
+    pub(super) fn event(&self, shard: usize, from: u64, count: u16) -> Option<Vec<u8>> {
+        let mut out = self.array(Wire::Json, shard, from, count)?;
+        out.extend_from_slice(br#"],"ContinuationSequenceNumber":""#);
+        let last = from + u64::from(count) - 1;
+        out.extend_from_slice(&sequence_number(last));
+        let behind = format!(r#"","MillisBehindLatest":{BEHIND_MILLIS}}}"#);
+        out.extend_from_slice(behind.as_bytes());
+        Some(out)
     }
 
     /// `ListShards`.

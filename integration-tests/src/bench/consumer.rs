@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::error::BenchError;
 use super::gate::Gate;
-use super::loops::{framework, official, pace::Pace, raw, source};
+use super::loops::{fan_out, framework, official, official_fan_out, pace::Pace, raw, source};
 use super::meter::{CountAllocations, Reading, Tally};
 
 /// The first argument of a consumer process.
@@ -54,12 +54,28 @@ pub(super) enum Way {
     Official,
     /// A loop around the source of this library: its client and decoder.
     Source,
-    /// The same, with the pauses that the service's limits ask for.
+    /// A loop around subscriptions of the official SDK.
+    OfficialFanOut,
+    /// A loop around subscriptions of this library.
+    FanOut,
+    /// As `source`, with the pauses that the service's limits ask for.
     SourcePaced,
     /// Answers over HTTP, not looked into.
     Raw,
     /// A worker of this library with a record processor.
     Framework,
+}
+
+impl Way {
+    /// The official SDK's loop that reads in the same way.
+    pub(super) fn official(self) -> Self {
+        match self {
+            Self::OfficialFanOut | Self::FanOut => Self::OfficialFanOut,
+            Self::Official | Self::Source | Self::SourcePaced | Self::Raw | Self::Framework => {
+                Self::Official
+            }
+        }
+    }
 }
 
 impl ConsumerOptions {
@@ -103,7 +119,12 @@ pub async fn consume(
     let tally = Arc::clone(&consumption.tally);
     let settle = match consumption.options.way {
         Way::Framework => REFILL,
-        Way::Official | Way::Source | Way::SourcePaced | Way::Raw => SETTLE,
+        Way::Official
+        | Way::Source
+        | Way::OfficialFanOut
+        | Way::FanOut
+        | Way::SourcePaced
+        | Way::Raw => SETTLE,
     };
     let mut loops = start(&consumption);
     let answer_stretches = async {
@@ -139,6 +160,8 @@ fn start(consumption: &Consumption) -> AbortOnDropHandle<String> {
         let ended = match given.options.way {
             Way::Official => official::run(&given, shards).await,
             Way::Source => source::run(&given, shards, Pace::None).await,
+            Way::OfficialFanOut => official_fan_out::run(&given, shards).await,
+            Way::FanOut => fan_out::run(&given, shards).await,
             Way::SourcePaced => source::run(&given, shards, Pace::OfTheService).await,
             Way::Raw => raw::run(&given, shards).await,
             Way::Framework => framework::run(&given).await,

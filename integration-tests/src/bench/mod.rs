@@ -8,6 +8,7 @@ mod child;
 mod consumer;
 mod count;
 mod error;
+mod frames;
 mod gate;
 mod idle;
 mod in_process;

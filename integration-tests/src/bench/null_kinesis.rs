@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::answers::{Answers, iterator};
 use super::case::Case;
+use super::frames;
 
 /// The name of its one stream.
 pub(super) const STREAM: &str = "null";
@@ -17,6 +18,8 @@ const CBOR: &str = "application/x-amz-cbor-1.1";
 /// A stream whose shards never end; all that is asked of it is answered at once.
 #[derive(Debug)]
 pub(super) struct NullKinesis {
+    /// Kinesis records in an event of a subscription.
+    in_event: u16,
     answers: Answers,
     calls: AtomicU64,
     records: AtomicU64,
@@ -37,6 +40,7 @@ impl NullKinesis {
     /// A stream with so many shards, all of them full of such records.
     pub(super) fn new(case: Case, shards: u32) -> Self {
         Self {
+            in_event: case.limit(),
             answers: Answers::new(case, shards),
             calls: AtomicU64::new(0),
             records: AtomicU64::new(0),
@@ -56,6 +60,20 @@ impl NullKinesis {
             "DescribeStreamSummary" => said(200, &description()),
             _ => said(400, &json!({ "__type": "UnknownOperationException" })),
         }
+    }
+
+    /// What the subscription begins with that a request asks for, and its shard.
+    pub(super) fn subscribed(&self, target: &str, body: &[u8]) -> Option<(usize, Bytes)> {
+        let asked = target.ends_with(".SubscribeToShard");
+        let begin = frames::event("initial-response", b"{}");
+        asked.then(|| (shard_of(body), begin))
+    }
+
+    /// An event of a subscription: the records from this place on. Returns the next place, too.
+    pub(super) fn event(&self, shard: usize, from: u64) -> Option<(u64, Bytes)> {
+        let event = self.answers.event(shard, from, self.in_event)?;
+        let frame = frames::event("SubscribeToShardEvent", &event);
+        Some((from + u64::from(self.in_event), frame))
     }
 
     /// Kinesis records in an answer, in the mean since this was asked last.
@@ -112,13 +130,18 @@ fn said(status: u16, body: &Value) -> Reply {
 }
 
 fn first_iterator(body: &[u8]) -> Value {
+    json!({ "ShardIterator": iterator(shard_of(body), 0) })
+}
+
+/// The shard that a request is about.
+fn shard_of(body: &[u8]) -> usize {
     let request: Value = serde_json::from_slice(body).unwrap_or_default();
     let shard = request
         .get("ShardId")
         .and_then(Value::as_str)
         .unwrap_or_default();
     let index = shard.rsplit('-').next().unwrap_or_default();
-    json!({ "ShardIterator": iterator(index.parse().unwrap_or(0), 0) })
+    index.parse().unwrap_or(0)
 }
 
 fn description() -> Value {

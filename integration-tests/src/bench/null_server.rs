@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::HeaderValue;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -67,7 +69,7 @@ async fn serve(stream: TcpStream, kinesis: Arc<NullKinesis>) {
     let _slower_at_worst = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let kinesis = Arc::clone(&kinesis);
-        async move { Ok::<_, Infallible>(answer(&kinesis, request).await) }
+        async move { Ok::<_, Infallible>(answer(kinesis, request).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new();
     // It ends when the consumer does.
@@ -76,7 +78,9 @@ async fn serve(stream: TcpStream, kinesis: Arc<NullKinesis>) {
         .await;
 }
 
-async fn answer(kinesis: &NullKinesis, request: Request<Incoming>) -> Response<Full<Bytes>> {
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+async fn answer(kinesis: Arc<NullKinesis>, request: Request<Incoming>) -> Response<Body> {
     let header = |name: &str| {
         let value = request.headers().get(name);
         let value = value.and_then(|value| value.to_str().ok());
@@ -87,11 +91,31 @@ async fn answer(kinesis: &NullKinesis, request: Request<Incoming>) -> Response<F
         Ok(body) => body.to_bytes(),
         Err(_) => Bytes::new(),
     };
-    response(kinesis.answer(&target, &content_type, &body))
+    match kinesis.subscribed(&target, &body) {
+        Some((shard, begin)) => subscription(kinesis, shard, begin),
+        None => response(kinesis.answer(&target, &content_type, &body)),
+    }
 }
 
-fn response(reply: Reply) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(reply.body));
+/// Events as fast as they are taken.
+fn subscription(kinesis: Arc<NullKinesis>, shard: usize, begin: Bytes) -> Response<Body> {
+    let events = stream::unfold((kinesis, None), move |(kinesis, from)| {
+        let event = match from {
+            None => Some((0, begin.clone())),
+            Some(from) => kinesis.event(shard, from),
+        };
+        let event = event.map(|(next, frame)| (Ok(Frame::data(frame)), (kinesis, Some(next))));
+        std::future::ready(event)
+    });
+    let mut response = Response::new(StreamBody::new(events).boxed_unsync());
+    let content_type = HeaderValue::from_static("application/vnd.amazon.eventstream");
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, content_type);
+    response
+}
+
+fn response(reply: Reply) -> Response<Body> {
+    let mut response = Response::new(Full::new(reply.body).boxed_unsync());
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or_default();
     let headers = response.headers_mut();
     let content_type = HeaderValue::from_static(reply.content_type);

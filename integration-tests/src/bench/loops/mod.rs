@@ -1,7 +1,9 @@
 //! The ways to consume. Every one looks at each record in the same way.
 
+pub(super) mod fan_out;
 pub(super) mod framework;
 pub(super) mod official;
+pub(super) mod official_fan_out;
 pub(super) mod pace;
 pub(super) mod raw;
 pub(super) mod source;
@@ -15,6 +17,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// A loop ends only when it cannot go on.
 type Ended = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// A consumer that the null Kinesis knows, as it knows all others.
+const CONSUMER: &str = "arn:aws:kinesis:us-east-1:123456789012:stream/null/consumer/bench:1";
 
 /// What all of them call themselves.
 pub(super) const CALLER: &str = "AKIDEXAMPLE";

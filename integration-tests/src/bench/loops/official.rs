@@ -42,7 +42,7 @@ async fn read(client: Client, consumption: Consumption, shard: usize) -> Ended {
     }
 }
 
-fn take(records: &[Record], tally: &Tally) {
+pub(super) fn take(records: &[Record], tally: &Tally) {
     let bytes = records.iter().map(|record| {
         let key = record.partition_key.as_deref().unwrap_or_default();
         look(record.data.as_ref(), key, &record.sequence_number)
@@ -50,7 +50,7 @@ fn take(records: &[Record], tally: &Tally) {
     tally.add(records.len(), bytes.sum());
 }
 
-fn take_apart(records: &[Record], decoder: &mut Decoder, tally: &Tally) -> Ended {
+pub(super) fn take_apart(records: &[Record], decoder: &mut Decoder, tally: &Tally) -> Ended {
     let (mut users, mut bytes) = (0, 0);
     for record in records {
         let found = decoder.decode(record.data.as_ref(), &HashKeyRange::FULL)?;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::super::answers::shard_id;
 use super::super::consumer::Consumption;
-use super::super::meter::{Tally, look};
+use super::super::meter::look;
 use super::super::null_kinesis::STREAM;
 use super::pace::Pace;
 use super::{Ended, aws, for_each_shard};
@@ -32,18 +32,18 @@ async fn read(source: KinesisSource, consumption: Consumption, shard: usize, pac
         let answer = source.get_records(&iterator, options.limit).await?;
         iterator = answer.next.ok_or("the shard ended")?;
         let bytes = answer.batch.payload_bytes();
-        let batch = match options.is_aggregated() {
-            true => deaggregate(answer.batch, &HashKeyRange::FULL, OutOfRange::Deliver).0,
-            false => answer.batch,
-        };
-        take(&batch, &consumption.tally);
-        drop(batch);
+        take(answer.batch, &consumption);
         pace.rest(began, bytes).await;
     }
 }
 
-fn take(batch: &Batch, tally: &Tally) {
-    tally.add(batch.len(), batch.iter().map(look_at).sum());
+pub(super) fn take(batch: Batch, consumption: &Consumption) {
+    let batch = match consumption.options.is_aggregated() {
+        true => deaggregate(batch, &HashKeyRange::FULL, OutOfRange::Deliver).0,
+        false => batch,
+    };
+    let bytes = batch.iter().map(look_at).sum();
+    consumption.tally.add(batch.len(), bytes);
 }
 
 pub(in super::super) fn look_at(record: RecordRef<'_>) -> usize {
