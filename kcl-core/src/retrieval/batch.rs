@@ -15,7 +15,10 @@ use super::record::{EncryptionType, RecordRef};
 /// What one chunk costs beside its bytes: the handle here and the shared owner behind it.
 const CHUNK_OVERHEAD: usize = size_of::<Bytes>() + 64;
 
-/// A stretch of one chunk.
+/// Stands for the text of a batch where a chunk is named.
+pub(super) const TEXT: u32 = u32::MAX;
+
+/// A stretch of one chunk, or of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Span {
     pub(super) start: u32,
@@ -46,7 +49,7 @@ impl Row {
 /// One Kinesis record, from which one or many user records come.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Source {
-    /// In chunk 0; digits without leading zeros.
+    /// In the text; digits without leading zeros.
     pub(super) sequence_number: Span,
     pub(super) arrival_millis: Option<i64>,
     pub(super) encryption: Option<EncryptionType>,
@@ -56,13 +59,14 @@ pub(super) struct Source {
 
 /// The records of one answer, in the order of the shard.
 ///
-/// Payloads, keys and sequence numbers stay in the buffers they came in (*chunks*; chunk 0 holds the text); a row of
-/// offsets stands for each user record. Made by [`BatchBuilder`](super::BatchBuilder).
+/// Payloads, and the keys in aggregated records, stay in the buffers they came in (*chunks*); sequence numbers and the other keys stand together
+/// in one text, which is known to be UTF-8. A row of offsets stands for each user record. Made by [`BatchBuilder`](super::BatchBuilder).
 ///
 /// A batch can hold fewer user records than its Kinesis records suggest: an aggregated record may be empty, or its user
 /// records may be withheld. What to checkpoint once the whole batch is complete is therefore
 /// [`Batch::end_position`], not the position of the last user record.
 pub struct Batch {
+    pub(super) text: Arc<String>,
     pub(super) chunks: Vec<Bytes>,
     pub(super) sources: Vec<Source>,
     pub(super) rows: Vec<Row>,
@@ -75,6 +79,7 @@ impl Batch {
     #[must_use]
     pub fn empty() -> Self {
         Self {
+            text: Arc::default(),
             chunks: Vec::new(),
             sources: Vec::new(),
             rows: Vec::new(),
@@ -107,6 +112,7 @@ impl Batch {
         let rest_bytes: u64 = rows.iter().map(Row::payload_bytes).sum();
         self.payload_bytes = self.payload_bytes.saturating_sub(rest_bytes);
         Self {
+            text: Arc::clone(&self.text),
             chunks: self.chunks.clone(),
             sources,
             rows,
@@ -139,11 +145,11 @@ impl Batch {
         self.payload_bytes
     }
 
-    /// Bytes of memory that the batch keeps: chunks and tables of offsets.
+    /// Bytes of memory that the batch keeps: chunks, text and tables of offsets.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         let chunks: usize = self.chunks.iter().map(Bytes::len).sum();
-        chunks as u64 + self.table_bytes()
+        (chunks + self.text.capacity()) as u64 + self.table_bytes()
     }
 
     /// Bytes of memory that the tables of offsets take.
@@ -247,7 +253,7 @@ impl Batch {
         let sequence_number = self
             .sources
             .get(row.source as usize)
-            .map_or("", |source| self.text(0, source.sequence_number));
+            .map_or("", |source| self.text(TEXT, source.sequence_number));
         compare_sequence_numbers(sequence_number, position.sequence_number.as_str())
             .then_with(|| u64::from(row.sub_sequence_number).cmp(&position.sub_sequence_number))
     }
@@ -261,7 +267,7 @@ impl Batch {
         reason = "the builder takes only texts that SequenceNumber accepts"
     )]
     fn sequence_number(&self, source: &Source) -> SequenceNumber {
-        SequenceNumber::parse(self.text(0, source.sequence_number))
+        SequenceNumber::parse(self.text(TEXT, source.sequence_number))
             .expect("a sequence number that was checked when the batch was built")
     }
 
@@ -280,9 +286,12 @@ impl Batch {
         }
     }
 
-    /// Checks UTF-8 again at each call, some nanoseconds, which keeps the crate free of unsafe code.
+    /// In a chunk UTF-8 is checked again at each call, some nanoseconds, which keeps the crate free of unsafe code.
     #[inline]
     pub(super) fn text(&self, chunk: u32, span: Span) -> &str {
+        if chunk == TEXT {
+            return self.text.get(span.range()).unwrap_or_default();
+        }
         str::from_utf8(self.slice(chunk, span)).unwrap_or_default()
     }
 }

@@ -1,10 +1,15 @@
 //! Filling a batch, record by record, without copying payloads.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use kcl_checkpoint::{MAX_DIGITS, compare_sequence_numbers};
 
-use super::batch::{Batch, Row, Source, Span};
+use super::batch::{Batch, Row, Source, Span, TEXT};
 use super::record::{EncryptionType, Record};
+
+/// About what the sequence number and the key of a record take.
+pub(super) const TEXT_PER_RECORD: usize = 72;
 
 /// One Kinesis record as the service hands it out.
 #[derive(Clone, Copy)]
@@ -52,7 +57,7 @@ pub enum InvalidBatch {
 /// Makes a [`Batch`] from Kinesis records, for implementations of [`ShardSource`](super::ShardSource).
 #[derive(Debug)]
 pub struct BatchBuilder {
-    text: Vec<u8>,
+    text: String,
     payloads: Vec<Bytes>,
     sources: Vec<Source>,
     rows: Vec<Row>,
@@ -63,11 +68,9 @@ impl BatchBuilder {
     /// A builder with room for this many records.
     #[must_use]
     pub fn with_capacity(records: usize) -> Self {
-        let mut payloads = Vec::with_capacity(records + 1);
-        payloads.push(Bytes::new());
         Self {
-            text: Vec::with_capacity(records * 72),
-            payloads,
+            text: String::with_capacity(records * TEXT_PER_RECORD),
+            payloads: Vec::with_capacity(records),
             sources: Vec::with_capacity(records),
             rows: Vec::with_capacity(records),
             payload_bytes: 0,
@@ -88,11 +91,9 @@ impl BatchBuilder {
     /// The batch.
     #[must_use]
     pub fn finish(mut self) -> Batch {
-        if let Some(first) = self.payloads.first_mut() {
-            self.text.shrink_to_fit();
-            *first = Bytes::from(self.text);
-        }
+        self.text.shrink_to_fit();
         Batch {
+            text: Arc::new(self.text),
             chunks: self.payloads,
             sources: self.sources,
             rows: self.rows,
@@ -123,7 +124,7 @@ impl BatchBuilder {
         self.sources.push(source);
         Ok(Row {
             data_chunk,
-            key_chunk: 0,
+            key_chunk: TEXT,
             data,
             partition_key,
             explicit_hash_key: None,
@@ -145,13 +146,13 @@ impl BatchBuilder {
     fn append(&mut self, text: &str) -> Result<Span, InvalidBatch> {
         let start = u32::try_from(self.text.len()).map_err(|_| InvalidBatch::TooLarge)?;
         let len = u32::try_from(text.len()).map_err(|_| InvalidBatch::TooLarge)?;
-        self.text.extend_from_slice(text.as_bytes());
+        self.text.push_str(text);
         Ok(Span { start, len })
     }
 
     fn last_sequence_number(&self) -> Option<&str> {
         let span = self.sources.last()?.sequence_number;
-        str::from_utf8(self.text.get(span.range())?).ok()
+        self.text.get(span.range())
     }
 }
 

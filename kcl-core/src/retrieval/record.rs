@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use kcl_checkpoint::{Position, SequenceNumber};
 
-use super::batch::{Batch, Row, Source};
+use super::batch::{Batch, Row, Source, TEXT};
 
 /// How the service stored a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,7 +63,7 @@ impl<'a> RecordRef<'a> {
     #[must_use]
     #[inline]
     pub fn sequence_number(self) -> &'a str {
-        self.batch.text(0, self.source.sequence_number)
+        self.batch.text(TEXT, self.source.sequence_number)
     }
 
     /// The index in the aggregated record, from 0; 0 if the record is not aggregated.

@@ -68,14 +68,14 @@ pub(super) struct Unbound {
 }
 
 impl Unbound {
-    pub(super) fn bind(self, buffer: Bytes) -> Answer {
+    pub(super) fn bind(self, buffer: Bytes) -> Result<Answer, DecodeError> {
         let behind = self.behind_millis;
-        Answer {
-            batch: self.columns.finish(buffer),
+        Ok(Answer {
+            batch: self.columns.finish(buffer)?,
             next: self.next,
             behind: behind.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))),
             children: self.children,
-        }
+        })
     }
 }
 

@@ -21,9 +21,9 @@ pub(crate) fn decode(body: Bytes) -> Result<Answer, DecodeError> {
         // Legal CBOR that Kinesis was never seen to send.
         Err(DecodeError::InPieces) => {
             let joined = Bytes::from(join_pieces(&body)?);
-            read(&mut CborReader::new(&joined)).map(|answer| answer.bind(joined))
+            read(&mut CborReader::new(&joined))?.bind(joined)
         }
-        answer => answer.map(|answer| answer.bind(body)),
+        answer => answer?.bind(body),
     }
 }
 

@@ -1,10 +1,13 @@
-//! The tables of a batch whose payloads, keys and sequence numbers all stand in one buffer.
+//! The tables of a batch whose payloads stand in one buffer, and the text beside it.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kcl_checkpoint::MAX_DIGITS;
 
-use crate::retrieval::batch::{Batch, Row, Source, Span};
-use crate::retrieval::batch_builder::InvalidBatch;
+use super::decode_error::DecodeError;
+use crate::retrieval::batch::{Batch, Row, Source, Span, TEXT};
+use crate::retrieval::batch_builder::{InvalidBatch, TEXT_PER_RECORD};
 use crate::retrieval::record::EncryptionType;
 
 /// Rows made room for at once: what one call returns at most.
@@ -23,6 +26,8 @@ pub(super) struct RecordSpans {
 /// Grows record by record.
 #[derive(Debug, Default)]
 pub(super) struct Columns {
+    /// Sequence numbers and keys: UTF-8 is checked once for all of them.
+    text: Vec<u8>,
     sources: Vec<Source>,
     rows: Vec<Row>,
     payload_bytes: u64,
@@ -38,6 +43,7 @@ impl Columns {
         let records = records.min(MOST_ROWS_AT_ONCE);
         self.sources.reserve_exact(records);
         self.rows.reserve_exact(records);
+        self.text.reserve_exact(records * TEXT_PER_RECORD);
     }
 
     /// Adds a record that stands in `buffer`.
@@ -46,9 +52,13 @@ impl Columns {
         let index = self.sources.len();
         let sequence_number =
             digits(buffer, record.sequence_number).ok_or(InvalidBatch::SequenceNumber { index })?;
-        if !self.ascends(buffer, sequence_number) {
+        let sequence_number = buffer.get(sequence_number.range()).unwrap_or_default();
+        if !self.ascends(sequence_number) {
             return Err(InvalidBatch::Order { index });
         }
+        let sequence_number = self.append(sequence_number)?;
+        let key = buffer.get(record.partition_key.range()).unwrap_or_default();
+        let partition_key = self.append(key)?;
         self.sources.push(Source {
             sequence_number,
             arrival_millis: record.arrival_millis,
@@ -57,9 +67,9 @@ impl Columns {
         });
         self.rows.push(Row {
             data_chunk: 0,
-            key_chunk: 0,
+            key_chunk: TEXT,
             data: record.data,
-            partition_key: record.partition_key,
+            partition_key,
             explicit_hash_key: None,
             source: u32::try_from(index).map_err(|_| InvalidBatch::TooLarge)?,
             sub_sequence_number: 0,
@@ -70,28 +80,36 @@ impl Columns {
         Ok(())
     }
 
-    /// The batch. `buffer` is what all offsets point into.
-    pub(super) fn finish(self, buffer: Bytes) -> Batch {
+    /// The batch. `buffer` is what the offsets of payloads point into.
+    pub(super) fn finish(self, buffer: Bytes) -> Result<Batch, DecodeError> {
         if self.rows.is_empty() {
             // An answer without records keeps no memory.
-            return Batch::empty();
+            return Ok(Batch::empty());
         }
-        Batch {
+        let text = String::from_utf8(self.text).map_err(|_| DecodeError::NotUtf8)?;
+        Ok(Batch {
+            text: Arc::new(text),
             chunks: vec![buffer],
             sources: self.sources,
             rows: self.rows,
             payload_bytes: self.payload_bytes,
             room: None,
-        }
+        })
     }
 
-    fn ascends(&self, buffer: &[u8], next: Span) -> bool {
-        let Some(last) = self.sources.last() else {
-            return true;
-        };
+    #[inline]
+    fn append(&mut self, text: &[u8]) -> Result<Span, InvalidBatch> {
+        let start = u32::try_from(self.text.len()).map_err(|_| InvalidBatch::TooLarge)?;
+        let len = u32::try_from(text.len()).map_err(|_| InvalidBatch::TooLarge)?;
+        self.text.extend_from_slice(text);
+        Ok(Span { start, len })
+    }
+
+    fn ascends(&self, next: &[u8]) -> bool {
+        let last = self.sources.last().map(|last| last.sequence_number);
+        let last = last.and_then(|span| self.text.get(span.range()));
         // Without leading zeros the longer number is the larger one.
-        let key = |span: Span| (span.len, buffer.get(span.range()));
-        key(last.sequence_number) < key(next)
+        last.is_none_or(|last| (last.len(), last) < (next.len(), next))
     }
 }
 

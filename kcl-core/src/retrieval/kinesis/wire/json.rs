@@ -23,7 +23,7 @@ pub(crate) fn decode(body: &[u8]) -> Result<Answer, DecodeError> {
     let answer = read(&mut reader)?;
     let mut buffer = reader.buffer;
     buffer.shrink_to_fit();
-    Ok(answer.bind(Bytes::from(buffer)))
+    answer.bind(Bytes::from(buffer))
 }
 
 /// The members of one record, at its opening brace.
