@@ -13,12 +13,13 @@ use crate::dead_letter::{DeadLetterSink, StreamSink};
 use crate::error::BuildError;
 use crate::failure::FailurePolicy;
 use crate::lease_table;
+use crate::many::{ListedStream, Rules, Sources, check_list};
 use crate::processor::{ProcessorFactory, RecordProcessor};
 use crate::replay::Window;
-use crate::retrieval::{KinesisSource, OutOfRange, Retrieval, ShardSource, TimeLimited, Wire};
+use crate::retrieval::{OutOfRange, Retrieval, ShardSource, Wire};
 use crate::shard_info::ShardInfo;
-use crate::stream::{ApplicationName, StreamRef, Streams};
-use crate::worker::{TableFactory, Worker, WorkerParts};
+use crate::stream::{ApplicationName, Kind, StreamConfig, StreamList, Streams};
+use crate::worker::{OneStream, StreamParts, TableFactory, Worker, WorkerParts};
 
 /// Builds a [`Worker`]; made by [`Worker::builder`].
 #[must_use = "a builder does nothing until build() is called"]
@@ -349,6 +350,17 @@ impl WorkerBuilder {
         self
     }
 
+    /// How long a stream is read on that is not in the list of [several streams](Streams) any more; after that its leases are
+    /// deleted, and with them its checkpoints. Default: 1 h; 2 min to 365 days.
+    ///
+    /// A stream that is back in the list by then goes on where it is. The time begins anew when another worker comes to lead.
+    /// Also the leases of an earlier stream of the same name are deleted after that time.
+    #[doc(alias = "waitPeriodToDeleteFormerStreams")]
+    pub fn former_streams_after(mut self, time: Duration) -> Self {
+        self.config.former_streams_after = time;
+        self
+    }
+
     /// A shard that has something to do and does not move for so long makes the worker unhealthy, see
     /// [`Health::is_healthy`](crate::Health::is_healthy). Default: 5 min; 1 s to 24 h, and longer than
     /// [`processor_backoff_max`](Self::processor_backoff_max) and [`call_time_limit`](Self::call_time_limit).
@@ -382,14 +394,16 @@ impl WorkerBuilder {
     /// See [`BuildError`]: the first option that cannot work, with the reason and what to use.
     pub fn build(self, aws: &SdkConfig) -> Result<Worker, BuildError> {
         let region = aws.region().ok_or(BuildError::NO_REGION)?;
-        let stream = self.streams.resolve()?;
-        stream.check_region(region.as_ref())?;
-        if let Some(letters) = &self.letter_stream {
-            letters.check_other_than(&stream, region.as_ref())?;
+        let sources = Sources::Kinesis {
+            aws: Box::new(aws.clone()),
+            wire: self.config.wire,
+        };
+        if let Kind::One(stream) = self.streams.kind()
+            && stream.own_aws().is_none()
+        {
+            // With several, the region of an ARN counts.
+            stream.stream()?.check_region(region.as_ref())?;
         }
-        let arn = stream.arn.as_ref().map(|arn| arn.as_str().to_owned());
-        let source = KinesisSource::new(aws, &stream.name, arn).with_wire(self.config.wire);
-        let source = Arc::new(source);
         let name = self.table_name();
         let aws = aws.clone();
         let (lease_duration, prepare_timeout) =
@@ -397,10 +411,10 @@ impl WorkerBuilder {
         // Called on the coordination thread: the client, its connections and its credentials cache live there.
         let table: TableFactory =
             Arc::new(move || lease_table::connect(&aws, &name, lease_duration, prepare_timeout));
-        self.assemble(stream, source, table)
+        self.assemble(sources, table)
     }
 
-    /// Makes a worker on a stream and a table that are not AWS, for tests and simulation.
+    /// Makes a worker on a stream and a table that are not AWS, for tests and simulation. Of several streams each is this one.
     ///
     /// # Errors
     /// As [`build`](Self::build).
@@ -409,32 +423,53 @@ impl WorkerBuilder {
         source: Arc<dyn ShardSource>,
         table: Arc<dyn LeaseTable>,
     ) -> Result<Worker, BuildError> {
-        let stream = self.streams.resolve()?;
-        self.assemble(stream, source, Arc::new(move || Arc::clone(&table)))
+        self.build_with_sources(move |_| Arc::clone(&source), table)
     }
 
-    fn assemble(
+    /// As [`build_with`](Self::build_with), with a source for each stream. It is asked with the name or the ARN as it is in the
+    /// list, and for reading with the ARN that [`describe`](ShardSource::describe) says.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_with_sources(
         self,
-        stream: StreamRef,
-        source: Arc<dyn ShardSource>,
-        table: TableFactory,
+        sources: impl Fn(&StreamConfig) -> Arc<dyn ShardSource> + Send + Sync + 'static,
+        table: Arc<dyn LeaseTable>,
     ) -> Result<Worker, BuildError> {
+        let sources = Sources::Given(Arc::new(sources));
+        self.assemble(sources, Arc::new(move || Arc::clone(&table)))
+    }
+
+    fn assemble(self, sources: Sources, table: TableFactory) -> Result<Worker, BuildError> {
         self.application.validate()?;
-        self.config.validate()?;
-        let consumer = match &self.config.retrieval {
-            Retrieval::Polling => None,
-            Retrieval::FanOut(options) => Some(options.resolve(&self.application, &stream)?),
+        let mut config = self.config;
+        if let Kind::One(stream) = self.streams.kind() {
+            config.positioned |= stream.has_position();
+            config.initial_position = stream.position(config.initial_position);
+        }
+        config.validate()?;
+        let rules = Rules {
+            application: self.application.clone(),
+            retrieval: config.retrieval.clone(),
+            sources,
+            letters: self.letter_stream,
+        };
+        let streams = match self.streams.kind().clone() {
+            Kind::One(stream) => StreamParts::One(one_stream(*stream, &rules)?),
+            Kind::Several(list) => {
+                config.validate_several()?;
+                check_at_build(&list, &rules)?;
+                StreamParts::Several(rules, list)
+            }
         };
         let has_sink = self.dead_letters.is_some();
-        self.config.failure_policy.validate(has_sink)?;
+        config.failure_policy.validate(has_sink)?;
         Ok(Worker::new(WorkerParts {
             application: self.application,
-            stream,
-            consumer,
-            config: self.config,
+            streams,
+            config,
             factory: self.factory,
             dead_letters: self.dead_letters,
-            source: Arc::new(TimeLimited::new(source)),
             table,
             runtime: self.runtime.unwrap_or_else(Runtime::production),
         }))
@@ -445,5 +480,33 @@ impl WorkerBuilder {
             .lease_table
             .clone()
             .unwrap_or_else(|| self.application.as_str().to_owned())
+    }
+}
+
+fn one_stream(config: StreamConfig, rules: &Rules) -> Result<OneStream, BuildError> {
+    let listed = ListedStream::new(config, rules)?;
+    Ok(OneStream {
+        stream: listed.stream,
+        consumer: listed.consumer,
+        source: listed.source,
+    })
+}
+
+/// What a tracker says is checked when it says it.
+fn check_at_build(list: &StreamList, rules: &Rules) -> Result<(), BuildError> {
+    let StreamList::Fixed(list) = list else {
+        return Ok(());
+    };
+    if list.is_empty() {
+        return Err(BuildError::InvalidOption {
+            option: "streams",
+            value: "an empty list".to_owned(),
+            reason: "has nothing to read: name a stream, or use a tracker".to_owned(),
+        });
+    }
+    let (_, refused) = check_list(list.clone(), rules, |_| None);
+    match refused.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
     }
 }

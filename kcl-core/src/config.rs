@@ -74,6 +74,7 @@ pub(crate) struct Config {
     pub(crate) positioned: bool,
     pub(crate) jump_to_latest_when_behind: Option<Duration>,
     pub(crate) on_gap: GapPolicy,
+    pub(crate) former_streams_after: Duration,
     pub(crate) unhealthy_after: Duration,
     pub(crate) startup_timeout: Duration,
     pub(crate) drain_budget: Duration,
@@ -111,6 +112,7 @@ impl Default for Config {
             positioned: false,
             jump_to_latest_when_behind: None,
             on_gap: GapPolicy::Continue,
+            former_streams_after: HOUR,
             unhealthy_after: Duration::from_secs(300),
             startup_timeout: Duration::from_secs(120),
             drain_budget: Duration::from_secs(25),
@@ -160,6 +162,12 @@ impl Config {
             Duration::from_secs(1),
             24 * HOUR,
         )?;
+        within(
+            "former_streams_after",
+            self.former_streams_after,
+            Duration::from_secs(120),
+            365 * 24 * HOUR,
+        )?;
         within("drain_budget", self.drain_budget, Duration::ZERO, 24 * HOUR)?;
         if let Some(behind) = self.jump_to_latest_when_behind {
             let (least, most) = (Duration::from_secs(10), 365 * 24 * HOUR);
@@ -197,7 +205,7 @@ impl Config {
         self.validate_time_limits()?;
         self.validate_health()?;
         self.validate_replay()?;
-        self.validate_initial_position()
+        self.initial_position.validate()
     }
 
     /// A shard without records is not read more often than one with records.
@@ -307,9 +315,23 @@ impl Config {
         Ok(())
     }
 
-    fn validate_initial_position(&self) -> Result<(), BuildError> {
-        match self.initial_position {
-            InitialPosition::AtTimestamp(time) if time < SystemTime::UNIX_EPOCH => {
+    /// What is about one stream only.
+    pub(crate) fn validate_several(&self) -> Result<(), BuildError> {
+        if self.replay.is_some() {
+            return conflict("replay", "streams", "a replay is of one stream");
+        }
+        if self.reset_if_stream_changed {
+            let reason = "a stream that is created anew gets leases of its own by itself; leave the option out";
+            return conflict("reset_if_stream_changed", "streams", reason);
+        }
+        Ok(())
+    }
+}
+
+impl InitialPosition {
+    pub(crate) fn validate(self) -> Result<(), BuildError> {
+        match self {
+            Self::AtTimestamp(time) if time < SystemTime::UNIX_EPOCH => {
                 Err(BuildError::InvalidOption {
                     option: "initial_position",
                     value: format!("{time:?}"),

@@ -88,6 +88,18 @@ pub enum WorkerError {
         /// The stream.
         stream: String,
     },
+    /// The list of several streams could not be had at the start.
+    #[error("the streams could not be listed, because the tracker failed: {error}")]
+    StreamList {
+        /// The tracker's error.
+        error: String,
+    },
+    /// Two entries of the list are the same stream.
+    #[error("stream {stream} is in the list twice, under two names: leave one out")]
+    StreamTwice {
+        /// The second of them.
+        stream: String,
+    },
     /// The lease table cannot be used, or it belongs to another stream.
     #[error(transparent)]
     Coordination(#[from] CoordinatorError),
@@ -176,7 +188,8 @@ impl WorkerError {
             Self::StreamDeleting { .. } | Self::StreamDeleted { .. } | Self::Processor { .. } => {
                 false
             }
-            Self::StreamCreating { .. } => true,
+            Self::StreamTwice { .. } => false,
+            Self::StreamCreating { .. } | Self::StreamList { .. } => true,
             Self::Internal(_) => true,
         }
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kcl_checkpoint::{Checkpoint, Position, SequenceNumber};
-use kcl_lease::{LeaseKey, LossReason, RowRepair, ShardId, StartPoint, WorkerId};
+use kcl_lease::{LeaseKey, LossReason, RowRepair, ShardId, StartPoint, StreamKey, WorkerId};
 use tokio::sync::broadcast;
 
 use crate::counters::Counters;
@@ -302,6 +302,26 @@ pub enum WorkerEvent {
         /// The ARN of the former stream; the same as the present one's if the stream was created anew.
         stream_arn: String,
     },
+    /// A stream of a list of several cannot be read: it is not there, or may not be read, or is given in a way that cannot work.
+    /// All others are. The worker that leads tells so each time that it looks, about once a minute; a worker that was granted a
+    /// lease of the stream as well.
+    StreamUnavailable {
+        /// The name or ARN, as it is in the list.
+        stream: String,
+        /// Why, and what to do.
+        error: String,
+    },
+    /// The [tracker](crate::StreamTracker) could not say which streams there are. What is read stays as it is.
+    StreamListFailed {
+        /// Its error.
+        error: String,
+    },
+    /// All leases of a stream were deleted that is not in the list any more, or was deleted and created anew. Told by the worker
+    /// that leads.
+    StreamRemoved {
+        /// The stream: `<account>:<stream>:<creation epoch>`.
+        stream: StreamKey,
+    },
     /// The lease table does not answer.
     TableTrouble {
         /// Why.
@@ -327,6 +347,8 @@ pub enum ReleaseCause {
     WorkerStops,
     /// Another worker has fewer leases.
     LeaseMoves,
+    /// The stream is not read any more, and its leases are about to be deleted.
+    StreamRemoved,
     /// A call made no progress, as [`CallStalled`](WorkerEvent::CallStalled) told before. Its side effects may overlap with
     /// those of the next holder.
     CallStalled,
@@ -423,6 +445,7 @@ fn log(event: &WorkerEvent) {
         | E::CheckpointAheadOfTip { .. }
         | E::GapDetected { .. }
         | E::ShardStopped { .. }
+        | E::StreamUnavailable { .. }
         | E::LeaseRowUnreadable { .. } => {
             tracing::error!(?event, "worker");
         }
@@ -441,6 +464,7 @@ fn log(event: &WorkerEvent) {
         | E::LeaseLost { .. }
         | E::LeaseRowDeleted { .. }
         | E::ApplicationReset { .. }
+        | E::StreamListFailed { .. }
         | E::TableTrouble { .. } => tracing::warn!(?event, "worker"),
         E::Checkpointed { .. } | E::CaughtUp { .. } => tracing::debug!(?event, "worker"),
         _ => tracing::info!(?event, "worker"),

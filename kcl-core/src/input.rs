@@ -202,6 +202,9 @@ pub enum ShutdownReason {
     Repositioned,
     /// A bounded [replay](crate::WorkerBuilder::replay) of the shard is done.
     ReplayDone,
+    /// The stream is not read any more: it left the [list](crate::Streams), and its leases are about to be deleted. Nobody goes on
+    /// from what is stored now.
+    StreamRemoved,
 }
 
 /// The input of [`RecordProcessor::shutdown_requested`](crate::RecordProcessor::shutdown_requested).

@@ -17,6 +17,7 @@ mod handle;
 mod health;
 mod input;
 mod lease_table;
+mod many;
 mod parcel;
 mod processor;
 mod progress;
@@ -26,12 +27,14 @@ mod selection;
 mod shard_info;
 mod shard_reader;
 mod shard_task;
+mod shared_reading;
 mod shutdown;
 mod startup;
 mod stream;
 mod stream_reading;
 mod supervisor;
 mod two_phase;
+mod upkeep;
 mod worker;
 
 pub use async_trait::async_trait;
@@ -43,7 +46,7 @@ pub use kcl_lease::operator::{
 pub use kcl_lease::runtime::Runtime;
 pub use kcl_lease::{
     CommandId, CommandItem, CoordinatorError, HashKeyRange, Lease, LeaseKey, LeaseTable,
-    LossReason, RowRepair, Seek, ShardId, StartPoint, StopCause, WorkerId,
+    LossReason, RowRepair, Seek, ShardId, StartPoint, StopCause, StreamKey, WorkerId,
 };
 
 pub use ack::{Ack, AckError, BatchAck};
@@ -71,6 +74,7 @@ pub use retrieval::{
 };
 pub use shard_info::ShardInfo;
 pub use shutdown::{EXIT_NOT_DRAINED, ShutdownReport, exit_code, shutdown_signal};
+pub use stream::{StreamConfig, StreamTracker, Streams};
 pub use two_phase::{PendingCheckpoint, PreparedCheckpoint};
 pub use worker::Worker;
 

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use kcl_checkpoint::{Checkpoint, Position, SequenceNumber};
 use kcl_lease::{HashKeyRange, LeaseKey};
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::context::Context;
@@ -27,6 +28,8 @@ pub(crate) enum Next {
     AtTip,
     /// Nothing more comes, and the shard did not end.
     Over(PollEnd),
+    /// The stream was not there, one of several, and it is time to begin reading again.
+    Again,
 }
 
 /// The receiving end of one shard's reader. Dropping it stops the reader.
@@ -35,7 +38,14 @@ pub(crate) struct Deliveries {
     receiver: mpsc::Receiver<Delivery>,
     reader: AbortOnDropHandle<PollEnd>,
     observer: Arc<Observer>,
+    /// Whether reading begins again when the stream is gone.
+    goes_on: bool,
+    /// When it does.
+    again_at: Option<Instant>,
 }
+
+/// How soon a stream that is gone is looked at again. Its leases stay until it is removed from the list.
+const STREAM_AGAIN: Duration = Duration::from_secs(60);
 
 /// Starts to read `grant`'s shard after `complete`.
 pub(crate) fn start(
@@ -71,6 +81,8 @@ pub(crate) fn start(
         receiver,
         reader,
         observer,
+        goes_on: stream.is_one_of_several,
+        again_at: None,
     }
 }
 
@@ -104,11 +116,18 @@ impl Deliveries {
     /// Safe to drop at any time.
     pub(crate) async fn next(&mut self) -> Next {
         loop {
+            if let Some(at) = self.again_at {
+                tokio::time::sleep_until(at).await;
+                return Next::Again;
+            }
             tokio::select! {
                 biased;
                 delivery = self.receiver.recv() => match delivery {
                     Some(delivery) => return Next::Delivery(delivery),
-                    None => return Next::Over(self.end().await),
+                    None => match self.end().await {
+                        PollEnd::StreamGone(error) if self.goes_on => self.wait_for_stream(&error),
+                        end => return Next::Over(end),
+                    },
                 },
                 () = self.observer.at_tip.notified() => if self.is_at_tip() {
                     return Next::AtTip;
@@ -120,6 +139,11 @@ impl Deliveries {
     /// Whether that was the last that was heard: since the tip was seen there may have been more.
     fn is_at_tip(&self) -> bool {
         self.receiver.is_empty() && self.observer.is_at_tip.load(Ordering::Relaxed)
+    }
+
+    fn wait_for_stream(&mut self, error: &SourceError) {
+        self.observer.failed(error, 1, STREAM_AGAIN);
+        self.again_at = Some(Instant::now() + STREAM_AGAIN);
     }
 
     async fn end(&mut self) -> PollEnd {

@@ -60,9 +60,8 @@ impl Startup<'_> {
         }
         let attempts = self.attempts();
         let opened = self.check(&attempts).await?;
-        let start = opened.identity.start;
         let created = attempts
-            .create_leases(self.source, self.coordinator, opened.fresh, &start)
+            .create_leases(self.source, self.coordinator, &StreamKey::ONLY, &opened)
             .await?;
         if created > 0 {
             self.events
@@ -87,10 +86,8 @@ impl Startup<'_> {
             created_at: epoch_millis(description.created_at),
             start: proposed_start(self.config.initial_position, &description),
         };
-        Ok(self
-            .coordinator
-            .open_stream(StreamKey::ONLY, proposed)
-            .await?)
+        let opened = self.coordinator.open_stream(StreamKey::ONLY, proposed);
+        Ok(opened.await?)
     }
 
     /// Lists the shards again whenever coordination needs to know which parents still exist, or when this worker has come
@@ -136,9 +133,9 @@ impl Startup<'_> {
         let listing = listing.map_err(|error| error.to_string())?;
         let synced = self
             .coordinator
-            .sync_shards(StreamKey::ONLY, listing, false)
-            .await;
+            .sync_shards(StreamKey::ONLY, listing, false);
         synced
+            .await
             .map(|outcome| outcome.created)
             .map_err(|error| error.to_string())
     }
@@ -152,7 +149,10 @@ fn open_stream(identity: StreamIdentity, checked: bool) -> OpenStream {
     }
 }
 
-fn proposed_start(position: InitialPosition, description: &StreamDescription) -> StreamStart {
+pub(crate) fn proposed_start(
+    position: InitialPosition,
+    description: &StreamDescription,
+) -> StreamStart {
     match position {
         InitialPosition::TrimHorizon => StreamStart::TrimHorizon,
         InitialPosition::AtTimestamp(time) => StreamStart::AtTimestamp {
@@ -178,7 +178,8 @@ fn initial_filter(start: &StreamStart) -> ShardFilter {
     }
 }
 
-fn initial_time(start: &StreamStart) -> Option<SystemTime> {
+/// The time that a start other than the trim horizon stands for.
+pub(crate) fn initial_time(start: &StreamStart) -> Option<SystemTime> {
     match start {
         StreamStart::TrimHorizon => None,
         StreamStart::Latest { moment_ms } | StreamStart::AtTimestamp { moment_ms } => {
@@ -187,20 +188,23 @@ fn initial_time(start: &StreamStart) -> Option<SystemTime> {
     }
 }
 
-fn epoch_millis(time: SystemTime) -> u64 {
+pub(crate) fn epoch_millis(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Repeats transient failures of the start until the startup timeout.
-struct Attempts<'a> {
-    stream: &'a str,
-    deadline: Instant,
-    rng: fastrand::Rng,
+/// Repeats transient failures of the start until the startup timeout, or of the opening of one stream.
+pub(crate) struct Attempts<'a> {
+    pub(crate) stream: &'a str,
+    pub(crate) deadline: Instant,
+    pub(crate) rng: fastrand::Rng,
 }
 
 impl Attempts<'_> {
-    async fn describe(&self, source: &dyn ShardSource) -> Result<StreamDescription, WorkerError> {
+    pub(crate) async fn describe(
+        &self,
+        source: &dyn ShardSource,
+    ) -> Result<StreamDescription, WorkerError> {
         loop {
             let description = self.repeat(|| source.describe()).await?;
             match description.status {
@@ -222,23 +226,23 @@ impl Attempts<'_> {
 
     /// Creates the leases that the shards need. A listing in the middle of a reshard, or one that was overtaken by
     /// another worker's start, is taken again.
-    async fn create_leases(
+    pub(crate) async fn create_leases(
         &self,
         source: &dyn ShardSource,
         coordinator: &CoordinatorHandle,
-        fresh: bool,
-        start: &StreamStart,
+        stream: &StreamKey,
+        opened: &OpenedStream,
     ) -> Result<usize, WorkerError> {
-        let mut fresh = fresh;
+        let mut fresh = opened.fresh;
         loop {
             let filter = if fresh {
-                initial_filter(start)
+                initial_filter(&opened.identity.start)
             } else {
                 ShardFilter::All
             };
             let listing = self.repeat(|| source.list_shards(filter.clone())).await?;
             match coordinator
-                .sync_shards(StreamKey::ONLY, listing, fresh)
+                .sync_shards(stream.clone(), listing, fresh)
                 .await
             {
                 Ok(outcome) => return Ok(outcome.created),

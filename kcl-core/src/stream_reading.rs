@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use kcl_lease::Grant;
+
 use crate::replay::Replay;
 use crate::retrieval::{Reader, ShardSource};
 use crate::shard_info::ShardInfo;
@@ -16,10 +18,12 @@ pub(crate) struct StreamReading {
     pub(crate) source: Arc<dyn ShardSource>,
     pub(crate) reader: Reader,
     pub(crate) replay: Option<Arc<Replay>>,
+    /// That it is gone is no reason for the worker to stop.
+    pub(crate) is_one_of_several: bool,
 }
 
 impl StreamReading {
-    pub(crate) fn shard_info(&self, grant: &kcl_lease::Grant) -> ShardInfo {
+    pub(crate) fn shard_info(&self, grant: &Grant) -> ShardInfo {
         ShardInfo::new(
             Arc::clone(&self.name),
             Arc::clone(&self.arn),

@@ -16,10 +16,9 @@ use crate::context::Context;
 use crate::error::WorkerError;
 use crate::event::WorkerEvent;
 use crate::handle::StoppedShard;
-use crate::shard_task::{self, Outcome};
+use crate::shard_task::Outcome;
 use crate::shutdown::ShutdownReport;
-use crate::startup::{OpenStream, Startup};
-use crate::stream_reading::StreamReading;
+use crate::upkeep::Upkeep;
 
 /// After the drain budget the coordination thread gets this long to delete the worker's own item.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -33,9 +32,7 @@ pub(crate) struct Supervisor {
     running: BTreeSet<LeaseKey>,
     /// New grants of shards whose task under an earlier, lost grant has not ended: its call may still run.
     held_back: BTreeMap<LeaseKey, kcl_lease::Grant>,
-    /// The stream that is read.
-    stream: Arc<StreamReading>,
-    opened: OpenStream,
+    upkeep: Arc<Upkeep>,
     drained: usize,
 }
 
@@ -43,8 +40,7 @@ impl Supervisor {
     pub(crate) fn new(
         context: Arc<Context>,
         coordinator: CoordinatorHandle,
-        stream: Arc<StreamReading>,
-        opened: OpenStream,
+        upkeep: Upkeep,
     ) -> Self {
         Self {
             context,
@@ -52,8 +48,7 @@ impl Supervisor {
             shards: FuturesUnordered::new(),
             running: BTreeSet::new(),
             held_back: BTreeMap::new(),
-            stream,
-            opened,
+            upkeep: Arc::new(upkeep),
             drained: 0,
         }
     }
@@ -64,18 +59,9 @@ impl Supervisor {
         mut events: mpsc::UnboundedReceiver<CoordinatorEvent>,
     ) -> Result<ShutdownReport, WorkerError> {
         let stop = self.context.stop.clone();
-        let listing_wanted = tokio::sync::Notify::new();
         let (context, coordinator) = (Arc::clone(&self.context), self.coordinator.clone());
-        let stream = Arc::clone(&self.stream);
-        let startup = Startup {
-            stream: &stream.name,
-            config: &context.config,
-            source: stream.source.as_ref(),
-            coordinator: &coordinator,
-            events: &context.events,
-            runtime: &context.runtime,
-        };
-        let mut sync = std::pin::pin!(startup.keep_listing(&listing_wanted, self.opened.checked));
+        let upkeep = Arc::clone(&self.upkeep);
+        let mut keeping = std::pin::pin!(upkeep.run(&context, &coordinator));
         let mut deadline = None;
         let mut coordinated = true;
         // After the stop has begun: until coordination is over and every task has said how it ended.
@@ -87,14 +73,13 @@ impl Supervisor {
                     self.coordinator.shutdown(drain_until.saturating_duration_since(Instant::now()));
                 }
                 event = events.recv(), if coordinated => match event {
-                    Some(CoordinatorEvent::ListingWanted { .. }) => listing_wanted.notify_one(),
                     Some(CoordinatorEvent::Stopped) | None if deadline.is_some() => coordinated = false,
                     Some(event) => self.on_event(event)?,
                     None => return Err(WorkerError::Internal("coordination".to_owned())),
                 },
                 Some(outcome) = self.shards.next() => self.on_outcome(outcome)?,
                 () = until(deadline) => break,
-                error = &mut sync => return Err(error),
+                error = &mut keeping => return Err(error),
             }
         }
         let report = self.report().await;
@@ -121,7 +106,7 @@ impl Supervisor {
             self.held_back.insert(shard, grant);
             return;
         }
-        let task = shard_task::run(Arc::clone(&self.context), Arc::clone(&self.stream), grant);
+        let task = self.upkeep.shard_task(&self.context, grant);
         self.shards.push(
             self.context
                 .runtime
@@ -135,6 +120,9 @@ impl Supervisor {
             CoordinatorEvent::Granted(grant) => self.start(grant),
             CoordinatorEvent::Settled => self.context.board.settle(),
             CoordinatorEvent::ChildElsewhere { key } => self.context.board.elsewhere(&key),
+            CoordinatorEvent::ListingWanted { stream } => self.upkeep.listing_wanted(&stream),
+            CoordinatorEvent::StreamsWanted => self.upkeep.streams_wanted(),
+            CoordinatorEvent::StreamRemoved { stream } => self.upkeep.removed(stream),
             CoordinatorEvent::Registered { worker } => emit(WorkerEvent::SessionStarted { worker }),
             CoordinatorEvent::RowUnreadable { key, error } => {
                 emit(WorkerEvent::LeaseRowUnreadable { key, error });
@@ -167,7 +155,7 @@ impl Supervisor {
             Outcome::Ended | Outcome::Moved | Outcome::Lost => {}
             Outcome::StreamDeleted => {
                 return Err(WorkerError::StreamDeleted {
-                    stream: self.opened.arn.clone(),
+                    stream: self.upkeep.name(),
                 });
             }
             Outcome::Failed(what) => return Err(WorkerError::Internal(what.to_owned())),

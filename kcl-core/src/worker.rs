@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use kcl_lease::runtime::Runtime;
 use kcl_lease::{Coordinator, CoordinatorEvent, CoordinatorHandle, CoordinatorOptions, LeaseTable};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -20,17 +20,18 @@ use crate::dead_letter::DeadLetterSink;
 use crate::error::WorkerError;
 use crate::event::{EventSink, Events};
 use crate::handle::WorkerHandle;
+use crate::many::{Keeper, Rules, StreamBook};
 use crate::processor::{ProcessorFactory, RecordProcessor};
-use crate::replay::{self, Replay};
-use crate::retrieval::{
-    Budget, Consumer, ConsumerOptions, FanOut, PaceOptions, Polling, ReadLimit, Reader, ShardSource,
-};
+use crate::replay::{self, Replay, Window};
+use crate::retrieval::{Budget, ConsumerOptions, ShardSource};
 use crate::shard_info::ShardInfo;
+use crate::shared_reading::SharedReading;
 use crate::shutdown::{ShutdownReport, Stop, exit_number};
-use crate::startup::Startup;
-use crate::stream::{ApplicationName, StreamRef, Streams};
+use crate::startup::{OpenStream, Startup};
+use crate::stream::{ApplicationName, StreamList, StreamRef, Streams};
 use crate::stream_reading::StreamReading;
 use crate::supervisor::{Supervisor, stop_coordination};
+use crate::upkeep::{OnlyStream, Upkeep};
 
 /// Each call makes a connection of its own.
 pub(crate) type TableFactory = Arc<dyn Fn() -> Arc<dyn LeaseTable> + Send + Sync>;
@@ -38,15 +39,28 @@ pub(crate) type TableFactory = Arc<dyn Fn() -> Arc<dyn LeaseTable> + Send + Sync
 /// Everything that a worker is made of.
 pub(crate) struct WorkerParts {
     pub(crate) application: ApplicationName,
-    pub(crate) stream: StreamRef,
-    /// Who subscribes, if the worker does not only poll.
-    pub(crate) consumer: Option<ConsumerOptions>,
+    pub(crate) streams: StreamParts,
     pub(crate) config: Config,
     pub(crate) factory: ProcessorFactory,
     pub(crate) dead_letters: Option<Arc<dyn DeadLetterSink>>,
-    pub(crate) source: Arc<dyn ShardSource>,
     pub(crate) table: TableFactory,
     pub(crate) runtime: Runtime,
+}
+
+/// What a worker reads.
+#[derive(Debug)]
+pub(crate) enum StreamParts {
+    One(OneStream),
+    Several(Rules, StreamList),
+}
+
+/// The only stream, and how it is reached.
+#[derive(Debug)]
+pub(crate) struct OneStream {
+    pub(crate) stream: StreamRef,
+    /// Who subscribes, if the worker does not only poll.
+    pub(crate) consumer: Option<ConsumerOptions>,
+    pub(crate) source: Arc<dyn ShardSource>,
 }
 
 /// One worker of an application: takes leases, reads their shards and runs a record processor for each.
@@ -62,15 +76,15 @@ impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Worker")
             .field("application", &self.parts.application)
-            .field("stream", &self.parts.stream)
+            .field("streams", &self.parts.streams)
             .field("config", &self.parts.config)
             .finish_non_exhaustive()
     }
 }
 
 impl Worker {
-    /// Starts to describe a worker of `application` that consumes `streams` (a name or an ARN) with the processors that
-    /// `factory` makes, one for each shard.
+    /// Starts to describe a worker of `application` that consumes `streams` (a name or an ARN, or [several](Streams)) with the
+    /// processors that `factory` makes, one for each shard.
     pub fn builder<F, P>(
         application: impl Into<ApplicationName>,
         streams: impl Into<Streams>,
@@ -154,59 +168,66 @@ impl Worker {
             })
             .collect();
         let table = parts.table;
-        let (coordinator, mut events) =
-            Coordinator::start(coordinator_options(&parts.config), runtime, move || table())?;
+        let (coordinator, mut events) = Coordinator::start(
+            coordinator_options(
+                &parts.config,
+                matches!(parts.streams, StreamParts::Several(..)),
+            ),
+            runtime.clone(),
+            move || table(),
+        )?;
         // Whatever way this function is left, coordination must not keep leases alive that nobody works on.
         let _stop_guard = StopOnDrop(coordinator.clone());
-        let startup = Startup {
-            stream: &parts.stream.name,
-            config: &parts.config,
-            source: parts.source.as_ref(),
-            coordinator: &coordinator,
-            events: &handle.events,
-            runtime: &parts.runtime,
-        };
-        let opened = tokio::select! {
-            biased;
-            opened = startup.open() => opened.map_err(|error| why_coordination_ended(&mut events).unwrap_or(error))?,
-            deadline = handle.stop.begun() => {
-                return Ok(leave_before_start(&coordinator, &mut events, deadline).await);
-            }
-        };
+        let shared = SharedReading::new(&parts.config, handle.budget.clone(), runtime.clone());
         let mut _until_replayed = None;
-        if let Some(window) = parts.config.replay {
-            if opened.initial_time.map(to_millis) != Some(to_millis(window.from)) {
-                return Err(WorkerError::ReplayBegunElsewhere);
+        let upkeep = match parts.streams {
+            StreamParts::Several(rules, list) => {
+                let book = Arc::new(StreamBook::new(rules, list, shared));
+                let keeper = Keeper::new(
+                    Arc::clone(&book),
+                    &parts.config,
+                    coordinator.clone(),
+                    handle.events.clone(),
+                    runtime.clone(),
+                );
+                Upkeep::Several(Box::new(keeper), book)
             }
-            let done = replay::stop_when_done(window, handle.operator(), handle.clone());
-            _until_replayed = Some(parts.runtime.spawn(done));
-        }
-        let replay = parts.config.replay.map(|window| {
-            let (stream, runtime) = (Arc::clone(&parts.source), parts.runtime.clone());
-            Arc::new(Replay::new(window, stream, runtime))
-        });
-        let source = match &replay {
-            Some(replay) => Arc::clone(replay) as Arc<dyn ShardSource>,
-            None => parts.source,
+            StreamParts::One(one) => {
+                let startup = Startup {
+                    stream: &one.stream.name,
+                    config: &parts.config,
+                    source: one.source.as_ref(),
+                    coordinator: &coordinator,
+                    events: &handle.events,
+                    runtime: &runtime,
+                };
+                let opened = tokio::select! {
+                    biased;
+                    opened = startup.open() => opened.map_err(|error| why_coordination_ended(&mut events).unwrap_or(error))?,
+                    deadline = handle.stop.begun() => {
+                        return Ok(leave_before_start(&coordinator, &mut events, deadline).await);
+                    }
+                };
+                if let Some(window) = parts.config.replay {
+                    if opened.initial_time.map(to_millis) != Some(to_millis(window.from)) {
+                        return Err(WorkerError::ReplayBegunElsewhere);
+                    }
+                    let done = replay::stop_when_done(window, handle.operator(), handle.clone());
+                    _until_replayed = Some(runtime.spawn(done));
+                }
+                Upkeep::One(OnlyStream {
+                    reading: Arc::new(only_reading(
+                        one,
+                        &opened,
+                        parts.config.replay,
+                        &shared,
+                        &runtime,
+                    )),
+                    opened,
+                    listing_wanted: Notify::new(),
+                })
+            }
         };
-        let polling = polling(
-            &parts.config,
-            Arc::clone(&source),
-            handle.budget,
-            parts.runtime.clone(),
-        );
-        let fan_out = match &replay {
-            Some(_) => None,
-            None => parts.consumer.map(|options| fan_out(options, &polling)),
-        };
-        let stream = Arc::new(StreamReading {
-            name: parts.stream.name.into(),
-            arn: opened.arn.clone().into(),
-            initial_time: opened.initial_time,
-            source,
-            reader: Reader { polling, fan_out },
-            replay,
-        });
         let context = Arc::new(Context {
             calls: Arc::new(Semaphore::new(concurrent_calls(&parts.config))),
             place: match parts.config.blocking_processor {
@@ -224,7 +245,7 @@ impl Worker {
             runtime: parts.runtime,
             application: parts.application.as_str().into(),
         });
-        Supervisor::new(context, coordinator, stream, opened)
+        Supervisor::new(context, coordinator, upkeep)
             .run(events)
             .await
     }
@@ -255,7 +276,7 @@ fn concurrent_calls(config: &Config) -> usize {
     config.max_concurrent_calls.min(most)
 }
 
-fn coordinator_options(config: &Config) -> CoordinatorOptions {
+fn coordinator_options(config: &Config, many_streams: bool) -> CoordinatorOptions {
     let mut options = CoordinatorOptions::default();
     options.worker_name = config.worker_name.clone().unwrap_or_else(host_name);
     options.lease_duration = config.lease_duration;
@@ -264,37 +285,35 @@ fn coordinator_options(config: &Config) -> CoordinatorOptions {
     options.reset_if_stream_changed = config.reset_if_stream_changed;
     options.replay_deleted_leases = config.replay_deleted_leases;
     options.startup_timeout = config.startup_timeout;
+    options.many_streams = many_streams;
+    options.former_streams_after = config.former_streams_after;
     options
 }
 
-fn polling(
-    config: &Config,
-    source: Arc<dyn ShardSource>,
-    budget: Budget,
-    runtime: Runtime,
-) -> Polling {
-    Polling {
-        pace: PaceOptions {
-            max_idle_interval: config.idle_between_reads,
-            idle_calls_per_second: config.idle_reads_per_second,
-            calls_per_second: config.shard_reads_per_second,
-        },
-        limit: config.read_limit.map_or_else(ReadLimit::default, |bytes| {
-            ReadLimit::new(bytes, runtime.clone())
-        }),
-        max_records: config.max_records,
-        out_of_range: config.out_of_range,
-        ..Polling::new(source, budget, runtime)
-    }
-}
-
-fn fan_out(options: ConsumerOptions, polling: &Polling) -> FanOut {
-    let (source, runtime) = (&polling.source, &polling.runtime);
-    FanOut {
-        consumer: Arc::new(Consumer::new(options, Arc::clone(source), runtime.clone())),
-        source: Arc::clone(source),
-        limit: polling.limit.clone(),
-        runtime: runtime.clone(),
+/// How the only stream is read. A bounded replay polls.
+fn only_reading(
+    one: OneStream,
+    opened: &OpenStream,
+    window: Option<Window>,
+    shared: &SharedReading,
+    runtime: &Runtime,
+) -> StreamReading {
+    let replay = window.map(|window| {
+        let (stream, runtime) = (Arc::clone(&one.source), runtime.clone());
+        Arc::new(Replay::new(window, stream, runtime))
+    });
+    let (source, consumer) = match &replay {
+        Some(replay) => (Arc::clone(replay) as Arc<dyn ShardSource>, None),
+        None => (one.source, one.consumer),
+    };
+    StreamReading {
+        name: one.stream.name.into(),
+        arn: opened.arn.as_str().into(),
+        initial_time: opened.initial_time,
+        reader: shared.reader(&source, consumer),
+        source,
+        replay,
+        is_one_of_several: false,
     }
 }
 

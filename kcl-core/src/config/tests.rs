@@ -31,6 +31,9 @@ fn every_bad_value_is_refused_by_name() {
         ("stall_timeout", |c| {
             c.stall_timeout = Some(Duration::from_millis(999));
         }),
+        ("former_streams_after", |c| {
+            c.former_streams_after = Duration::from_secs(119);
+        }),
         ("unhealthy_after", |c| c.unhealthy_after = Duration::ZERO),
         ("startup_timeout", |c| c.startup_timeout = Duration::ZERO),
         ("drain_budget", |c| c.drain_budget = Duration::MAX),
@@ -302,6 +305,12 @@ const OPTIONS: &[(&str, Show, &str, &str)] = &[
         |c| format!("{:?}", c.on_gap),
         "- (goes on)",
         "What happens when retention took records before they were read. With `StopShard` somebody has to look at it.",
+    ),
+    (
+        "former_streams_after",
+        |c| format!("{:?}", c.former_streams_after),
+        "waitPeriodToDeleteFormerStreams (1 h)",
+        "With several streams: how long one is read on that left the list, or was created anew; then its leases and checkpoints are deleted. 2 min to 365 days.",
     ),
     (
         "unhealthy_after",

@@ -10,7 +10,7 @@ use super::{DeadLetter, DeadLetterSink};
 use crate::error::BuildError;
 use crate::processor::BoxError;
 use crate::retrieval::{classify, control_overrides, reading_client};
-use crate::stream::{StreamRef, Streams};
+use crate::stream::StreamRef;
 
 /// The retries of letters are counted apart, so that failing letters do not stop the retries of calls that reading needs.
 const RETRIES: &str = "kcl-dead-letters";
@@ -36,9 +36,9 @@ impl StreamSink {
     ///
     /// # Errors
     /// When the name or the ARN cannot be one, or `aws` has no region or another one than the ARN.
-    pub fn new(aws: &SdkConfig, stream: impl Into<Streams>) -> Result<Self, BuildError> {
+    pub fn new(aws: &SdkConfig, stream: impl AsRef<str>) -> Result<Self, BuildError> {
         let region = aws.region().ok_or(BuildError::NO_REGION)?;
-        let stream = stream.into().resolve()?;
+        let stream = StreamRef::parse(stream.as_ref())?;
         stream.check_region(region.as_ref())?;
         Ok(Self {
             client: reading_client(aws),
@@ -146,7 +146,7 @@ mod tests {
         let arn = "arn:aws:kinesis:us-east-1:123456789012:stream/orders";
         let region = aws.region().unwrap().to_string();
         let checked = |sink: &str, read: &str, region: &str| {
-            let read = Streams::from(read).resolve().unwrap();
+            let read = StreamRef::parse(read).unwrap();
             StreamSink::new(&aws, sink)
                 .unwrap()
                 .check_other_than(&read, region)

@@ -124,7 +124,7 @@ impl FanOutOptions {
         self.falls_back
     }
 
-    /// The options as the reader needs them.
+    /// The options as the reader of this stream needs them; `own` is the ARN of a consumer for this stream only.
     ///
     /// # Errors
     /// When a name or an ARN is none.
@@ -132,6 +132,7 @@ impl FanOutOptions {
         &self,
         application: &ApplicationName,
         stream: &StreamRef,
+        own: Option<&str>,
     ) -> Result<ConsumerOptions, BuildError> {
         let (least, most) = (Duration::from_secs(1), Duration::from_secs(3600));
         if !(least..=most).contains(&self.active_within) {
@@ -141,7 +142,9 @@ impl FanOutOptions {
                 &format!("is out of bounds: use {least:?} to {most:?}"),
             );
         }
-        let choice = match (&self.consumer_arn, &self.consumer_name) {
+        let arn = own.or(self.consumer_arn.as_deref());
+        let choice = match (arn, &self.consumer_name) {
+            (Some(arn), _) if own.is_some() => ConsumerChoice::Arn(of_stream(arn, stream)?),
             (Some(_), Some(_)) => {
                 return Err(BuildError::Conflict {
                     a: "consumer_arn",
@@ -206,14 +209,14 @@ fn of_stream(arn: &str, stream: &StreamRef) -> Result<String, BuildError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::Streams;
+    use crate::stream::StreamRef;
 
     const ARN: &str =
         "arn:aws:kinesis:us-east-1:123456789012:stream/orders/consumer/app:1600000000";
 
     fn resolve(options: &FanOutOptions, application: &str) -> Result<ConsumerOptions, String> {
-        let stream = Streams::from("orders").resolve().unwrap();
-        let resolved = options.resolve(&ApplicationName::from(application), &stream);
+        let stream = StreamRef::parse("orders").unwrap();
+        let resolved = options.resolve(&ApplicationName::from(application), &stream, None);
         resolved.map_err(|error| error.to_string())
     }
 

@@ -125,6 +125,7 @@ impl ShardTask {
                     }
                 }
                 Next::AtTip => self.reached_tip(),
+                Next::Again => deliveries = self.read_on(),
                 Next::Over(end) => {
                     check_over(&end)?;
                     self.lanes_done().await?;

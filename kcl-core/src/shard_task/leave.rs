@@ -77,7 +77,7 @@ impl ShardTask {
         }
         match (self.release().await, recall) {
             (Err(reason), _) => self.lose(reason).await,
-            (Ok(()), Recall::Rebalance) => Outcome::Moved,
+            (Ok(()), Recall::Rebalance | Recall::StreamRemoved) => Outcome::Moved,
             (Ok(()), _) => Outcome::Drained,
         }
     }
@@ -105,6 +105,7 @@ impl ShardTask {
         let in_time = Instant::now() + self.context.config.lease_duration;
         match recall {
             Recall::Rebalance => (ShutdownReason::LeaseMoves, in_time),
+            Recall::StreamRemoved => (ShutdownReason::StreamRemoved, in_time),
             _ => {
                 let deadline = self.context.stop.deadline();
                 (ShutdownReason::WorkerStops, deadline.unwrap_or(in_time))
@@ -119,6 +120,7 @@ impl ShardTask {
             cause: match self.grant.recall() {
                 _ if self.given_up.is_cancelled() => ReleaseCause::CallStalled,
                 Some(Recall::Rebalance) => ReleaseCause::LeaseMoves,
+                Some(Recall::StreamRemoved) => ReleaseCause::StreamRemoved,
                 _ => ReleaseCause::WorkerStops,
             },
         });

@@ -310,6 +310,7 @@ impl ShardTask {
                     }
                 }
                 Next::AtTip => self.reached_tip(),
+                Next::Again => deliveries = self.read_on(),
                 Next::Over(end) => {
                     check_over(&end)?;
                     lane.deferred_done().await?;
@@ -317,6 +318,13 @@ impl ShardTask {
                 }
             }
         }
+    }
+
+    /// Begins to read again after what was handed out.
+    fn read_on(&self) -> Deliveries {
+        let handed_out = self.progress.handed_out();
+        let (stream, grant) = (&self.stream, &self.grant);
+        shard_reader::start(&self.context, stream, grant, &handed_out, &self.monitor)
     }
 
     /// What comes before an answer is delivered, or in its place.

@@ -35,6 +35,7 @@ mod replay;
 mod shard_ends;
 mod shutdown;
 mod stops;
+mod streams;
 mod stuck;
 mod tips;
 mod two_phase;

@@ -15,6 +15,7 @@ use kcl_core::Retrieval;
 mod choice;
 mod emulated;
 mod not_active;
+mod several;
 mod take_over;
 mod tip_of_events;
 
@@ -66,6 +67,8 @@ mod shard_ends;
 mod shutdown;
 #[path = "../worker/stops.rs"]
 mod stops;
+#[path = "../worker/streams/mod.rs"]
+mod streams;
 #[path = "../worker/stuck.rs"]
 mod stuck;
 #[path = "../worker/tips.rs"]

@@ -17,6 +17,8 @@ use tokio::sync::Notify;
 use self::subscription::FanOut;
 use super::error::{SourceError, SourceErrorKind};
 
+const ARN_BEFORE_NAME: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/";
+
 /// A stream in memory. Clones are handles to the same one.
 ///
 /// It keeps every record, never throttles and never expires an iterator by itself: tests say what goes wrong. Iterators
@@ -27,6 +29,7 @@ pub struct MemoryStream {
     /// Something happened that subscriptions may have to tell.
     changed: Arc<Notify>,
     runtime: Runtime,
+    arn: Arc<str>,
     created_at: SystemTime,
 }
 
@@ -57,9 +60,15 @@ struct Stored {
 }
 
 impl MemoryStream {
-    /// A stream of `shards` shards (at least one) that share the hash keys evenly.
+    /// A stream of `shards` shards (at least one) that share the hash keys evenly. It is called `memory`.
     #[must_use]
     pub fn new(shards: u32, runtime: Runtime) -> Self {
+        Self::named("memory", shards, runtime)
+    }
+
+    /// As [`new`](Self::new), called `name`.
+    #[must_use]
+    pub fn named(name: &str, shards: u32, runtime: Runtime) -> Self {
         let shards = u128::from(shards.max(1));
         let width = u128::MAX / shards;
         let listed = (0..shards).map(|index| HashKeyRange {
@@ -87,6 +96,7 @@ impl MemoryStream {
         Self {
             state: Arc::new(Mutex::new(state)),
             changed: Arc::default(),
+            arn: format!("{ARN_BEFORE_NAME}{name}").into(),
             created_at: runtime.wall_time(),
             runtime,
         }

@@ -49,14 +49,12 @@ impl State {
     }
 }
 
-pub(super) const ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/memory";
-
 #[async_trait]
 impl ShardSource for MemoryStream {
     async fn describe(&self) -> Result<StreamDescription, SourceError> {
         drop(self.called("DescribeStreamSummary")?);
         Ok(StreamDescription {
-            arn: ARN.to_owned(),
+            arn: self.arn.to_string(),
             created_at: self.created_at,
             status: StreamStatus::Readable,
             service_time: Some(self.runtime.wall_time()),

@@ -9,7 +9,7 @@ use kcl_checkpoint::SequenceNumber;
 use kcl_lease::ShardId;
 use kcl_lease::runtime::Moment;
 
-use super::source::{ARN, batch};
+use super::source::batch;
 use super::{MemoryStream, State};
 use crate::retrieval::error::{SourceError, SourceErrorKind};
 use crate::retrieval::source::StartPosition;
@@ -150,7 +150,7 @@ impl MemoryStream {
         }
         fan_out.registered += 1;
         let consumer = StreamConsumer {
-            arn: format!("{ARN}/consumer/{name}:{}", fan_out.registered),
+            arn: format!("{}/consumer/{name}:{}", self.arn, fan_out.registered),
             status: fan_out
                 .statuses
                 .get(name)

@@ -1,91 +1,8 @@
-//! Names of applications and streams, checked.
+//! Names and ARNs of streams, checked and taken apart.
 
 use std::fmt;
 
 use crate::error::BuildError;
-
-/// The name of an application: also the name of its lease table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApplicationName(String);
-
-impl ApplicationName {
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// DynamoDB's rule for table names.
-    pub(crate) fn validate(&self) -> Result<(), BuildError> {
-        validate_table_name("application", &self.0)
-    }
-}
-
-pub(crate) fn validate_table_name(option: &'static str, name: &str) -> Result<(), BuildError> {
-    if (3..=255).contains(&name.len()) && name.bytes().all(is_name_byte) {
-        return Ok(());
-    }
-    Err(BuildError::InvalidOption {
-        option,
-        value: format!("{name:?}"),
-        reason:
-            "is no name of a DynamoDB table: use 3 to 255 characters of a-z, A-Z, 0-9, _ . and -"
-                .to_owned(),
-    })
-}
-
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
-}
-
-impl<T: Into<String>> From<T> for ApplicationName {
-    fn from(name: T) -> Self {
-        Self(name.into())
-    }
-}
-
-/// The streams that an application consumes: at present one, by name or by ARN.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Streams(String);
-
-impl<T: Into<String>> From<T> for Streams {
-    fn from(name_or_arn: T) -> Self {
-        Self(name_or_arn.into())
-    }
-}
-
-impl Streams {
-    /// Checks the text and takes it apart.
-    pub(crate) fn resolve(&self) -> Result<StreamRef, BuildError> {
-        let invalid = |reason: &str| BuildError::InvalidOption {
-            option: "stream",
-            value: format!("{:?}", self.0),
-            reason: reason.to_owned(),
-        };
-        if !self.0.starts_with("arn:") {
-            validate_stream_name(&self.0).map_err(invalid)?;
-            return Ok(StreamRef {
-                name: self.0.clone(),
-                arn: None,
-            });
-        }
-        let arn = StreamArn::parse(&self.0).map_err(invalid)?;
-        Ok(StreamRef {
-            name: arn.name.clone(),
-            arn: Some(arn),
-        })
-    }
-}
-
-fn validate_stream_name(name: &str) -> Result<(), &'static str> {
-    if (1..=128).contains(&name.len()) && name.bytes().all(is_name_byte) {
-        Ok(())
-    } else {
-        Err(
-            "is no stream name: use 1 to 128 characters of a-z, A-Z, 0-9, _ . and -, or a stream's ARN",
-        )
-    }
-}
 
 /// One stream, as the user named it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +12,27 @@ pub(crate) struct StreamRef {
 }
 
 impl StreamRef {
+    /// Checks a name or an ARN and takes it apart.
+    pub(crate) fn parse(text: &str) -> Result<Self, BuildError> {
+        let invalid = |reason: &str| BuildError::InvalidOption {
+            option: "stream",
+            value: format!("{text:?}"),
+            reason: reason.to_owned(),
+        };
+        if !text.starts_with("arn:") {
+            validate_stream_name(text).map_err(invalid)?;
+            return Ok(Self {
+                name: text.to_owned(),
+                arn: None,
+            });
+        }
+        let arn = StreamArn::parse(text).map_err(invalid)?;
+        Ok(Self {
+            name: arn.name.clone(),
+            arn: Some(arn),
+        })
+    }
+
     /// Refuses an ARN of another region than the client's: the service would answer that there is no such stream.
     pub(crate) fn check_region(&self, region: &str) -> Result<(), BuildError> {
         match &self.arn {
@@ -115,12 +53,13 @@ impl StreamRef {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StreamArn {
     text: String,
-    region: String,
-    name: String,
+    pub(crate) region: String,
+    pub(crate) account: String,
+    pub(crate) name: String,
 }
 
 impl StreamArn {
-    fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         const SHAPE: &str = "is no stream ARN: it should look like arn:aws:kinesis:us-east-1:123456789012:stream/orders";
         let parts: Vec<&str> = text.splitn(6, ':').collect();
         let [_, partition, "kinesis", region, account, resource] = parts.as_slice() else {
@@ -138,6 +77,7 @@ impl StreamArn {
         Ok(Self {
             text: text.to_owned(),
             region: (*region).to_owned(),
+            account: (*account).to_owned(),
             name: name.to_owned(),
         })
     }
@@ -159,26 +99,35 @@ impl fmt::Display for StreamArn {
     }
 }
 
+pub(super) fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
+}
+
+fn validate_stream_name(name: &str) -> Result<(), &'static str> {
+    if (1..=128).contains(&name.len()) && name.bytes().all(is_name_byte) {
+        Ok(())
+    } else {
+        Err(
+            "is no stream name: use 1 to 128 characters of a-z, A-Z, 0-9, _ . and -, or a stream's ARN",
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_and_arns_are_told_apart() {
-        let by_name = Streams::from("orders").resolve().unwrap();
+        let by_name = StreamRef::parse("orders").unwrap();
         assert_eq!((by_name.name.as_str(), by_name.arn), ("orders", None));
-        let by_arn = Streams::from("arn:aws-cn:kinesis:cn-north-1:123456789012:stream/orders")
-            .resolve()
-            .unwrap();
+        let by_arn =
+            StreamRef::parse("arn:aws-cn:kinesis:cn-north-1:123456789012:stream/orders").unwrap();
         assert_eq!(by_arn.name, "orders");
         assert!(by_arn.check_region("cn-north-1").is_ok());
-        assert!(
-            by_arn
-                .check_region("eu-west-1")
-                .unwrap_err()
-                .to_string()
-                .contains("cn-north-1")
-        );
+        let elsewhere = by_arn.check_region("eu-west-1").unwrap_err().to_string();
+        assert!(elsewhere.contains("cn-north-1"));
+        assert_eq!(by_arn.arn.unwrap().account, "123456789012");
     }
 
     #[test]
@@ -211,19 +160,11 @@ mod tests {
             "arn:aws:kinesis::123456789012:stream/orders",
             "arn:aws:kinesis:us-east-1:123456789012:stream/orders/consumer/c:1",
         ] {
-            let error = Streams::from(bad).resolve().unwrap_err().to_string();
+            let error = StreamRef::parse(bad).unwrap_err().to_string();
             assert!(
                 error.contains("stream") && error.contains("is no stream"),
                 "{bad}: {error}"
             );
-        }
-    }
-
-    #[test]
-    fn application_names_follow_the_rule_of_table_names() {
-        assert!(ApplicationName::from("abc").validate().is_ok());
-        for bad in ["", "ab", "a/b/c", "café"] {
-            assert!(ApplicationName::from(bad).validate().is_err(), "{bad}");
         }
     }
 }

@@ -1,0 +1,5 @@
+//! Several streams in one worker: lists and trackers, streams that come and go, and those that cannot be read.
+
+mod going;
+mod lists;
+mod stage;
