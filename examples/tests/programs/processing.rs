@@ -35,3 +35,8 @@ async fn b05_key_parallel_ends_by_itself_and_is_right() {
 async fn b03_replay_ends_by_itself_and_is_right() {
     succeeds(env!("CARGO_BIN_EXE_replay"), &[]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_streams_ends_by_itself_and_is_right() {
+    succeeds(env!("CARGO_BIN_EXE_many-streams"), &[]).await;
+}
