@@ -117,7 +117,11 @@ impl Account {
 
 /// Waits for the end of a process.
 pub(crate) async fn finish(child: Child) -> Output {
-    tokio::time::timeout(PATIENCE, child.wait_with_output())
+    finish_within(PATIENCE, child).await
+}
+
+pub(crate) async fn finish_within(time: Duration, child: Child) -> Output {
+    tokio::time::timeout(time, child.wait_with_output())
         .await
         .expect("the process hangs")
         .unwrap()

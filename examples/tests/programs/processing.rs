@@ -1,12 +1,17 @@
 //! The examples of processing, which bring their own account and judge themselves.
 
-use crate::common::{Account, finish};
+use std::time::Duration;
+
+use crate::common::{Account, finish_within};
+
+/// One of the programs waits for what is done each minute.
+const LONGEST: Duration = Duration::from_secs(180);
 
 async fn succeeds(program: &str, options: &[&str]) {
     // Not used by the program, which must do without it.
     let account = Account::with_stream(1).await;
     let mut command = account.program(program, "nobody", options);
-    let output = finish(command.spawn().unwrap()).await;
+    let output = finish_within(LONGEST, command.spawn().unwrap()).await;
     let (stdout, stderr) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
