@@ -5,9 +5,9 @@ use kcl_core::retrieval::internals::events;
 use libfuzzer_sys::fuzz_target;
 
 // As it comes, and with every frame's checksums made right, so that what is behind them is reached.
-fuzz_target!(|stream: Vec<u8>| {
-    look(stream.clone());
-    look(with_right_checksums(stream));
+fuzz_target!(|stream: &[u8]| {
+    look(stream.to_vec());
+    look(with_right_checksums(stream.to_vec()));
 });
 
 fn look(stream: Vec<u8>) {

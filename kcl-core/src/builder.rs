@@ -169,6 +169,8 @@ impl WorkerBuilder {
     /// first bytes. Not counted is what a connection holds meanwhile (5 MiB at most with the SDK's own HTTP client; up to 64
     /// shards share one), and an event of less than 4 KiB per shard. Shards that have to wait for room for longer than a few
     /// seconds give the event up, with their subscription.
+    ///
+    /// Beside the budget stand buffers that are kept for later answers: at most eight, and 16 MiB, for each way of reading.
     pub fn memory_budget(mut self, bytes: usize) -> Self {
         self.config.memory_budget = bytes;
         self
