@@ -120,8 +120,10 @@ impl Supervisor {
             CoordinatorEvent::Granted(grant) => self.start(grant),
             CoordinatorEvent::Settled => self.context.board.settle(),
             CoordinatorEvent::ChildElsewhere { key } => self.context.board.elsewhere(&key),
-            CoordinatorEvent::ListingWanted { stream } => self.upkeep.listing_wanted(&stream),
-            CoordinatorEvent::StreamsWanted => self.upkeep.streams_wanted(),
+            CoordinatorEvent::ListingWanted { stream, identity } => {
+                self.upkeep.listing_wanted(&stream, identity);
+            }
+            CoordinatorEvent::StreamsWanted { anew } => self.upkeep.streams_wanted(anew),
             CoordinatorEvent::StreamRemoved { stream } => self.upkeep.removed(stream),
             CoordinatorEvent::Registered { worker } => emit(WorkerEvent::SessionStarted { worker }),
             CoordinatorEvent::RowUnreadable { key, error } => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use kcl_lease::{CoordinatorHandle, Grant, StreamKey};
+use kcl_lease::{CoordinatorHandle, Grant, StreamIdentity, StreamKey};
 use tokio::sync::Notify;
 
 use crate::context::Context;
@@ -63,16 +63,17 @@ impl Upkeep {
         }
     }
 
-    pub(crate) fn listing_wanted(&self, stream: &StreamKey) {
+    /// `identity` is what is stored of one of several streams.
+    pub(crate) fn listing_wanted(&self, stream: &StreamKey, identity: Option<Box<StreamIdentity>>) {
         match self {
             Self::One(only) => only.listing_wanted.notify_one(),
-            Self::Several(keeper, _) => keeper.listing_wanted(stream),
+            Self::Several(keeper, _) => keeper.listing_wanted(stream, identity),
         }
     }
 
-    pub(crate) fn streams_wanted(&self) {
+    pub(crate) fn streams_wanted(&self, anew: bool) {
         if let Self::Several(keeper, _) = self {
-            keeper.streams_wanted();
+            keeper.streams_wanted(anew);
         }
     }
 

@@ -18,10 +18,19 @@ use crate::stream_reading::StreamReading;
 
 /// A tracker that takes longer is asked again later.
 const TRACKER_LIMIT: Duration = Duration::from_secs(30);
-/// How often a worker that does not lead asks.
-const ASKS_EVERY: Duration = Duration::from_secs(60);
-/// A shard waits for the tracker no longer: its stream is then read as its ARN says.
-const ASK_LIMIT: Duration = Duration::from_secs(10);
+/// A worker that does not lead asks no more often than that.
+const ASKS_APART: Duration = Duration::from_secs(5);
+
+/// Why a stream cannot be read at the moment.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreadable {
+    #[error(transparent)]
+    Config(#[from] BuildError),
+    #[error(
+        "how it is reached cannot be found out, because the streams could not be listed: {error}"
+    )]
+    List { error: String },
+}
 
 /// The streams of a worker.
 #[derive(Debug)]
@@ -93,18 +102,17 @@ impl StreamBook {
         &self,
         key: &StreamKey,
         identity: &StreamIdentity,
-    ) -> Result<Arc<StreamReading>, BuildError> {
+    ) -> Result<Arc<StreamReading>, Unreadable> {
         if let Some(reading) = self.known_reading(key) {
             return Ok(reading);
         }
         let arn =
             StreamArn::parse(&identity.stream_arn).map_err(|reason| bad_arn(identity, reason))?;
-        let mut found = self.config_of(&arn);
-        if found.is_none() {
-            self.ask().await;
-            found = self.config_of(&arn);
-        }
-        // Another worker may have another list.
+        let found = match self.config_of(&arn) {
+            Some(config) => Some(config),
+            None => self.ask_about(&arn).await?,
+        };
+        // It has left the list, or another worker has another one.
         let config = found.unwrap_or_else(|| StreamConfig::new(arn.as_str()));
         let made = Arc::new(self.make(&config.bound_to(&arn), identity)?);
         let mut readings = lock(&self.readings);
@@ -130,16 +138,25 @@ impl StreamBook {
         found.map(|stream| stream.config.clone())
     }
 
-    /// Asks the tracker about a stream that is not known, as a worker that does not lead.
-    async fn ask(&self) {
+    /// Asks the tracker about a stream that is not known, as a worker that does not lead. Without an answer nobody can tell how
+    /// the stream is to be reached.
+    async fn ask_about(&self, arn: &StreamArn) -> Result<Option<StreamConfig>, Unreadable> {
+        if matches!(self.list, StreamList::Fixed(_)) {
+            return Ok(None);
+        }
         let mut asked = self.asked.lock().await;
-        if asked.is_some_and(|at| at.elapsed() < ASKS_EVERY) {
-            return;
+        if let Some(config) = self.config_of(arn) {
+            return Ok(Some(config));
         }
-        if let Ok(Err(error)) = timeout(ASK_LIMIT, self.look()).await {
-            tracing::warn!(error, "the streams could not be listed");
+        if let Some(last) = *asked {
+            tokio::time::sleep_until(last + ASKS_APART).await;
         }
+        let looked = self.look().await;
         *asked = Some(Instant::now());
+        match looked {
+            Ok(_) => Ok(self.config_of(arn)),
+            Err(error) => Err(Unreadable::List { error }),
+        }
     }
 
     /// By its ARN, whatever it is called in the list: a name may be that of another account's stream.

@@ -17,6 +17,8 @@ use crate::retrieval::{
 const TOLERANCE: Duration = Duration::from_secs(1);
 /// A look at the stream holds for so long: many shards begin to be read at the same time.
 const HOLDS: Duration = Duration::from_secs(60);
+/// So does it that there is none, not for as long.
+const MISSING_FOR: Duration = Duration::from_secs(10);
 
 /// A stream as long as it is the one that was created at that time; after that it is not found.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(crate) struct Incarnation {
 enum Seen {
     Never,
     There(Instant),
+    /// It was not there at that moment.
+    Missing(Instant),
     Replaced,
 }
 
@@ -47,10 +51,19 @@ impl Incarnation {
         let mut seen = self.seen.lock().await;
         match *seen {
             Seen::There(at) if at.elapsed() < HOLDS => return Ok(()),
-            Seen::There(_) | Seen::Never => {}
+            // All shards of the stream ask, again and again.
+            Seen::Missing(at) if at.elapsed() < MISSING_FOR => return Err(missing()),
+            Seen::There(_) | Seen::Missing(_) | Seen::Never => {}
             Seen::Replaced => return Err(replaced()),
         }
-        let found = self.stream.describe().await?.created_at;
+        let found = match self.stream.describe().await {
+            Ok(description) => description.created_at,
+            Err(error) if error.kind() == SourceErrorKind::StreamNotFound => {
+                *seen = Seen::Missing(Instant::now());
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
         let apart = found.duration_since(self.created_at);
         let apart = apart.unwrap_or_else(|earlier| earlier.duration());
         if apart < TOLERANCE {
@@ -88,6 +101,11 @@ impl Incarnation {
             _ => error,
         }
     }
+}
+
+fn missing() -> SourceError {
+    SourceError::new(SourceErrorKind::StreamNotFound, "DescribeStreamSummary")
+        .with_detail("it was not there a moment ago")
 }
 
 fn replaced() -> SourceError {

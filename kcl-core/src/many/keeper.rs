@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kcl_lease::runtime::Runtime;
-use kcl_lease::{CoordinatorError, CoordinatorHandle, StreamKey};
+use kcl_lease::{CoordinatorError, CoordinatorHandle, StreamIdentity, StreamKey};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -21,9 +22,6 @@ use crate::event::{EventSink, WorkerEvent};
 const START_AGAIN: Duration = Duration::from_secs(5);
 /// Never more looks than that, whatever asks for them.
 const LOOKS_APART: Duration = Duration::from_secs(5);
-/// Asked each minute, this worker leads. After a longer time another one may have led meanwhile and removed a stream: no stream
-/// is removed in less than two minutes.
-const LED_ALL_THE_TIME: Duration = Duration::from_secs(90);
 
 /// Keeps the application's streams as the list says, while this worker leads.
 pub(crate) struct Keeper {
@@ -34,6 +32,8 @@ pub(crate) struct Keeper {
     pub(crate) events: EventSink,
     pub(crate) runtime: Runtime,
     pub(crate) wanted: Notify,
+    /// What this worker opened may have been removed since.
+    pub(crate) anew: AtomicBool,
     pub(crate) opened: Opened,
     pub(crate) listings: Listings,
 }
@@ -55,6 +55,7 @@ impl Keeper {
             events,
             runtime,
             wanted: Notify::new(),
+            anew: AtomicBool::new(false),
             opened: Opened::default(),
         }
     }
@@ -72,12 +73,19 @@ impl Keeper {
         error
     }
 
-    pub(crate) fn streams_wanted(&self) {
+    pub(crate) fn streams_wanted(&self, anew: bool) {
+        self.anew.fetch_or(anew, Ordering::Relaxed);
         self.wanted.notify_one();
     }
 
-    pub(crate) fn listing_wanted(&self, stream: &StreamKey) {
-        self.listings.want(stream);
+    /// Any worker may have to list the shards of a stream, also one that has not opened it.
+    pub(crate) fn listing_wanted(&self, stream: &StreamKey, identity: Option<Box<StreamIdentity>>) {
+        match identity {
+            Some(identity) if !self.listings.knows(stream) => {
+                self.listings.find(stream, *identity, &self.book);
+            }
+            _ => self.listings.want(stream),
+        }
     }
 
     /// All leases of a stream are gone.
@@ -103,13 +111,11 @@ impl Keeper {
     }
 
     async fn keep_looking(&self) -> WorkerError {
-        let mut last = Instant::now();
         loop {
             self.wanted.notified().await;
-            if last.elapsed() > LED_ALL_THE_TIME {
+            if self.anew.swap(false, Ordering::Relaxed) {
                 self.opened.doubt_all();
             }
-            last = Instant::now();
             if let Err(error) = self.look().await {
                 return error;
             }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use kcl_lease::retry::RetryPolicy;
 use kcl_lease::runtime::Runtime;
-use kcl_lease::{CoordinatorHandle, StreamKey};
+use kcl_lease::{CoordinatorHandle, StreamIdentity, StreamKey};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::book::StreamBook;
 use crate::event::{EventSink, WorkerEvent};
 use crate::retrieval::{ShardFilter, ShardSource};
 
@@ -19,13 +20,14 @@ const AT_ONCE: usize = 16;
 const SHORTEST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// The listings of all streams that this worker has opened.
+/// The listings of all streams that this worker has opened, or has had to list.
+#[derive(Clone)]
 pub(crate) struct Listings {
     coordinator: CoordinatorHandle,
     events: EventSink,
     runtime: Runtime,
     room: Arc<Semaphore>,
-    streams: Mutex<Streams>,
+    streams: Arc<Mutex<Streams>>,
 }
 
 #[derive(Default)]
@@ -47,7 +49,7 @@ impl Listings {
             events,
             runtime,
             room: Arc::new(Semaphore::new(AT_ONCE)),
-            streams: Mutex::default(),
+            streams: Arc::default(),
         }
     }
 
@@ -77,6 +79,28 @@ impl Listings {
             _task: self.runtime.spawn(task.run(waits)),
         };
         streams.listed.insert(key.clone(), listing);
+    }
+
+    /// Whether the stream is listed when that is wanted.
+    pub(super) fn knows(&self, key: &StreamKey) -> bool {
+        self.lock().listed.contains_key(key)
+    }
+
+    /// Lists a stream that this worker has not opened, once it is known how it is read. If that cannot be found out now, it is
+    /// wanted again.
+    pub(super) fn find(&self, key: &StreamKey, identity: StreamIdentity, book: &Arc<StreamBook>) {
+        self.want(key);
+        let (streams, book, key) = (self.clone(), Arc::clone(book), key.clone());
+        let finding = self.runtime.spawn(async move {
+            match book.reading(&key, &identity).await {
+                Ok(reading) if !streams.knows(&key) => {
+                    streams.add(&key, Arc::clone(&reading.source));
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(stream = %key, %error, "its shards cannot be listed"),
+            }
+        });
+        finding.detach();
     }
 
     pub(super) fn want(&self, key: &StreamKey) {

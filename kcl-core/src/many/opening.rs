@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 use kcl_lease::{StreamIdentity, StreamKey};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::incarnation::Incarnation;
 use super::keeper::Keeper;
@@ -22,6 +22,8 @@ use crate::stream::StreamArn;
 const AT_ONCE: usize = 16;
 /// Transient failures of one stream are tried again for so long: after that others wait for it no longer.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
+/// The calls of one look at a stream together, answers that never come included.
+const LOOK_LIMIT: Duration = Duration::from_secs(15);
 /// Streams that are open are looked at again in turn, so many in one look, each minute: `DescribeStreamSummary` is limited to 20
 /// calls a second for the whole account.
 const LOOKED_AT_AGAIN: usize = 60;
@@ -113,7 +115,9 @@ impl Keeper {
         Box::pin(async move {
             let key = match known {
                 Some(key) => Ok(key),
-                None => self.look_at(&listed).await,
+                None => timeout(LOOK_LIMIT, self.look_at(&listed))
+                    .await
+                    .unwrap_or_else(|_| Err(too_slow(&listed))),
             };
             (listed, key)
         })
@@ -159,6 +163,14 @@ impl Keeper {
         let source = Incarnation::new(Arc::clone(&listed.source), description.created_at);
         self.listings.add(key, Arc::new(source));
         Ok(())
+    }
+}
+
+fn too_slow(listed: &ListedStream) -> WorkerError {
+    WorkerError::Stream {
+        stream: listed.stream.name.clone(),
+        source: SourceError::new(SourceErrorKind::Timeout, "DescribeStreamSummary")
+            .with_detail(format!("no answer within {} s", LOOK_LIMIT.as_secs())),
     }
 }
 

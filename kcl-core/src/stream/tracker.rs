@@ -10,7 +10,8 @@ use crate::processor::BoxError;
 /// The worker that leads asks when it comes to lead, and each minute. Streams that are new are read from their
 /// [initial position](StreamConfig::initial_position); what is not in the list any more is read on for
 /// [`former_streams_after`](crate::WorkerBuilder::former_streams_after), and then its leases are deleted. A worker that does not
-/// lead asks, at most once a minute, when it is given a shard of a stream that it does not know.
+/// lead asks, at most every 5 s, when it is given a shard of a stream that it does not know; one that the list does not have is read
+/// by its ARN with the worker's own client.
 ///
 /// ```
 /// use kcl_core::{BoxError, StreamConfig, StreamTracker, async_trait};

@@ -45,10 +45,16 @@ pub enum CoordinatorEvent {
     ListingWanted {
         /// The stream.
         stream: StreamKey,
+        /// What is stored of it, if it is one of several.
+        identity: Option<Box<StreamIdentity>>,
     },
     /// This worker leads an application of several streams: whoever uses it finds out which there are, opens new ones, and says
     /// which it [keeps](crate::CoordinatorHandle::keep_streams). Told again each minute, while this worker leads.
-    StreamsWanted,
+    StreamsWanted {
+        /// What was known of them may be wrong by now, because this worker has just come to lead, or what was stored of one is
+        /// gone: all of them are opened again.
+        anew: bool,
+    },
     /// All leases of a stream were deleted that the application does not read any more.
     StreamRemoved {
         /// The stream.

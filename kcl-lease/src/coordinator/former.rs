@@ -37,6 +37,14 @@ pub(super) struct Former {
     emptied: BTreeMap<StreamKey, Moment>,
 }
 
+impl Former {
+    /// The application is about to read the stream again.
+    pub(super) fn came_back(&mut self, stream: &StreamKey) {
+        self.since.remove(stream);
+        self.emptied.remove(stream);
+    }
+}
+
 /// What to do about a lease that nobody is to have any more.
 enum Fate {
     Delete(Lease),
@@ -71,6 +79,17 @@ impl Driver {
         if let Some(several) = &mut self.streams.several {
             several.former = Former::default();
         }
+    }
+
+    /// Whether rows or the item of a stream are being deleted at this moment.
+    pub(super) fn is_being_removed(&self, stream: &StreamKey) -> bool {
+        let Some(several) = &self.streams.several else {
+            return false;
+        };
+        let former = &several.former;
+        let rows = former.rows_on_their_way.iter();
+        former.on_their_way.contains(stream)
+            || rows.map(LeaseKey::stream_key).any(|key| key == *stream)
     }
 
     /// The streams whose leases are being removed.

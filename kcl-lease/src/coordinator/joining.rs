@@ -123,7 +123,8 @@ impl Driver {
                 self.joining.looking.push(request);
                 continue;
             }
-            several.joined |= !looks;
+            // The leases that there are can be worked on, whatever the list says.
+            several.begun = true;
             self.replan = true;
             let _ = request.answer.send(Ok(looks));
         }
@@ -165,12 +166,15 @@ impl Driver {
     /// A worker that leads and has not looked at the stream yet has to, before it plans for others.
     pub(super) fn want_stream_checked(&mut self, now: Moment) {
         if self.streams.several.is_some() {
-            return self.want_streams(now);
+            return self.want_streams(true, now);
         }
         if self.leadership.leads() && self.streams.is_unchecked() {
             let stream = StreamKey::ONLY;
             self.streams.entry(&stream).listing_asked = Some(now);
-            self.tell(CoordinatorEvent::ListingWanted { stream });
+            self.tell(CoordinatorEvent::ListingWanted {
+                stream,
+                identity: None,
+            });
         }
     }
 }

@@ -14,6 +14,9 @@ use crate::write::{self, RowWrite};
 /// How often whoever leads looks which streams there are (the Java library's interval).
 const STREAMS_WANTED_EACH: Duration = Duration::from_secs(60);
 
+/// A lease is taken soon after what is stored of its stream was read, or that is read again.
+const KNOWN_FOR: Duration = Duration::from_secs(5);
+
 /// Which streams the application reads.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
@@ -25,8 +28,8 @@ pub(super) struct Kept {
 /// What is known of the streams together.
 #[derive(Debug, Default)]
 pub(super) struct Several {
-    /// Another worker leads, and takes care of the list.
-    pub(super) joined: bool,
+    /// Whoever uses this worker is ready for leases.
+    pub(super) begun: bool,
     /// What the application reads, as this worker was told last.
     pub(super) kept: Option<Kept>,
     /// When it was asked for that.
@@ -49,17 +52,25 @@ impl Several {
 
 impl Driver {
     /// As the leader: asks which streams the application reads.
-    pub(super) fn want_streams(&mut self, now: Moment) {
+    pub(super) fn want_streams(&mut self, anew: bool, now: Moment) {
         let leads = self.leadership.leads();
         if let Some(several) = self.streams.several.as_mut().filter(|_| leads) {
             several.asked = Some(now);
-            self.tell(CoordinatorEvent::StreamsWanted);
+            self.tell(CoordinatorEvent::StreamsWanted { anew });
+        }
+    }
+
+    /// This worker has come to lead: what it knew of the list may be old.
+    pub(super) fn doubt_list(&mut self) {
+        if let Some(several) = &mut self.streams.several {
+            several.kept = None;
+            several.former = Former::default();
         }
     }
 
     pub(super) fn ask_for_streams(&mut self, now: Moment) {
         if self.next_streams_wanted().is_some_and(|due| due <= now) {
-            self.want_streams(now);
+            self.want_streams(false, now);
         }
     }
 
@@ -124,23 +135,29 @@ impl Driver {
         let stream = lease.stream_key();
         let known = self.streams.get(&stream);
         if known.is_some_and(|known| known.stored.is_some()) {
-            return true;
+            let now = self.runtime.now();
+            let old = |known: &Stream| known.is_older_than(KNOWN_FOR, now);
+            if !self.streams.get(&stream).is_some_and(old) || !self.forget_unused_stream(&stream) {
+                return true;
+            }
         }
         self.want_stream(&stream);
         false
     }
 
-    /// What is stored of a stream may change once this worker has no lease of it: it is read again before the next one. The
-    /// leader reads it with the table.
-    pub(super) fn forget_unused_stream(&mut self, stream: &StreamKey) {
+    /// What is stored of a stream may change while this worker has no lease of it: it is read again before the next one. The
+    /// leader reads it with the table. Returns whether it was forgotten.
+    pub(super) fn forget_unused_stream(&mut self, stream: &StreamKey) -> bool {
         if self.streams.several.is_none() || self.leadership.leads() {
-            return;
+            return false;
         }
         // Keys of one stream stand together.
         let mut after = self.busy.range(stream.lease_key(&ShardId::from(""))..);
         let used = after.next().is_some_and(|key| key.stream_key() == *stream);
         if !used && self.streams.get(stream).is_some_and(Stream::is_idle) {
             self.streams.clear(stream);
+            return true;
         }
+        false
     }
 }

@@ -157,6 +157,7 @@ impl Driver {
         match standing {
             Standing::Leader => {
                 tracing::debug!("this worker leads");
+                self.doubt_list();
                 self.want_stream_checked(now);
                 self.lead_since = now;
                 self.scan_due = now;

@@ -230,6 +230,7 @@ impl Driver {
             },
             Ok(Written::Refused(item)) => {
                 self.saw_item(&key, item.as_ref(), now);
+                self.forget_unused_stream(&key.stream_key());
                 self.failed_takes.remove(&key);
                 self.not_before.insert(key, now.plus(AFTER_REFUSAL));
                 self.replan = true;
@@ -240,6 +241,7 @@ impl Driver {
                 // Never again blindly: the row is read first, then its owner.
                 tracing::debug!(%key, reason = error.reason(), "a take was not answered");
                 self.replan = true;
+                self.forget_unused_stream(&key.stream_key());
                 self.view.doubt_row(&key);
                 self.rows_wanted.insert(key.clone());
                 let setback = self.failed_takes.entry(key.clone()).or_default();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::audits::Audits;
 use super::calls::{Answer, CallError};
@@ -26,6 +27,8 @@ pub(super) struct Stream {
     pub(super) stored: Option<StreamItem>,
     /// When that was found out.
     opened: Option<Moment>,
+    /// When what is stored was read or written last.
+    read_at: Option<Moment>,
     /// What is stored has to be read: it is not known, or it may have been deleted meanwhile, with everything else.
     doubted: bool,
     read_on_its_way: bool,
@@ -41,6 +44,11 @@ pub(super) struct Stream {
 }
 
 impl Stream {
+    /// Whether what is stored was found out longer ago than this.
+    pub(super) fn is_older_than(&self, age: Duration, now: Moment) -> bool {
+        self.read_at.is_none_or(|at| now.since(at) > age)
+    }
+
     /// The identity is stored: leases may be created and taken.
     fn is_open(&self) -> bool {
         self.stored.is_some() && !self.doubted
@@ -123,6 +131,9 @@ impl Streams {
         proposed: StreamIdentity,
         answer: Reply<OpenedStream>,
     ) {
+        if let Some(several) = &mut self.several {
+            several.former.came_back(stream);
+        }
         self.entry(stream).opens.push_back((proposed, answer));
     }
 
@@ -142,7 +153,8 @@ impl Streams {
     /// What the application reads is known only from what another worker has stored: this one may not plan for others yet.
     pub(super) fn is_unchecked(&self) -> bool {
         let checked = match &self.several {
-            Some(several) => several.kept.is_some(),
+            // To plan for the leases that there are, no list is needed.
+            Some(_) => true,
             None => self
                 .of
                 .get(&StreamKey::ONLY)
@@ -160,7 +172,7 @@ impl Streams {
     /// What the application reads was known once, in this session or an earlier one.
     pub(super) fn was_open(&self) -> bool {
         match &self.several {
-            Some(several) => several.joined || several.kept.is_some(),
+            Some(several) => several.begun,
             None => self.of.values().any(|stream| stream.stored.is_some()),
         }
     }
@@ -225,6 +237,7 @@ impl Driver {
             return;
         }
         self.drive_open(stream);
+        self.refuse_syncs(stream, now);
         self.plan_sync(stream, now);
         self.create_rows(stream);
     }
@@ -238,6 +251,10 @@ impl Driver {
     }
 
     fn drive_open(&mut self, stream: &StreamKey) {
+        // A stream that comes back while its rows are being deleted waits for that.
+        if self.is_being_removed(stream) {
+            return;
+        }
         let known = self.streams.entry(stream);
         if known.open_on_its_way {
             return;
@@ -271,6 +288,24 @@ impl Driver {
         self.doubt_again();
         for stream in self.streams.of.values_mut() {
             stream.audits = Audits::default();
+        }
+    }
+
+    /// Listings of a stream that nobody has opened: what is stored is read, and if there is nothing, they are refused.
+    fn refuse_syncs(&mut self, stream: &StreamKey, now: Moment) {
+        if self.streams.several.is_none() {
+            return;
+        }
+        let known = self.streams.entry(stream);
+        let asked = known.doubted || known.open_on_its_way || !known.opens.is_empty();
+        if known.stored.is_some() || asked || !known.syncs.has_next() {
+            return;
+        }
+        match known.read_not_before.is_some_and(|at| now < at) {
+            false => known.doubted = true,
+            true => known.syncs.refuse(|| CoordinatorError::NoStreamItem {
+                key: StreamItem::key_of(stream),
+            }),
         }
     }
 
@@ -330,11 +365,17 @@ impl Driver {
                 None => CoordinatorError::StreamItemDeleted,
             });
         }
+        let was_known = self.streams.entry(stream).stored.is_some();
+        let error = match error {
+            Some(error) => Some(error.to_string()),
+            None if was_known => {
+                Some("was deleted; the worker that leads stores it again".to_owned())
+            }
+            None => None,
+        };
         if let Some(error) = error {
-            self.tell(CoordinatorEvent::RowUnreadable {
-                key: StreamItem::key_of(stream),
-                error: error.to_string(),
-            });
+            let key = StreamItem::key_of(stream);
+            self.tell(CoordinatorEvent::RowUnreadable { key, error });
         }
         // Whoever leads stores it again if the application still reads it.
         let later = now.plus(self.options.scan_interval);
@@ -342,7 +383,7 @@ impl Driver {
         known.stored = None;
         known.doubted = false;
         known.read_not_before = Some(later);
-        self.want_streams(now);
+        self.want_streams(true, now);
     }
 
     /// A reading of the table found a stream item.
@@ -369,6 +410,7 @@ impl Driver {
             // One among several may have been removed and opened again.
             _ if several => {
                 known.stored = Some(found);
+                known.read_at = Some(now);
                 known.opened.get_or_insert(now);
             }
             Some((false, own, found)) => self.fail(CoordinatorError::StreamMismatch {
@@ -410,6 +452,7 @@ impl Driver {
         if let Ok(stored) = &opened {
             known.stored = Some(stored.clone());
             known.opened = Some(now);
+            known.read_at = Some(now);
             known.doubted = false;
             known.checked = true;
             self.replan = true;

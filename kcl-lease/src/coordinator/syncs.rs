@@ -6,7 +6,7 @@ use super::audits::repair_write;
 use super::calls::{Answer, CallError};
 use super::driver::{BACKGROUND_MAX, Driver};
 use super::event::{CoordinatorError, CoordinatorEvent};
-use super::handle::{Answer as Reply, SyncOutcome};
+use super::handle::{Answer as Reply, StreamIdentity, SyncOutcome};
 use super::scans::SCAN_AGES_AFTER;
 use crate::audit::Repair;
 use crate::graph;
@@ -67,6 +67,13 @@ impl Syncs {
     /// A listing waits, and none is in work.
     pub(super) fn has_next(&self) -> bool {
         !self.waiting.is_empty() && self.current.is_none()
+    }
+
+    /// Answers all listings that wait.
+    pub(super) fn refuse(&mut self, error: impl Fn() -> CoordinatorError) {
+        for request in self.waiting.drain(..) {
+            let _ = request.answer.send(Err(error()));
+        }
     }
 
     /// The stream was removed.
@@ -222,11 +229,19 @@ impl Driver {
     /// Asks for a listing of a stream, unless one was asked for a short while ago.
     pub(super) fn ask_for_listing(&mut self, stream: StreamKey, now: Moment) {
         let each = self.options.scan_interval;
+        let several = self.streams.several.is_some();
         let known = self.streams.entry(&stream);
-        if known.listing_asked.is_none_or(|at| now.since(at) >= each) {
-            known.listing_asked = Some(now);
-            self.tell(CoordinatorEvent::ListingWanted { stream });
+        if known.listing_asked.is_some_and(|at| now.since(at) < each) {
+            return;
         }
+        let stored = known.stored.clone().filter(|_| several);
+        if several && stored.is_none() {
+            // Planned again once it is known what is stored.
+            return self.want_stream(&stream);
+        }
+        known.listing_asked = Some(now);
+        let identity = stored.map(|stored| Box::new(StreamIdentity::from_item(stored)));
+        self.tell(CoordinatorEvent::ListingWanted { stream, identity });
     }
 }
 

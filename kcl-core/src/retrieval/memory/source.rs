@@ -67,7 +67,10 @@ impl ShardSource for MemoryStream {
         let state = self.called("ListShards")?;
         Ok(state.listing(|shard| match filter {
             ShardFilter::All => true,
-            ShardFilter::AtTrimHorizon => shard.parent.is_none(),
+            // Parents that have passed out of retention are named all the same.
+            ShardFilter::AtTrimHorizon => {
+                shard.parents().all(|parent| state.shard(parent).is_none())
+            }
             ShardFilter::AtLatest | ShardFilter::AtTimestamp(_) => shard.open,
         }))
     }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use kcl_core::{InitialPosition, StreamConfig, WorkerEvent};
-use kcl_lease::MemoryLeaseTable;
+use kcl_lease::write::{Change, RowWrite};
+use kcl_lease::{LeaseTable, MemoryLeaseTable};
+use tokio::time::Instant;
 
-use super::stage::{Stage, put};
+use super::stage::{SILENT, Stage, put};
 use crate::fixture::eventually;
 
 fn streams(names: &[&str]) -> Vec<StreamConfig> {
@@ -94,7 +96,7 @@ async fn a_stream_that_is_not_there_does_not_hold_up_the_others() {
     let orders = stage.create("orders", 1);
     put(&orders, &["1"]);
     let worker = stage.start(stage.builder("a", streams(&["missing", "orders"])));
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     eventually("the record", || stage.done("orders").len() == 1).await;
     assert!(
         begun.elapsed() < Duration::from_secs(30),
@@ -129,7 +131,7 @@ async fn a_stream_that_is_named_twice_is_read_once() {
 async fn the_start_fails_if_no_stream_can_be_opened() {
     let stage = Stage::new();
     let builder = stage.builder("a", streams(&["missing", "gone"]));
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     let worker = stage.start(builder.startup_timeout(Duration::from_secs(30)));
     let error = worker.result().await.unwrap_err().to_string();
     assert!(error.contains("no such stream"), "{error}");
@@ -179,4 +181,87 @@ async fn what_cannot_work_is_refused_when_the_worker_is_built() {
     let own = StreamConfig::new("x").initial_position(InitialPosition::Latest);
     let replay = stage.builder("a", own).replay(std::time::UNIX_EPOCH, now);
     assert!(refused(replay).contains("initial_position"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_did_not_open_a_stream_lists_it_when_a_lease_needs_that() {
+    let stage = Stage::new();
+    let stream = stage.create("a", 3);
+    let parents = stream.shards();
+    for shard in &parents {
+        stream.split(&shard.shard_id).unwrap();
+    }
+    for shard in &parents {
+        // Only a listing shows that they will never get a row.
+        stream.forget(&shard.shard_id);
+    }
+    let mut workers = Vec::new();
+    for name in ["one", "two", "three"] {
+        workers.push(stage.start(stage.builder(name, streams(&["a"]))));
+        let share = 6 / workers.len();
+        eventually("its share", || {
+            workers
+                .iter()
+                .all(|worker| worker.handle.shards().len() == share)
+        })
+        .await;
+    }
+    // The third one dies. The first one leads.
+    drop(workers.pop());
+    eventually("the leases of the dead one", || {
+        workers
+            .iter()
+            .all(|worker| worker.handle.shards().len() == 3)
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_never_answers_does_not_keep_a_new_leader_from_the_others() {
+    let stage = Stage::new();
+    stage.create("a", 2);
+    stage.create(SILENT, 1);
+    let list = || streams(&["a", SILENT]);
+    let one = stage.start(stage.builder("one", list()));
+    eventually("all of a", || one.handle.shards().len() == 2).await;
+    eventually("what is wrong", || one.told_unavailable(SILENT) > 0).await;
+    let two = stage.start(stage.builder("two", list()));
+    eventually("balance", || two.handle.shards().len() == 1).await;
+    drop(one);
+    let died = Instant::now();
+    eventually("all of a again", || two.handle.shards().len() == 2).await;
+    assert!(
+        died.elapsed() < Duration::from_secs(13),
+        "{:?}",
+        died.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_lost_what_is_stored_of_streams_gets_it_back() {
+    let stage = Stage::new();
+    let stream = stage.create("a", 1);
+    let worker = stage.start(stage.builder("one", streams(&["a"])));
+    worker.handle.caught_up().await;
+    let before = stage.table.items();
+    // The worker's item too, so that it has to begin a new session.
+    let lost = |key: &&String| key.starts_with("SessionStream") || key.starts_with("one/");
+    for key in before.keys().filter(lost) {
+        let delete = RowWrite {
+            key: key.clone(),
+            condition: Vec::new(),
+            change: Change::Delete,
+        };
+        stage.table.write(delete).await.unwrap();
+    }
+    let key = before
+        .keys()
+        .find(|key| key.starts_with("SessionStream"))
+        .unwrap();
+    eventually("the item", || stage.table.items().contains_key(key)).await;
+    put(&stream, &["after"]);
+    eventually("the record", || stage.done("a") == ["after"]).await;
+    let told = |event: &WorkerEvent| matches!(event, WorkerEvent::LeaseRowUnreadable { key: of, .. } if of == key);
+    assert!(worker.told(told) > 0);
+    worker.stop().await;
 }

@@ -17,6 +17,9 @@ use kcl_lease::{ListedShard, MemoryLeaseTable};
 
 use crate::fixture::texts;
 
+/// A stream of this name never answers.
+pub(super) const SILENT: &str = "silent";
+
 /// The streams of an account by name; a stream that is not there is not found.
 #[derive(Clone, Default)]
 pub(super) struct Account(Arc<Mutex<BTreeMap<String, MemoryStream>>>);
@@ -74,6 +77,9 @@ impl Named {
 #[async_trait]
 impl ShardSource for Named {
     async fn describe(&self) -> Result<StreamDescription, SourceError> {
+        if self.name == SILENT {
+            std::future::pending::<()>().await;
+        }
         self.now()?.describe().await
     }
 

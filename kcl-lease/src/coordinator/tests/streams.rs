@@ -86,9 +86,9 @@ impl Member {
     async fn do_what_is_wanted(&mut self) {
         for event in self.worker.listen(Duration::ZERO).await {
             match event {
-                CoordinatorEvent::StreamsWanted if self.is_blind => {}
-                CoordinatorEvent::StreamsWanted => self.look().await,
-                CoordinatorEvent::ListingWanted { stream } => {
+                CoordinatorEvent::StreamsWanted { .. } if self.is_blind => {}
+                CoordinatorEvent::StreamsWanted { .. } => self.look().await,
+                CoordinatorEvent::ListingWanted { stream, .. } => {
                     let handle = &self.worker.handle;
                     let _ = handle.sync_shards(stream, listing(SHARDS), false).await;
                 }
@@ -295,6 +295,19 @@ async fn a_stream_without_leases_is_opened_as_a_new_one_beside_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_listing_of_a_stream_that_nobody_opened_is_refused() {
+    let table = table();
+    let mut a = Member::start("a", &table, &[orders()]).await;
+    run(&mut [&mut a], 3 * SECOND).await;
+    let synced = a.worker.handle.sync_shards(bills(), listing(SHARDS), false);
+    let refused = timeout(5 * SECOND, synced).await.expect("an answer");
+    assert!(matches!(
+        refused,
+        Err(CoordinatorError::NoStreamItem { .. })
+    ));
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_row_is_deleted_before_it_is_noted_that_rows_will_be_missing() {
     let table = table();
     let mut a = Member::start("a", &table, &[orders(), bills()]).await;
@@ -460,7 +473,7 @@ async fn whoever_comes_to_lead_is_asked_which_streams_there_are_and_then_each_mi
     for _ in 0..1_500 {
         let events = b.worker.listen(100 * Duration::from_millis(1)).await;
         for event in events {
-            if matches!(event, CoordinatorEvent::StreamsWanted) {
+            if matches!(event, CoordinatorEvent::StreamsWanted { .. }) {
                 asked.push(Instant::now());
                 b.look().await;
             }
