@@ -38,10 +38,11 @@ pub(super) struct Former {
 }
 
 impl Former {
-    /// The application is about to read the stream again.
-    pub(super) fn came_back(&mut self, stream: &StreamKey) {
+    /// The stream is gone, or the application is about to read it again.
+    pub(super) fn forget(&mut self, stream: &StreamKey) {
         self.since.remove(stream);
         self.emptied.remove(stream);
+        self.asked.retain(|key, _| key.stream_key() != *stream);
     }
 }
 
@@ -329,12 +330,7 @@ impl Driver {
     fn stream_is_gone(&mut self, stream: &StreamKey) {
         self.view.forget_stream(stream);
         if let Some(several) = &mut self.streams.several {
-            several.former.since.remove(stream);
-            several.former.emptied.remove(stream);
-            several
-                .former
-                .asked
-                .retain(|key, _| key.stream_key() != *stream);
+            several.former.forget(stream);
         }
         // Whoever wants it again opens it as one that was never read.
         self.streams.clear(stream);

@@ -133,13 +133,13 @@ impl Driver {
     /// Whether it is known what is stored of the lease's stream; if not, that is read, and what to take is planned again.
     pub(super) fn knows_stream_of(&mut self, lease: &LeaseKey) -> bool {
         let stream = lease.stream_key();
-        let known = self.streams.get(&stream);
-        if known.is_some_and(|known| known.stored.is_some()) {
-            let now = self.runtime.now();
-            let old = |known: &Stream| known.is_older_than(KNOWN_FOR, now);
-            if !self.streams.get(&stream).is_some_and(old) || !self.forget_unused_stream(&stream) {
-                return true;
-            }
+        let now = self.runtime.now();
+        let known = self.streams.get(&stream).filter(|s| s.stored.is_some());
+        let is_old = known.map(|known| known.is_older_than(KNOWN_FOR, now));
+        match is_old {
+            Some(false) => return true,
+            Some(true) if !self.forget_unused_stream(&stream) => return true,
+            Some(true) | None => {}
         }
         self.want_stream(&stream);
         false

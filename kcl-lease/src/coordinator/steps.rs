@@ -128,7 +128,7 @@ impl Driver {
         });
     }
 
-    pub(super) fn begin_read(&mut self, step: Step, now: Moment) {
+    fn begin_read(&mut self, step: Step, now: Moment) {
         let setback = self.failed_reads.get(&step);
         if let Some(until) = setback.and_then(Setback::until).filter(|at| now < *at) {
             self.plan_wake = Some(self.plan_wake.map_or(until, |wake| wake.min(until)));

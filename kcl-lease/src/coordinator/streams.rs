@@ -38,7 +38,7 @@ pub(super) struct Stream {
     open_on_its_way: bool,
     pub(super) syncs: Syncs,
     /// This worker has looked at the stream itself.
-    pub(super) checked: bool,
+    checked: bool,
     pub(super) listing_asked: Option<Moment>,
     pub(super) audits: Audits,
 }
@@ -132,7 +132,7 @@ impl Streams {
         answer: Reply<OpenedStream>,
     ) {
         if let Some(several) = &mut self.several {
-            several.former.came_back(stream);
+            several.former.forget(stream);
         }
         self.entry(stream).opens.push_back((proposed, answer));
     }
@@ -152,15 +152,10 @@ impl Streams {
 
     /// What the application reads is known only from what another worker has stored: this one may not plan for others yet.
     pub(super) fn is_unchecked(&self) -> bool {
-        let checked = match &self.several {
-            // To plan for the leases that there are, no list is needed.
-            Some(_) => true,
-            None => self
-                .of
-                .get(&StreamKey::ONLY)
-                .is_some_and(|only| only.checked),
-        };
-        self.is_open() && !checked
+        let only = self.of.get(&StreamKey::ONLY);
+        let checked = only.is_some_and(|only| only.checked);
+        // To plan for the leases of several streams, no list is needed.
+        self.several.is_none() && self.is_open() && !checked
     }
 
     /// Leases may be created and taken.
