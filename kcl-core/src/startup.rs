@@ -127,18 +127,23 @@ impl Startup<'_> {
         }
     }
 
-    /// Creates leases for shards that lack one. Returns how many.
     async fn list(&self) -> Result<usize, String> {
-        let listing = self.source.list_shards(ShardFilter::All).await;
-        let listing = listing.map_err(|error| error.to_string())?;
-        let synced = self
-            .coordinator
-            .sync_shards(StreamKey::ONLY, listing, false);
-        synced
-            .await
-            .map(|outcome| outcome.created)
-            .map_err(|error| error.to_string())
+        list_shards(self.source, self.coordinator, StreamKey::ONLY).await
     }
+}
+
+/// Creates leases for shards of a stream that lack one. Returns how many.
+pub(crate) async fn list_shards(
+    source: &dyn ShardSource,
+    coordinator: &CoordinatorHandle,
+    stream: StreamKey,
+) -> Result<usize, String> {
+    let listing = source.list_shards(ShardFilter::All).await;
+    let listing = listing.map_err(|error| error.to_string())?;
+    let synced = coordinator.sync_shards(stream, listing, false).await;
+    synced
+        .map(|outcome| outcome.created)
+        .map_err(|error| error.to_string())
 }
 
 fn open_stream(identity: StreamIdentity, checked: bool) -> OpenStream {

@@ -13,7 +13,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::book::StreamBook;
 use crate::event::{EventSink, WorkerEvent};
-use crate::retrieval::{ShardFilter, ShardSource};
+use crate::retrieval::ShardSource;
+use crate::startup::list_shards;
 
 /// How many streams are listed at the same time.
 const AT_ONCE: usize = 16;
@@ -150,14 +151,7 @@ impl Task {
         }
     }
 
-    /// Creates leases for shards that lack one. Returns how many.
     async fn list(&self) -> Result<usize, String> {
-        let listing = self.source.list_shards(ShardFilter::All).await;
-        let listing = listing.map_err(|error| error.to_string())?;
-        let synced = self
-            .coordinator
-            .sync_shards(self.key.clone(), listing, false);
-        let synced = synced.await.map_err(|error| error.to_string())?;
-        Ok(synced.created)
+        list_shards(self.source.as_ref(), &self.coordinator, self.key.clone()).await
     }
 }
