@@ -28,15 +28,15 @@ impl<'a> CheckedRecord<'a> {
     #[must_use]
     pub fn check_all(records: impl IntoIterator<Item = &'a [u8]>) -> Vec<Self> {
         let mut checked: Vec<Self> = records.into_iter().map(Self::unchecked).collect();
-        let messages: Vec<&[u8]> = checked
+        let messages = checked
             .iter()
             .filter(|record| record.frame == Frame::Right)
-            .map(|record| message(record.record).0)
-            .collect();
+            .map(|record| message(record.record).0);
+        let digests = md5_each(messages);
         let looks_right = checked
             .iter_mut()
             .filter(|record| record.frame == Frame::Right);
-        for (record, computed) in looks_right.zip(md5_each(&messages)) {
+        for (record, computed) in looks_right.zip(digests) {
             let (_, digest) = message(record.record);
             record.conclude(computed == digest);
         }

@@ -1,66 +1,62 @@
 //! MD5 of many messages: several side by side where that takes less time.
 //!
 //! One message is a chain of additions that wait for one another, and most of the processor waits with them. Several chains
-//! do not. Written without intrinsics: the compiler makes vectors of the lanes, as wide as it may.
-#![expect(
-    clippy::indexing_slicing,
-    reason = "indexes of messages are made here, from their number"
-)]
+//! do not.
 
 use std::cmp::Reverse;
 
+use fearless_simd::{Level, Simd, SimdBase, dispatch};
+
 use crate::digest::md5;
-use crate::side_by_side::{BLOCK, Lane, side_by_side};
+use crate::side_by_side::{LANES, Message, blocks, side_by_side};
 
-/// With the 128-bit vectors that every processor has. More lanes are slower there.
-const NARROW_LANES: usize = 4;
-/// So many messages, one after the other, take as long as that many side by side; measured.
-const NARROW_COST: usize = 3;
-
-/// With AVX2: four vectors of eight lanes.
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-const WIDE_LANES: usize = 32;
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-const WIDE_COST: usize = 5;
+/// How many messages one after the other take as long as one vector of them, two vectors, and four; measured.
+const COSTS: [usize; 3] = [3, 4, 5];
 
 /// The digest of each message, in the order of the messages.
-pub(crate) fn md5_each(messages: &[&[u8]]) -> Vec<[u8; 16]> {
-    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-    if let Some(avx2) = fearless_simd::Level::new().as_avx2() {
-        return in_groups::<WIDE_LANES>(messages, WIDE_COST, |lanes| {
-            fearless_simd::Simd::vectorize(avx2, || side_by_side(lanes))
-        });
-    }
-    in_groups::<NARROW_LANES>(messages, NARROW_COST, side_by_side)
+pub(crate) fn md5_each<'a>(messages: impl IntoIterator<Item = &'a [u8]>) -> Vec<[u8; 16]> {
+    let messages = (0..).zip(messages);
+    let mut messages: Vec<Message<'_>> = messages
+        .map(|(place, bytes)| Message { place, bytes })
+        .collect();
+    // Side by side all take as long as the longest, so those of about one length stand together.
+    messages.sort_unstable_by_key(|message| Reverse(message.bytes.len()));
+    dispatch!(Level::new(), simd => in_groups(simd, &messages, COSTS))
 }
 
-fn in_groups<const LANES: usize>(
-    messages: &[&[u8]],
-    cost: usize,
-    side_by_side: impl Fn(&[Lane<'_>; LANES]) -> [[u8; 16]; LANES],
-) -> Vec<[u8; 16]> {
+/// Hashes messages, the longest first.
+fn in_groups<S: Simd>(simd: S, messages: &[Message<'_>], costs: [usize; 3]) -> Vec<[u8; 16]> {
     let mut digests = vec![[0; 16]; messages.len()];
-    let blocks = |index: &usize| messages[*index].len() / BLOCK + 1;
-    // Side by side all take as long as the longest, so those of about one length stand together.
-    let mut longest_first: Vec<usize> = (0..messages.len()).collect();
-    longest_first.sort_unstable_by_key(|index| Reverse(messages[*index].len()));
-    let mut rest = longest_first.as_slice();
+    // Four vectors that are each two of the processor's do not fit its registers.
+    let most = if S::u32s::LEN < LANES { 2 } else { 4 };
+    let mut rest = messages;
     while let Some((longest, shorter)) = rest.split_first() {
-        let (group, others) = rest.split_at(rest.len().min(LANES));
-        let alone: usize = group.iter().map(blocks).sum();
-        if alone < blocks(longest) * cost {
-            digests[*longest] = md5(messages[*longest]);
-            rest = shorter;
-            continue;
-        }
-        let mut filled = [Lane::new(&[]); LANES];
-        for (lane, index) in filled.iter_mut().zip(group) {
-            *lane = Lane::new(messages[*index]);
-        }
-        for (index, digest) in group.iter().zip(side_by_side(&filled)) {
-            digests[*index] = digest;
-        }
+        let (group, others) = rest.split_at(rest.len().min(most * LANES));
+        let alone: usize = group.iter().map(|message| blocks(message.bytes)).sum();
+        let pays = |cost: usize| alone >= blocks(longest.bytes) * cost;
+        let [one, two, four] = costs;
+        let digests = &mut digests;
         rest = others;
+        match group.len().div_ceil(LANES) {
+            1 if pays(one) => simd.vectorize(
+                #[inline(always)]
+                || side_by_side::<S, 1>(simd, group, digests),
+            ),
+            2 if pays(two) => simd.vectorize(
+                #[inline(always)]
+                || side_by_side::<S, 2>(simd, group, digests),
+            ),
+            3.. if pays(four) => simd.vectorize(
+                #[inline(always)]
+                || side_by_side::<S, 4>(simd, group, digests),
+            ),
+            _ => {
+                if let Some(digest) = digests.get_mut(longest.place) {
+                    *digest = md5(longest.bytes);
+                }
+                rest = shorter;
+            }
+        }
     }
     digests
 }
@@ -77,13 +73,20 @@ mod tests {
 
     #[track_caller]
     fn assert_right(messages: &[Vec<u8>]) {
-        let messages: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
+        let mut sorted: Vec<Message<'_>> = (0..)
+            .zip(messages)
+            .map(|(place, bytes)| Message { place, bytes })
+            .collect();
+        sorted.sort_unstable_by_key(|message| Reverse(message.bytes.len()));
         let alone: Vec<[u8; 16]> = messages.iter().map(|message| md5(message)).collect();
-        assert_eq!(md5_each(&messages), alone);
+        assert_eq!(md5_each(messages.iter().map(Vec::as_slice)), alone);
         // However wide the vectors of this machine are, and whatever is worth it.
-        assert_eq!(in_groups::<4>(&messages, 0, side_by_side), alone);
-        assert_eq!(in_groups::<4>(&messages, NARROW_COST, side_by_side), alone);
-        assert_eq!(in_groups::<32>(&messages, 0, side_by_side), alone);
+        for level in [Level::new(), Level::baseline()] {
+            for costs in [[0; 3], COSTS] {
+                let digests = dispatch!(level, simd => in_groups(simd, &sorted, costs));
+                assert_eq!(digests, alone, "{level:?} {costs:?}");
+            }
+        }
     }
 
     #[test]

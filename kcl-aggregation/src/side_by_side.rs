@@ -1,78 +1,119 @@
 //! MD5 of messages side by side: each step is done for all of them before the next one.
 #![expect(
     clippy::indexing_slicing,
-    reason = "lanes and words are indexed by loops over the length of their arrays, which the compiler unrolls"
+    reason = "lanes, words and steps are indexed by loops over the length of their arrays, which the compiler unrolls"
 )]
 
-pub(crate) const BLOCK: usize = 64;
+use fearless_simd::{Simd, SimdBase, SimdCombine, u32x4, u32x8};
+
+/// Messages in one vector.
+pub(crate) const LANES: usize = 8;
+
+const BLOCK: usize = 64;
 
 /// One word of each message.
-type Word<const LANES: usize> = [u32; LANES];
+type Word<S, const VECTORS: usize> = [u32x8<S>; VECTORS];
 
-/// A message with its padding.
+/// A message and the place of its digest.
 #[derive(Clone, Copy)]
-pub(crate) struct Lane<'a> {
-    whole: &'a [[u8; BLOCK]],
-    /// The rest of the message, a one bit, zeros, and the length in bits: one block or two.
-    end: [[u8; BLOCK]; 2],
-    blocks: usize,
+pub(crate) struct Message<'a> {
+    pub(crate) place: usize,
+    pub(crate) bytes: &'a [u8],
 }
 
-impl<'a> Lane<'a> {
-    pub(crate) fn new(message: &'a [u8]) -> Self {
-        const LENGTH: usize = 8;
-        let (whole, rest) = message.as_chunks();
-        let mut end = [[0; BLOCK]; 2];
-        let ends = if rest.len() < BLOCK - LENGTH { 1 } else { 2 };
-        let bytes = end.as_flattened_mut();
-        bytes[..rest.len()].copy_from_slice(rest);
-        bytes[rest.len()] = 0x80;
-        let bits = (message.len() as u64).wrapping_mul(8);
-        bytes[ends * BLOCK - LENGTH..ends * BLOCK].copy_from_slice(&bits.to_le_bytes());
-        Self {
-            whole,
-            end,
-            blocks: whole.len() + ends,
-        }
-    }
-
-    /// The block at this place; anything behind the last one.
-    #[inline(always)]
-    fn block(&self, index: usize) -> &[u8; BLOCK] {
-        match self.whole.get(index) {
-            Some(block) => block,
-            None => &self.end[usize::from(index > self.whole.len())],
-        }
-    }
-}
-
-/// The digest of each message.
+/// Puts the digests of messages into their places: at most as many as so many vectors have lanes.
 ///
 /// Inlined into its caller with all it calls, so that it is compiled for the instructions that the caller may use.
 #[inline(always)]
-pub(crate) fn side_by_side<const LANES: usize>(lanes: &[Lane<'_>; LANES]) -> [[u8; 16]; LANES] {
-    let mut digests = [[0; 16]; LANES];
-    let mut state = START.map(|word| [word; LANES]);
-    let blocks = lanes.iter().map(|lane| lane.blocks).max().unwrap_or(0);
-    for index in 0..blocks {
-        let mut words = [[0; LANES]; 16];
-        for (lane, message) in lanes.iter().enumerate() {
-            let (bytes, _) = message.block(index).as_chunks();
-            for (word, bytes) in words.iter_mut().zip(bytes) {
-                word[lane] = u32::from_le_bytes(*bytes);
+pub(crate) fn side_by_side<S: Simd, const VECTORS: usize>(
+    simd: S,
+    messages: &[Message<'_>],
+    digests: &mut [[u8; 16]],
+) {
+    let [a, b, c, d] = START;
+    let mut state = [
+        [u32x8::splat(simd, a); VECTORS],
+        [u32x8::splat(simd, b); VECTORS],
+        [u32x8::splat(simd, c); VECTORS],
+        [u32x8::splat(simd, d); VECTORS],
+    ];
+    let most = messages.iter().map(|message| blocks(message.bytes)).max();
+    for index in 0..most.unwrap_or(0) {
+        let mut words = [[u32x8::splat(simd, 0); VECTORS]; 16];
+        for (vector, messages) in messages.chunks(LANES).take(VECTORS).enumerate() {
+            for (words, word) in words.iter_mut().zip(transposed(simd, messages, index)) {
+                words[vector] = word;
             }
         }
-        compress(&mut state, &words);
-        for (lane, message) in lanes.iter().enumerate() {
-            if message.blocks == index + 1 {
-                let (parts, _) = digests[lane].as_chunks_mut();
-                for (part, word) in parts.iter_mut().zip(state) {
-                    *part = word[lane].to_le_bytes();
+        compress(simd, &mut state, &words);
+        for (at, message) in messages.iter().enumerate() {
+            if index + 1 == blocks(message.bytes) {
+                let (parts, _) = digests[message.place].as_chunks_mut();
+                for (part, word) in parts.iter_mut().zip(&state) {
+                    *part = word[at / LANES].as_array()[at % LANES].to_le_bytes();
                 }
             }
         }
     }
-    digests
+}
+
+/// How many blocks a message takes, with its padding: a one bit, zeros, and its length in 64 bits.
+pub(crate) fn blocks(message: &[u8]) -> usize {
+    (message.len() + 1 + size_of::<u64>()).div_ceil(BLOCK)
+}
+
+/// The block at a place of a message with its padding; anything behind the last one.
+#[inline(always)]
+fn block(message: &[u8], index: usize) -> [u8; BLOCK] {
+    let (whole, rest) = message.as_chunks();
+    if let Some(block) = whole.get(index) {
+        return *block;
+    }
+    let mut block = [0; BLOCK];
+    if index == whole.len() {
+        block[..rest.len()].copy_from_slice(rest);
+        block[rest.len()] = 0x80;
+    }
+    if index + 1 == blocks(message) {
+        let bits = (message.len() as u64).wrapping_mul(8);
+        block[BLOCK - size_of::<u64>()..].copy_from_slice(&bits.to_le_bytes());
+    }
+    block
+}
+
+/// The sixteen words of one block, each of all messages.
+#[inline(always)]
+fn transposed<S: Simd>(simd: S, messages: &[Message<'_>], index: usize) -> [u32x8<S>; 16] {
+    let mut blocks = [[0; BLOCK]; LANES];
+    for (block, message) in blocks.iter_mut().zip(messages) {
+        *block = self::block(message.bytes, index);
+    }
+    let mut words = [u32x8::splat(simd, 0); 16];
+    for quarter in 0..4 {
+        let mut lanes = [u32x4::splat(simd, 0); LANES];
+        for (lane, block) in lanes.iter_mut().zip(&blocks) {
+            let (bytes, _) = block.as_chunks();
+            let word = |word: usize| u32::from_le_bytes(bytes[quarter * 4 + word]);
+            *lane = u32x4::load_array(simd, [word(0), word(1), word(2), word(3)]);
+        }
+        let [a, b, c, d, e, f, g, h] = lanes;
+        let low = transposed_quarter(simd, [a, b, c, d]);
+        let high = transposed_quarter(simd, [e, f, g, h]);
+        for word in 0..4 {
+            words[quarter * 4 + word] = low[word].combine(high[word]);
+        }
+    }
+    words
+}
+
+/// Four words of four messages.
+#[inline(always)]
+fn transposed_quarter<S: Simd>(simd: S, [a, b, c, d]: [u32x4<S>; 4]) -> [u32x4<S>; 4] {
+    let (ac, ac_high) = simd.interleave_u32x4(a, c);
+    let (bd, bd_high) = simd.interleave_u32x4(b, d);
+    let (first, second) = simd.interleave_u32x4(ac, bd);
+    let (third, fourth) = simd.interleave_u32x4(ac_high, bd_high);
+    [first, second, third, fourth]
 }
 
 const START: [u32; 4] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
@@ -92,30 +133,65 @@ const SINES: [u32; 64] = [
 
 /// One block of each message (RFC 1321, 3.4).
 #[inline(always)]
-fn compress<const LANES: usize>(state: &mut [Word<LANES>; 4], words: &[Word<LANES>; 16]) {
-    let mut rotated = *state;
-    round::<LANES, 0, 1, 0>(&mut rotated, words, [7, 12, 17, 22], |x, y, z| {
-        z ^ (x & (y ^ z))
-    });
-    round::<LANES, 1, 5, 16>(&mut rotated, words, [5, 9, 14, 20], |x, y, z| {
-        y ^ (z & (x ^ y))
-    });
-    round::<LANES, 5, 3, 32>(&mut rotated, words, [4, 11, 16, 23], |x, y, z| x ^ y ^ z);
-    round::<LANES, 0, 7, 48>(&mut rotated, words, [6, 10, 15, 21], |x, y, z| y ^ (x | !z));
-    for (sum, word) in state.iter_mut().zip(rotated) {
-        for lane in 0..LANES {
-            sum[lane] = sum[lane].wrapping_add(word[lane]);
+fn compress<S: Simd, const VECTORS: usize>(
+    simd: S,
+    state: &mut [Word<S, VECTORS>; 4],
+    words: &[Word<S, VECTORS>; 16],
+) {
+    let before = *state;
+    round::<S, VECTORS, 0, 1, 0>(
+        simd,
+        state,
+        words,
+        [7, 12, 17, 22],
+        #[inline(always)]
+        |x, y, z| z ^ (x & (y ^ z)),
+    );
+    round::<S, VECTORS, 1, 5, 16>(
+        simd,
+        state,
+        words,
+        [5, 9, 14, 20],
+        #[inline(always)]
+        |x, y, z| y ^ (z & (x ^ y)),
+    );
+    round::<S, VECTORS, 5, 3, 32>(
+        simd,
+        state,
+        words,
+        [4, 11, 16, 23],
+        #[inline(always)]
+        |x, y, z| x ^ y ^ z,
+    );
+    round::<S, VECTORS, 0, 7, 48>(
+        simd,
+        state,
+        words,
+        [6, 10, 15, 21],
+        #[inline(always)]
+        |x, y, z| y ^ (x | !z),
+    );
+    for word in 0..4 {
+        for vector in 0..VECTORS {
+            state[word][vector] += before[word][vector];
         }
     }
 }
 
 /// The sixteen steps of one of the four rounds, four at a time, so that every turn is a constant.
 #[inline(always)]
-fn round<const LANES: usize, const FIRST: usize, const STRIDE: usize, const SINE: usize>(
-    state: &mut [Word<LANES>; 4],
-    words: &[Word<LANES>; 16],
+fn round<
+    S: Simd,
+    const VECTORS: usize,
+    const FIRST: usize,
+    const STRIDE: usize,
+    const SINE: usize,
+>(
+    simd: S,
+    state: &mut [Word<S, VECTORS>; 4],
+    words: &[Word<S, VECTORS>; 16],
     [t0, t1, t2, t3]: [u32; 4],
-    mix: impl Fn(u32, u32, u32) -> u32 + Copy,
+    mix: impl Fn(u32x8<S>, u32x8<S>, u32x8<S>) -> u32x8<S> + Copy,
 ) {
     let [mut a, mut b, mut c, mut d] = *state;
     for four in 0..4 {
@@ -123,29 +199,26 @@ fn round<const LANES: usize, const FIRST: usize, const STRIDE: usize, const SINE
             let step = four * 4 + step;
             (&words[(FIRST + STRIDE * step) % 16], SINES[SINE + step])
         };
-        step(&mut a, &b, &c, &d, add(0), t0, mix);
-        step(&mut d, &a, &b, &c, add(1), t1, mix);
-        step(&mut c, &d, &a, &b, add(2), t2, mix);
-        step(&mut b, &c, &d, &a, add(3), t3, mix);
+        step(simd, &mut a, [&b, &c, &d], add(0), t0, mix);
+        step(simd, &mut d, [&a, &b, &c], add(1), t1, mix);
+        step(simd, &mut c, [&d, &a, &b], add(2), t2, mix);
+        step(simd, &mut b, [&c, &d, &a], add(3), t3, mix);
     }
     *state = [a, b, c, d];
 }
 
 #[inline(always)]
-fn step<const LANES: usize>(
-    a: &mut Word<LANES>,
-    b: &Word<LANES>,
-    c: &Word<LANES>,
-    d: &Word<LANES>,
-    (word, sine): (&Word<LANES>, u32),
+fn step<S: Simd, const VECTORS: usize>(
+    simd: S,
+    a: &mut Word<S, VECTORS>,
+    [b, c, d]: [&Word<S, VECTORS>; 3],
+    (word, sine): (&Word<S, VECTORS>, u32),
     turn: u32,
-    mix: impl Fn(u32, u32, u32) -> u32,
+    mix: impl Fn(u32x8<S>, u32x8<S>, u32x8<S>) -> u32x8<S>,
 ) {
-    for lane in 0..LANES {
-        let sum = a[lane]
-            .wrapping_add(mix(b[lane], c[lane], d[lane]))
-            .wrapping_add(word[lane])
-            .wrapping_add(sine);
-        a[lane] = b[lane].wrapping_add(sum.rotate_left(turn));
+    let sine = u32x8::splat(simd, sine);
+    for vector in 0..VECTORS {
+        let sum = a[vector] + (word[vector] + sine) + mix(b[vector], c[vector], d[vector]);
+        a[vector] = b[vector] + ((sum << turn) | (sum >> (32 - turn)));
     }
 }

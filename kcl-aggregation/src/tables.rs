@@ -24,6 +24,12 @@ pub(crate) struct Row {
     pub(crate) in_range: bool,
 }
 
+impl Row {
+    fn explicit_in_range(&self, in_range: &[Option<bool>]) -> Option<bool> {
+        in_range_at(self.explicit_hash_key?, in_range)
+    }
+}
+
 /// The tables, kept between records so that their memory is used again.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
@@ -105,42 +111,48 @@ impl Tables {
         );
         self.hash_partition_keys(record, range);
         for row in &mut self.rows {
-            let explicit = in_range(row.explicit_hash_key, &self.explicit_in_range);
-            let hashed = || in_range(Some(row.partition_key), &self.partition_key_in_range);
+            let explicit = row.explicit_in_range(&self.explicit_in_range);
+            let hashed = || in_range_at(row.partition_key, &self.partition_key_in_range);
             row.in_range = explicit.or_else(hashed).unwrap_or(true);
         }
     }
 
     /// Hashes the partition keys that decide about a row, all together.
     fn hash_partition_keys(&mut self, record: &[u8], range: &HashKeyRange) {
+        let hashed = |key: &Span| key.of(record);
+        let in_range = |digest: [u8; 16]| Some(range.contains(of_digest(digest)));
         let in_ranges = &mut self.partition_key_in_range;
         in_ranges.clear();
+        if self.explicit_hash_keys.is_empty() {
+            let digests = md5_each(self.partition_keys.iter().map(hashed));
+            in_ranges.extend(digests.into_iter().map(in_range));
+            return;
+        }
         in_ranges.resize(self.partition_keys.len(), None);
         let mut deciding = Vec::with_capacity(self.partition_keys.len());
         for row in &self.rows {
-            if in_range(row.explicit_hash_key, &self.explicit_in_range).is_some() {
-                continue;
-            }
-            let index = row.partition_key as usize;
-            if let (Some(slot @ None), Some(key)) =
-                (in_ranges.get_mut(index), self.partition_keys.get(index))
+            let slot = in_ranges.get_mut(row.partition_key as usize);
+            if let Some(slot @ None) = slot
+                && row.explicit_in_range(&self.explicit_in_range).is_none()
             {
                 *slot = Some(true);
-                deciding.push((index, key.of(record)));
+                deciding.push(row.partition_key as usize);
             }
         }
-        let keys: Vec<&[u8]> = deciding.iter().map(|(_, key)| *key).collect();
-        for ((index, _), digest) in deciding.iter().zip(md5_each(&keys)) {
+        let keys = deciding
+            .iter()
+            .filter_map(|index| self.partition_keys.get(*index));
+        for (index, digest) in deciding.iter().zip(md5_each(keys.map(hashed))) {
             if let Some(slot) = in_ranges.get_mut(*index) {
-                *slot = Some(range.contains(of_digest(digest)));
+                *slot = in_range(digest);
             }
         }
     }
 }
 
 /// What is known of the key at an index of a table.
-fn in_range(index: Option<u32>, known: &[Option<bool>]) -> Option<bool> {
-    known.get(index? as usize).copied().flatten()
+fn in_range_at(index: u32, in_range: &[Option<bool>]) -> Option<bool> {
+    in_range.get(index as usize).copied().flatten()
 }
 
 fn read_row(mut cursor: Cursor<'_>) -> Result<Row, Damaged> {
