@@ -15,7 +15,7 @@ use super::client::{control_overrides, reading_client, records_client};
 use super::fan_out::Connections;
 use super::fill;
 use super::service_time::ServiceTime;
-use super::wire::{Envelope, KinesisWire, Negotiation, Wire, decode};
+use super::wire::{Envelope, KinesisWire, Negotiation, Pool, Wire, decode};
 use crate::retrieval::error::{SourceError, SourceErrorKind};
 use crate::retrieval::source::{
     Fetched, ShardFilter, ShardIterator, ShardSource, StartPosition, StreamDescription,
@@ -34,6 +34,8 @@ pub struct KinesisSource {
     /// For `GetRecords` only.
     records: Client,
     negotiation: Arc<Negotiation>,
+    /// Buffers for answers and events.
+    pool: Pool,
     /// For subscriptions.
     connections: Arc<Connections>,
     /// How messages name the stream.
@@ -54,11 +56,14 @@ impl KinesisSource {
     pub fn new(aws: &SdkConfig, name: &str, arn: Option<String>) -> Self {
         let client = reading_client(aws);
         let negotiation = Arc::new(Negotiation::new(Wire::default()));
+        let pool = Pool::default();
+        let protocol = KinesisWire::new(Arc::clone(&negotiation));
         Self {
-            records: records_client(&client, KinesisWire::new(Arc::clone(&negotiation))),
-            connections: Arc::new(Connections::new(client.clone())),
+            records: records_client(&client, protocol, &pool),
+            connections: Arc::new(Connections::new(client.clone(), pool.clone())),
             client,
             negotiation,
+            pool,
             label: arn.clone().unwrap_or_else(|| name.to_owned()),
             name: arn.is_none().then(|| name.to_owned()),
             arn,
@@ -71,7 +76,7 @@ impl KinesisSource {
     pub fn with_wire(mut self, wire: Wire) -> Self {
         self.negotiation = Arc::new(Negotiation::new(wire));
         let protocol = KinesisWire::new(Arc::clone(&self.negotiation));
-        self.records = records_client(&self.client, protocol);
+        self.records = records_client(&self.client, protocol, &self.pool);
         self
     }
 
@@ -107,7 +112,7 @@ impl KinesisSource {
             .map_err(|error| classify("GetRecords", &self.label, error))?;
         let Envelope { wire, body } = Envelope::open(output)
             .ok_or_else(|| self.malformed("GetRecords", "the SDK changed it on the way"))?;
-        let answer = decode(wire, body).map_err(|error| {
+        let answer = decode(wire, body, &self.pool).map_err(|error| {
             self.negotiation.unreadable(wire);
             self.malformed("GetRecords", &error.to_string())
                 .with_source(error)

@@ -43,11 +43,11 @@ pub(super) struct Place {
 }
 
 impl Connections {
-    /// Connections with the credentials, endpoint and HTTP client of `base`.
-    pub(in super::super) fn new(base: Client) -> Self {
+    /// Connections with the credentials, endpoint and HTTP client of `base`. Events come into buffers from `pool`.
+    pub(in super::super) fn new(base: Client, pool: Pool) -> Self {
         Self {
             base,
-            pool: Pool::default(),
+            pool,
             lines: Mutex::default(),
         }
     }

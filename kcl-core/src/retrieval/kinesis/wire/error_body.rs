@@ -37,7 +37,7 @@ impl ErrorBody {
     }
 
     pub(super) fn from_json(body: &[u8]) -> Self {
-        let (error, _) = read(&mut JsonReader::new(body));
+        let (error, _) = read(&mut JsonReader::new(body, &mut Vec::new()));
         error
     }
 

@@ -174,7 +174,7 @@ impl Events {
 
     async fn read_event(&mut self) -> Result<Answer, EventError> {
         let (payload, Content { wire, foreign }) = self.read_payload().await?;
-        decode(wire, payload).map_err(|error| EventError::Event { error, foreign })
+        decode(wire, payload, &self.pool).map_err(|error| EventError::Event { error, foreign })
     }
 
     async fn read_exception(

@@ -13,7 +13,7 @@ use crate::retrieval::batch::Batch;
 /// # Errors
 /// What is wrong with it.
 pub fn records(wire: Wire, body: Bytes) -> Result<Batch, String> {
-    match super::decode(wire, body) {
+    match super::decode(wire, body, &Pool::default()) {
         Ok(answer) => Ok(answer.batch),
         Err(error) => Err(error.to_string()),
     }

@@ -1,29 +1,25 @@
 //! Answers in JSON: payloads are decoded from base64 into one buffer, texts are copied beside them, and the larger body
 //! can go at once.
 
-use bytes::Bytes;
-
 use super::answer::{Answer, Reader, read};
 use super::columns::{RecordSpans, encryption_named};
 use super::decode_error::DecodeError;
 use super::json_reader::JsonReader;
 use super::json_time::millis_of_seconds;
 use super::members::Member;
+use super::pool::{Pool, Stay};
 use crate::retrieval::batch::Span;
 use crate::retrieval::record::EncryptionType;
 
 /// Decodes an answer.
-pub(crate) fn decode(body: &[u8]) -> Result<Answer, DecodeError> {
+pub(crate) fn decode(body: &[u8], pool: &Pool) -> Result<Answer, DecodeError> {
     if u32::try_from(body.len()).is_err() {
         return Err(DecodeError::TooLarge);
     }
-    let mut reader = JsonReader::new(body);
     // Nothing that is kept takes more than three quarters of what it took, but for texts.
-    reader.buffer.reserve_exact(body.len() / 4 * 3);
-    let answer = read(&mut reader)?;
-    let mut buffer = reader.buffer;
-    buffer.shrink_to_fit();
-    answer.bind(Bytes::from(buffer))
+    let mut buffer = pool.take(body.len() / 4 * 3, Stay::Long);
+    let answer = read(&mut JsonReader::new(body, buffer.content()))?;
+    answer.bind(buffer.into_bytes(Stay::Long))
 }
 
 /// The members of one record, at its opening brace.
@@ -85,9 +81,9 @@ fn payload(reader: &mut JsonReader<'_>) -> Result<Span, DecodeError> {
     let plain = text.plain()?;
     let start = reader.buffer.len();
     base64_simd::STANDARD
-        .decode_append(plain.as_ref(), &mut reader.buffer)
+        .decode_append(plain.as_ref(), reader.buffer)
         .map_err(|_| DecodeError::NotBase64)?;
-    span_from(&reader.buffer, start)
+    span_from(reader.buffer, start)
 }
 
 fn text(reader: &mut JsonReader<'_>) -> Result<Span, DecodeError> {
@@ -109,7 +105,7 @@ fn copied(reader: &mut JsonReader<'_>) -> Result<Option<Span>, DecodeError> {
     let plain = text.plain()?;
     let start = reader.buffer.len();
     reader.buffer.extend_from_slice(&plain);
-    span_from(&reader.buffer, start).map(Some)
+    span_from(reader.buffer, start).map(Some)
 }
 
 fn arrival(reader: &mut JsonReader<'_>) -> Result<Option<i64>, DecodeError> {

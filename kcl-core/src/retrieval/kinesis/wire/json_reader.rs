@@ -19,15 +19,15 @@ pub(super) struct JsonReader<'a> {
     /// What is not read yet.
     pub(super) rest: &'a [u8],
     /// Payloads and texts of records.
-    pub(super) buffer: Vec<u8>,
+    pub(super) buffer: &'a mut Vec<u8>,
     pub(super) order: MemberOrder,
 }
 
 impl<'a> JsonReader<'a> {
-    pub(super) fn new(text: &'a [u8]) -> Self {
+    pub(super) fn new(text: &'a [u8], buffer: &'a mut Vec<u8>) -> Self {
         Self {
             rest: text,
-            buffer: Vec::new(),
+            buffer,
             order: MemberOrder::unknown(),
         }
     }
@@ -231,7 +231,7 @@ impl Reader for JsonReader<'_> {
     }
 
     fn buffer(&self) -> &[u8] {
-        &self.buffer
+        self.buffer
     }
 
     fn left(&self) -> usize {

@@ -77,10 +77,11 @@ impl Wire {
     }
 }
 
-/// Decodes an answer of `GetRecords`, or an event of `SubscribeToShard`.
-pub(super) fn decode(wire: Wire, body: bytes::Bytes) -> Result<Answer, DecodeError> {
+/// Decodes an answer of `GetRecords`, or an event of `SubscribeToShard`. What is decoded out of it comes into a buffer from
+/// `pool`.
+pub(super) fn decode(wire: Wire, body: bytes::Bytes, pool: &Pool) -> Result<Answer, DecodeError> {
     match wire {
-        Wire::Json => json::decode(&body),
+        Wire::Json => json::decode(&body, pool),
         Wire::Cbor => cbor::decode(body),
     }
 }

@@ -10,6 +10,9 @@ use bytes::Bytes;
 const KEPT_BUFFERS: usize = 8;
 const KEPT_BYTES: usize = 16 << 20;
 
+/// Smaller buffers cost less than keeping them.
+pub(super) const SMALLEST: usize = 16 << 10;
+
 /// How much larger than an answer its buffer may be, if the answer stays in it: one in so many. The memory budget counts
 /// answers by their length.
 const SLACK: usize = 8;
@@ -30,21 +33,31 @@ pub(super) enum Stay {
 impl Pool {
     /// An empty buffer for `len` bytes.
     pub(super) fn take(&self, len: usize, stay: Stay) -> Lent {
-        let mut kept = self.kept();
+        let mut kept = match len < SMALLEST && stay == Stay::Long {
+            true => return self.lend(Vec::with_capacity(len)),
+            false => self.kept(),
+        };
         let fits = |buffer: &Vec<u8>| {
             buffer.capacity() >= len && (stay == Stay::Short || is_tight(buffer.capacity(), len))
         };
         let place = kept.iter().position(fits);
         let buffer = place.map(|place| kept.swap_remove(place));
         drop(kept);
+        self.lend(buffer.unwrap_or_else(|| Vec::with_capacity(len)))
+    }
+
+    fn lend(&self, buffer: Vec<u8>) -> Lent {
         Lent {
-            buffer: buffer.unwrap_or_else(|| Vec::with_capacity(len)),
+            buffer,
             pool: self.clone(),
         }
     }
 
     /// Keeps the largest ones: they fit most.
     fn give_back(&self, mut buffer: Vec<u8>) {
+        if buffer.capacity() < SMALLEST {
+            return;
+        }
         buffer.clear();
         let mut kept = self.kept();
         kept.push(buffer);
@@ -92,12 +105,23 @@ impl Lent {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// What to write into.
+    pub(super) fn content(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
     /// The content. The buffer goes back when the last slice of it is dropped.
     pub(super) fn into_bytes(self, stay: Stay) -> Bytes {
-        if stay == Stay::Long && !is_tight(self.buffer.capacity(), self.buffer.len()) {
+        let len = self.buffer.len();
+        if stay == Stay::Short || is_tight(self.buffer.capacity(), len) {
+            return Bytes::from_owner(self);
+        }
+        if len < SMALLEST {
             return Bytes::copy_from_slice(&self.buffer);
         }
-        Bytes::from_owner(self)
+        let mut tight = self.pool.take(len, stay);
+        tight.append(&self.buffer);
+        Bytes::from_owner(tight)
     }
 }
 
@@ -131,46 +155,72 @@ mod tests {
         pool.kept().iter().map(Vec::capacity).collect()
     }
 
+    const KB: usize = 1 << 10;
+
     #[test]
     fn a_buffer_comes_back_with_the_last_slice_and_is_used_again() {
         let pool = Pool::default();
-        let bytes = filled(&pool, 1000, Stay::Short);
+        let bytes = filled(&pool, 100 * KB, Stay::Short);
         let place = bytes.as_ptr();
         let slice = bytes.slice(10..20);
         drop(bytes);
         assert_eq!(kept(&pool), [0; 0]);
         drop(slice);
-        assert_eq!(kept(&pool), [1000]);
-        let smaller = filled(&pool, 500, Stay::Short);
+        assert_eq!(kept(&pool), [100 * KB]);
+        let smaller = filled(&pool, 50 * KB, Stay::Short);
         assert_eq!(smaller.as_ptr(), place);
         // Nothing of the former answer shows.
-        assert_eq!(smaller.len(), 500);
+        assert_eq!(smaller.len(), 50 * KB);
     }
 
     #[test]
     fn an_answer_that_stays_never_holds_a_much_larger_buffer() {
         let pool = Pool::default();
-        drop(filled(&pool, 1000, Stay::Short));
-        let bytes = filled(&pool, 500, Stay::Long);
-        assert_eq!(kept(&pool), [1000], "too large for what stays");
-        assert_eq!(bytes, vec![7; 500]);
+        drop(filled(&pool, 100 * KB, Stay::Short));
+        let bytes = filled(&pool, 50 * KB, Stay::Long);
+        assert_eq!(kept(&pool), [100 * KB], "too large for what stays");
+        assert_eq!(bytes, vec![7; 50 * KB]);
         // The length was not known, and little came.
         let mut lent = pool.take(0, Stay::Short);
         lent.append(b"little");
         let little = lent.into_bytes(Stay::Long);
-        assert_eq!(kept(&pool), [1000], "it was copied out of the buffer");
+        assert_eq!(kept(&pool), [100 * KB], "it was copied out of the buffer");
         assert_eq!(little, "little");
-        let close = filled(&pool, 990, Stay::Long);
+        let close = filled(&pool, 99 * KB, Stay::Long);
         assert_eq!(kept(&pool), [0; 0]);
-        drop(close);
+        drop((bytes, close));
+        // More came, which is copied into a buffer that fits.
+        let mut lent = pool.take(99 * KB, Stay::Short);
+        lent.append(&vec![8; 49 * KB]);
+        let half = lent.into_bytes(Stay::Long);
+        assert_eq!(half, vec![8; 49 * KB]);
+        assert_eq!(kept(&pool), [100 * KB]);
+        drop(half);
+        assert_eq!(kept(&pool), [100 * KB, 50 * KB]);
+    }
+
+    #[test]
+    fn small_buffers_are_not_kept() {
+        let pool = Pool::default();
+        for stay in [Stay::Short, Stay::Long] {
+            drop(filled(&pool, SMALLEST - 1, stay));
+            assert_eq!(kept(&pool), [0; 0], "{stay:?}");
+        }
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
         let pool = Pool::default();
-        let many: Vec<Bytes> = (1..30).map(|len| filled(&pool, len, Stay::Short)).collect();
+        let many: Vec<Bytes> = (1..30)
+            .map(|number| filled(&pool, number * 100 * KB, Stay::Short))
+            .collect();
         drop(many);
-        assert_eq!(kept(&pool), [29, 28, 27, 26, 25, 24, 23, 22]);
+        assert_eq!(kept(&pool).len(), 6, "16 MiB");
+        let few: Vec<Bytes> = (20..50)
+            .map(|number| filled(&pool, number * KB, Stay::Long))
+            .collect();
+        drop(few);
+        assert_eq!(kept(&pool).len(), KEPT_BUFFERS);
         let large: Vec<Bytes> = (0..3)
             .map(|_| filled(&pool, 10 << 20, Stay::Short))
             .collect();

@@ -13,10 +13,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 
 use super::Wire;
-use super::pool::{Lent, Pool, Stay};
-
-/// Smaller answers stay as they come.
-const SMALLEST: usize = 16 << 10;
+use super::pool::{Lent, Pool, SMALLEST, Stay};
 
 /// No answer is larger: 10 MiB of payloads in base64, and 10,000 times keys, numbers and names.
 const LARGEST: usize = 32 << 20;
@@ -32,8 +29,14 @@ struct TooLarge;
 /// Puts the bodies of `GetRecords` into pooled buffers, on their way from the HTTP client, whichever that is, to the SDK.
 ///
 /// The body is read as it was before, so every time limit of the call goes for it as well.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct PoolBodies(Pool);
+
+impl PoolBodies {
+    pub(crate) fn new(pool: &Pool) -> Self {
+        Self(pool.clone())
+    }
+}
 
 impl Intercept for PoolBodies {
     fn name(&self) -> &'static str {
@@ -58,6 +61,7 @@ fn pool_body(pool: &Pool, response: &mut Response) {
     let headers = response.headers();
     let len = headers.get("content-length");
     let len: Option<usize> = len.and_then(|len| len.parse().ok());
+    // Smaller ones stay as they come.
     if len.is_some_and(|len| len < SMALLEST) {
         return;
     }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use super::super::{Wire, decode};
+use super::super::Wire;
+use super::decode;
 use super::events::{Ending, by_us, with_right_checksums};
 use super::hostile::both;
 use super::{CBOR, JSON, Reply, Server, get};

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use kcl_lease::{HashKeyRange, ListedShard, ShardId};
 use proptest::prelude::*;
 
-use super::super::{Answer, Wire, decode};
+use super::super::{Answer, Wire};
+use super::decode;
 use super::generated::{Generated, answer};
 use super::{CBOR, JSON, Reply, Server, get, run};
 use crate::retrieval::record::EncryptionType;

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::super::cbor_head::Head;
 use super::super::error_body::ErrorBody;
-use super::super::{DecodeError, Wire, decode};
+use super::super::{DecodeError, Wire};
+use super::decode;
 use super::generated::answer;
 use crate::retrieval::InvalidBatch;
 

@@ -26,13 +26,17 @@ use aws_types::SdkConfig;
 use aws_types::region::Region;
 use bytes::Bytes;
 
-use super::Wire;
+use super::{Answer, DecodeError, Pool, Wire};
 use crate::retrieval::kinesis::KinesisSource;
 use crate::retrieval::source::{Fetched, ShardIterator, ShardSource};
 use crate::retrieval::{SourceError, SourceErrorKind};
 
 pub(super) const JSON: &str = "application/x-amz-json-1.1";
 pub(super) const CBOR: &str = "application/x-amz-cbor-1.1";
+
+fn decode(wire: Wire, body: Bytes) -> Result<Answer, DecodeError> {
+    super::decode(wire, body, &Pool::default())
+}
 
 /// Makes a body anew for each request.
 type MakeBody = Arc<dyn Fn() -> SdkBody + Send + Sync>;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::Instant;
 
-use super::super::Wire;
+use super::super::{Pool, Wire};
 use super::{CBOR, JSON, Reply, Server, get};
 use crate::retrieval::{RecordRef, SourceErrorKind as Kind};
 
@@ -119,6 +119,24 @@ async fn answers_of_all_sizes_come_whole_and_nothing_of_the_one_before() {
         let byte = if wire == Wire::Json { b'x' } else { b'y' };
         assert!(kept.iter().all(|data| *data == vec![byte; 1000]));
     }
+}
+
+#[test]
+fn decoded_payloads_come_into_a_buffer_of_the_pool() {
+    let pool = Pool::default();
+    let decoded = |first| {
+        let answer = super::super::decode(Wire::Json, json(first, 100).into(), &pool);
+        answer.unwrap().batch
+    };
+    let first = decoded(1);
+    let payload = first.iter().next().map(RecordRef::data_bytes);
+    drop(first);
+    assert_eq!(pool.kept_bytes(), 0, "a payload is held");
+    drop(payload);
+    assert!(pool.kept_bytes() > 100_000);
+    let again = decoded(0);
+    assert_eq!(pool.kept_bytes(), 0, "used again");
+    drop(again);
 }
 
 #[tokio::test(start_paused = true)]
