@@ -16,7 +16,7 @@ use crate::lease_table;
 use crate::many::{ListedStream, Rules, Sources, check_list};
 use crate::processor::{ProcessorFactory, RecordProcessor};
 use crate::replay::Window;
-use crate::retrieval::{OutOfRange, Retrieval, ShardSource, Wire};
+use crate::retrieval::{BufferPool, OutOfRange, Retrieval, ShardSource, Wire};
 use crate::shard_info::ShardInfo;
 use crate::stream::{ApplicationName, Kind, StreamConfig, StreamList, Streams};
 use crate::worker::{OneStream, StreamParts, TableFactory, Worker, WorkerParts};
@@ -399,6 +399,7 @@ impl WorkerBuilder {
         let sources = Sources::Kinesis {
             aws: Box::new(aws.clone()),
             wire: self.config.wire,
+            pool: BufferPool::default(),
         };
         if let Kind::One(stream) = self.streams.kind()
             && stream.own_aws().is_none()

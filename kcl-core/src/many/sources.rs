@@ -7,7 +7,7 @@ use aws_types::SdkConfig;
 use aws_types::region::Region;
 
 use crate::error::BuildError;
-use crate::retrieval::{KinesisSource, ShardSource, TimeLimited, Wire};
+use crate::retrieval::{BufferPool, KinesisSource, ShardSource, TimeLimited, Wire};
 use crate::stream::{StreamConfig, StreamRef};
 
 type GivenSources = Arc<dyn Fn(&StreamConfig) -> Arc<dyn ShardSource> + Send + Sync>;
@@ -15,7 +15,12 @@ type GivenSources = Arc<dyn Fn(&StreamConfig) -> Arc<dyn ShardSource> + Send + S
 /// Makes the source of a stream.
 #[derive(Clone)]
 pub(crate) enum Sources {
-    Kinesis { aws: Box<SdkConfig>, wire: Wire },
+    Kinesis {
+        aws: Box<SdkConfig>,
+        wire: Wire,
+        /// One for all, because what it keeps does not count in the memory budget.
+        pool: BufferPool,
+    },
     Given(GivenSources),
 }
 
@@ -53,10 +58,11 @@ impl Sources {
     pub(crate) fn make(&self, config: &StreamConfig, stream: &StreamRef) -> Arc<dyn ShardSource> {
         let source: Arc<dyn ShardSource> = match self {
             Self::Given(make) => make(config),
-            Self::Kinesis { aws, wire } => {
+            Self::Kinesis { aws, wire, pool } => {
                 let aws = client_config(aws, config, stream);
                 let arn = stream.arn.as_ref().map(|arn| arn.as_str().to_owned());
-                Arc::new(KinesisSource::new(&aws, &stream.name, arn).with_wire(*wire))
+                let source = KinesisSource::sharing(pool.clone(), &aws, &stream.name, arn);
+                Arc::new(source.with_wire(*wire))
             }
         };
         Arc::new(TimeLimited::new(source))
@@ -90,6 +96,7 @@ mod tests {
         let sources = Sources::Kinesis {
             aws: Box::new(aws("us-east-1")),
             wire: Wire::Json,
+            pool: BufferPool::default(),
         };
         let region = sources.region(config, &config.stream().unwrap());
         region.map_err(|error| error.to_string())

@@ -41,8 +41,8 @@ pub use intake::ShardRead;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub use kinesis::internals;
+pub(crate) use kinesis::{BufferPool, classify, control_overrides, reading_client};
 pub use kinesis::{KinesisSource, Wire};
-pub(crate) use kinesis::{classify, control_overrides, reading_client};
 pub use memory::MemoryStream;
 pub use observer::{FetchReport, RetrievalObserver, Unobserved};
 pub(crate) use one_line::one_line;

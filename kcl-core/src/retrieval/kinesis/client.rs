@@ -8,7 +8,7 @@ use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::config::{BehaviorVersion, Builder, StalledStreamProtectionConfig};
 use aws_types::SdkConfig;
 
-use super::wire::{KinesisWire, Pool, PoolBodies};
+use super::wire::{BufferPool, KinesisWire, PoolBodies};
 
 /// Until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ pub(crate) fn reading_client(aws: &SdkConfig) -> Client {
 
 /// The same client for nothing but records: with a protocol of its own that does not decode them one by one, and buffers
 /// that are used again.
-pub(super) fn records_client(reading: &Client, protocol: KinesisWire, pool: &Pool) -> Client {
+pub(super) fn records_client(reading: &Client, protocol: KinesisWire, pool: &BufferPool) -> Client {
     let builder = reading.config().to_builder();
     let builder = builder
         .protocol(protocol)

@@ -11,6 +11,7 @@ mod wire;
 pub(crate) use classify::classify;
 pub(crate) use client::{control_overrides, reading_client};
 pub use source::KinesisSource;
+pub(crate) use wire::BufferPool;
 pub use wire::Wire;
 #[cfg(feature = "internals")]
 pub use wire::internals;

@@ -15,7 +15,7 @@ use super::client::{control_overrides, reading_client, records_client};
 use super::fan_out::Connections;
 use super::fill;
 use super::service_time::ServiceTime;
-use super::wire::{Envelope, KinesisWire, Negotiation, Pool, Wire, decode};
+use super::wire::{BufferPool, Envelope, KinesisWire, Negotiation, Wire, decode};
 use crate::retrieval::error::{SourceError, SourceErrorKind};
 use crate::retrieval::source::{
     Fetched, ShardFilter, ShardIterator, ShardSource, StartPosition, StreamDescription,
@@ -35,7 +35,7 @@ pub struct KinesisSource {
     records: Client,
     negotiation: Arc<Negotiation>,
     /// Buffers for answers and events.
-    pool: Pool,
+    pool: BufferPool,
     /// For subscriptions.
     connections: Arc<Connections>,
     /// How messages name the stream.
@@ -54,9 +54,18 @@ impl KinesisSource {
     /// limits do not.
     #[must_use]
     pub fn new(aws: &SdkConfig, name: &str, arn: Option<String>) -> Self {
+        Self::sharing(BufferPool::default(), aws, name, arn)
+    }
+
+    /// As [`new`](Self::new), with buffers that other sources use as well.
+    pub(crate) fn sharing(
+        pool: BufferPool,
+        aws: &SdkConfig,
+        name: &str,
+        arn: Option<String>,
+    ) -> Self {
         let client = reading_client(aws);
         let negotiation = Arc::new(Negotiation::new(Wire::default()));
-        let pool = Pool::default();
         let protocol = KinesisWire::new(Arc::clone(&negotiation));
         Self {
             records: records_client(&client, protocol, &pool),

@@ -11,7 +11,7 @@ use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_kinesis::error::BoxError;
 use aws_smithy_runtime_api::client::connection::CaptureSmithyConnection;
 
-use super::super::wire::Pool;
+use super::super::wire::BufferPool;
 
 /// Fewer subscriptions than any server lets one HTTP/2 connection have, and so few that those whose events nobody takes
 /// leave room for the others.
@@ -23,7 +23,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(in super::super) struct Connections {
     base: Client,
     /// Buffers for events.
-    pub(super) pool: Pool,
+    pub(super) pool: BufferPool,
     lines: Mutex<Vec<Line>>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Place {
 
 impl Connections {
     /// Connections with the credentials, endpoint and HTTP client of `base`. Events come into buffers from `pool`.
-    pub(in super::super) fn new(base: Client, pool: Pool) -> Self {
+    pub(in super::super) fn new(base: Client, pool: BufferPool) -> Self {
         Self {
             base,
             pool,

@@ -13,7 +13,7 @@ use super::decode_error::DecodeError;
 use super::error_body::ErrorBody;
 use super::frame_headers::{Content, Kind};
 use super::frames::{FrameError, Frames, Head};
-use super::pool::{Lent, Pool, Stay};
+use super::pool::{BufferPool, Lent, Stay};
 use super::{Wire, decode};
 
 /// An event without records is smaller than this. So small ones are looked into before there is room for them, so that nothing
@@ -63,7 +63,7 @@ fn of_type(foreign: Option<&str>) -> String {
 /// Reads the events of one subscription. After an error nothing comes.
 pub(crate) struct Events {
     body: SdkBody,
-    pool: Pool,
+    pool: BufferPool,
     frames: Frames,
     /// Of the frame that is not read to its end.
     head: Option<Head>,
@@ -84,7 +84,7 @@ impl fmt::Debug for Events {
 
 impl Events {
     /// The events in the body of an answer.
-    pub(crate) fn new(body: SdkBody, pool: Pool) -> Self {
+    pub(crate) fn new(body: SdkBody, pool: BufferPool) -> Self {
         Self {
             body,
             pool,

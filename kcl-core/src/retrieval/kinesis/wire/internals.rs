@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 
 use super::error_body::ErrorBody;
-use super::{Events, Pool, Wire};
+use super::{BufferPool, Events, Wire};
 use crate::retrieval::batch::Batch;
 
 /// The records of an answer of `GetRecords`.
@@ -13,7 +13,7 @@ use crate::retrieval::batch::Batch;
 /// # Errors
 /// What is wrong with it.
 pub fn records(wire: Wire, body: Bytes) -> Result<Batch, String> {
-    match super::decode(wire, body, &Pool::default()) {
+    match super::decode(wire, body, &BufferPool::default()) {
         Ok(answer) => Ok(answer.batch),
         Err(error) => Err(error.to_string()),
     }
@@ -22,7 +22,7 @@ pub fn records(wire: Wire, body: Bytes) -> Result<Batch, String> {
 /// The records of each event of a subscription that says this, and why there are no more if it ends before its time.
 #[must_use]
 pub fn events(stream: Bytes) -> (Vec<Batch>, Option<String>) {
-    let mut events = Events::new(SdkBody::from(stream), Pool::default());
+    let mut events = Events::new(SdkBody::from(stream), BufferPool::default());
     let mut batches = Vec::new();
     let all = async {
         while events.announced().await?.is_some() {

@@ -7,12 +7,12 @@ use super::decode_error::DecodeError;
 use super::json_reader::JsonReader;
 use super::json_time::millis_of_seconds;
 use super::members::Member;
-use super::pool::{Pool, Stay};
+use super::pool::{BufferPool, Stay};
 use crate::retrieval::batch::Span;
 use crate::retrieval::record::EncryptionType;
 
 /// Decodes an answer.
-pub(crate) fn decode(body: &[u8], pool: &Pool) -> Result<Answer, DecodeError> {
+pub(crate) fn decode(body: &[u8], pool: &BufferPool) -> Result<Answer, DecodeError> {
     if u32::try_from(body.len()).is_err() {
         return Err(DecodeError::TooLarge);
     }

@@ -38,7 +38,7 @@ use decode_error::DecodeError;
 pub(super) use envelope::Envelope;
 pub(super) use events::{EventError, Events};
 pub(super) use negotiation::Negotiation;
-pub(super) use pool::Pool;
+pub(crate) use pool::BufferPool;
 pub(super) use pooled_body::PoolBodies;
 pub(super) use protocol::KinesisWire;
 
@@ -79,7 +79,11 @@ impl Wire {
 
 /// Decodes an answer of `GetRecords`, or an event of `SubscribeToShard`. What is decoded out of it comes into a buffer from
 /// `pool`.
-pub(super) fn decode(wire: Wire, body: bytes::Bytes, pool: &Pool) -> Result<Answer, DecodeError> {
+pub(super) fn decode(
+    wire: Wire,
+    body: bytes::Bytes,
+    pool: &BufferPool,
+) -> Result<Answer, DecodeError> {
     match wire {
         Wire::Json => json::decode(&body, pool),
         Wire::Cbor => cbor::decode(body),

@@ -19,7 +19,7 @@ const SLACK: usize = 8;
 
 /// Keeps buffers that nobody uses. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
+pub(crate) struct BufferPool(Arc<Mutex<Vec<Vec<u8>>>>);
 
 /// How long an answer stays in its buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) enum Stay {
     Long,
 }
 
-impl Pool {
+impl BufferPool {
     /// An empty buffer for `len` bytes.
     pub(super) fn take(&self, len: usize, stay: Stay) -> Lent {
         let mut kept = match len < SMALLEST && stay == Stay::Long {
@@ -81,9 +81,9 @@ impl Pool {
     }
 }
 
-impl fmt::Debug for Pool {
+impl fmt::Debug for BufferPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool")
+        f.debug_struct("BufferPool")
             .field("buffers", &self.kept().len())
             .finish()
     }
@@ -93,7 +93,7 @@ impl fmt::Debug for Pool {
 #[derive(Debug)]
 pub(super) struct Lent {
     buffer: Vec<u8>,
-    pool: Pool,
+    pool: BufferPool,
 }
 
 impl Lent {
@@ -145,13 +145,13 @@ fn is_tight(capacity: usize, len: usize) -> bool {
 mod tests {
     use super::*;
 
-    fn filled(pool: &Pool, len: usize, stay: Stay) -> Bytes {
+    fn filled(pool: &BufferPool, len: usize, stay: Stay) -> Bytes {
         let mut lent = pool.take(len, stay);
         lent.append(&vec![7; len]);
         lent.into_bytes(stay)
     }
 
-    fn kept(pool: &Pool) -> Vec<usize> {
+    fn kept(pool: &BufferPool) -> Vec<usize> {
         pool.kept().iter().map(Vec::capacity).collect()
     }
 
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_buffer_comes_back_with_the_last_slice_and_is_used_again() {
-        let pool = Pool::default();
+        let pool = BufferPool::default();
         let bytes = filled(&pool, 100 * KB, Stay::Short);
         let place = bytes.as_ptr();
         let slice = bytes.slice(10..20);
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_stays_never_holds_a_much_larger_buffer() {
-        let pool = Pool::default();
+        let pool = BufferPool::default();
         drop(filled(&pool, 100 * KB, Stay::Short));
         let bytes = filled(&pool, 50 * KB, Stay::Long);
         assert_eq!(kept(&pool), [100 * KB], "too large for what stays");
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn small_buffers_are_not_kept() {
-        let pool = Pool::default();
+        let pool = BufferPool::default();
         for stay in [Stay::Short, Stay::Long] {
             drop(filled(&pool, SMALLEST - 1, stay));
             assert_eq!(kept(&pool), [0; 0], "{stay:?}");
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let pool = Pool::default();
+        let pool = BufferPool::default();
         let many: Vec<Bytes> = (1..30)
             .map(|number| filled(&pool, number * 100 * KB, Stay::Short))
             .collect();

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 
 use super::Wire;
-use super::pool::{Lent, Pool, SMALLEST, Stay};
+use super::pool::{BufferPool, Lent, SMALLEST, Stay};
 
 /// No answer is larger: 10 MiB of payloads in base64, and 10,000 times keys, numbers and names.
 const LARGEST: usize = 32 << 20;
@@ -30,10 +30,10 @@ struct TooLarge;
 ///
 /// The body is read as it was before, so every time limit of the call goes for it as well.
 #[derive(Debug)]
-pub(crate) struct PoolBodies(Pool);
+pub(crate) struct PoolBodies(BufferPool);
 
 impl PoolBodies {
-    pub(crate) fn new(pool: &Pool) -> Self {
+    pub(crate) fn new(pool: &BufferPool) -> Self {
         Self(pool.clone())
     }
 }
@@ -57,7 +57,7 @@ impl Intercept for PoolBodies {
     }
 }
 
-fn pool_body(pool: &Pool, response: &mut Response) {
+fn pool_body(pool: &BufferPool, response: &mut Response) {
     let headers = response.headers();
     let len = headers.get("content-length");
     let len: Option<usize> = len.and_then(|len| len.parse().ok());

@@ -26,7 +26,7 @@ use aws_types::SdkConfig;
 use aws_types::region::Region;
 use bytes::Bytes;
 
-use super::{Answer, DecodeError, Pool, Wire};
+use super::{Answer, BufferPool, DecodeError, Wire};
 use crate::retrieval::kinesis::KinesisSource;
 use crate::retrieval::source::{Fetched, ShardIterator, ShardSource};
 use crate::retrieval::{SourceError, SourceErrorKind};
@@ -35,7 +35,7 @@ pub(super) const JSON: &str = "application/x-amz-json-1.1";
 pub(super) const CBOR: &str = "application/x-amz-cbor-1.1";
 
 fn decode(wire: Wire, body: Bytes) -> Result<Answer, DecodeError> {
-    super::decode(wire, body, &Pool::default())
+    super::decode(wire, body, &BufferPool::default())
 }
 
 /// Makes a body anew for each request.

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::Instant;
 
-use super::super::{Pool, Wire};
+use super::super::{BufferPool, Wire};
 use super::{CBOR, JSON, Reply, Server, get};
-use crate::retrieval::{RecordRef, SourceErrorKind as Kind};
+use crate::retrieval::{KinesisSource, RecordRef, SourceErrorKind as Kind};
 
 /// A body that comes in frames, and then ends, breaks or stalls.
 #[derive(Debug, Clone)]
@@ -123,7 +123,7 @@ async fn answers_of_all_sizes_come_whole_and_nothing_of_the_one_before() {
 
 #[test]
 fn decoded_payloads_come_into_a_buffer_of_the_pool() {
-    let pool = Pool::default();
+    let pool = BufferPool::default();
     let decoded = |first| {
         let answer = super::super::decode(Wire::Json, json(first, 100).into(), &pool);
         answer.unwrap().batch
@@ -137,6 +137,21 @@ fn decoded_payloads_come_into_a_buffer_of_the_pool() {
     let again = decoded(0);
     assert_eq!(pool.kept_bytes(), 0, "used again");
     drop(again);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sources_that_share_a_pool_use_one_anothers_buffers() {
+    let server = streaming(JSON, Frames::of(&json(0, 100), End::Whole));
+    let pool = BufferPool::default();
+    let aws = server.sdk_config();
+    let source = |name: &str| KinesisSource::sharing(pool.clone(), &aws, name, None);
+    drop(get(&source("orders")).await.unwrap());
+    let kept = pool.kept_bytes();
+    assert!(kept > 100_000);
+    let others = get(&source("payments")).await.unwrap();
+    assert!(pool.kept_bytes() < kept);
+    drop(others);
+    assert_eq!(pool.kept_bytes(), kept);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use aws_sdk_kinesis::config::http::HttpRequest;
 use aws_sdk_kinesis::types::{ShardIteratorType, StartingPosition};
 use aws_smithy_types::DateTime;
 
-use super::super::{KinesisWire, Negotiation, Pool, Wire};
+use super::super::{BufferPool, KinesisWire, Negotiation, Wire};
 use super::{CBOR, JSON, Reply, Server};
 use crate::retrieval::kinesis::client::{reading_client, records_client};
 
@@ -16,7 +16,7 @@ fn server_and_client(wire: Wire) -> (Server, Client) {
     let server = Server::always(Reply::new(400, JSON, error));
     let reading = reading_client(&server.sdk_config());
     let protocol = KinesisWire::new(Arc::new(Negotiation::new(wire)));
-    let client = records_client(&reading, protocol, &Pool::default());
+    let client = records_client(&reading, protocol, &BufferPool::default());
     (server, client)
 }
 

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::super::pooling::End;
 use super::super::run;
 use super::{
-    CONSUMER, EVENTS, Ending, Events, Pool, body, by_us, event, event_of, event_with, exception,
-    frame, header, initial, prelude, raw_frame,
+    BufferPool, CONSUMER, EVENTS, Ending, Events, body, by_us, event, event_of, event_with,
+    exception, frame, header, initial, prelude, raw_frame,
 };
 use crate::retrieval::kinesis::wire::DecodeError;
 use crate::retrieval::kinesis::wire::events::EventError;
@@ -15,7 +15,7 @@ use crate::retrieval::kinesis::wire::frames::FrameError;
 
 /// The error of a subscription that says this.
 fn error(stream: &[u8]) -> EventError {
-    let mut events = Events::new(body(stream, 100, End::Whole), Pool::default());
+    let mut events = Events::new(body(stream, 100, End::Whole), BufferPool::default());
     run(async {
         loop {
             if let Err(error) = events.receive().await {
@@ -119,7 +119,7 @@ fn lengths_that_lie_cost_nothing() {
     header(&mut headers, ":event-type", 7, b"SubscribeToShardEvent");
     let begun = prelude(32 << 20, u32::try_from(headers.len()).unwrap());
     let stream = [begun, headers, vec![b' '; 1_000]].concat();
-    let mut events = Events::new(body(&stream, 100, End::Whole), Pool::default());
+    let mut events = Events::new(body(&stream, 100, End::Whole), BufferPool::default());
     let announced = run(events.announced()).unwrap();
     assert!(announced.is_some_and(|bytes| bytes > 31 << 20));
     assert!(matches!(run(events.receive()), Err(EventError::Cut)));
@@ -133,7 +133,7 @@ fn what_is_not_wanted_is_passed_over_without_being_kept() {
         event_with(1, b"one"),
         exception("SomethingNewException", &"x".repeat(2 << 20)),
     ];
-    let pool = Pool::default();
+    let pool = BufferPool::default();
     let stream = body(&stream.concat(), 16 << 10, End::Whole);
     let mut events = Events::new(stream, pool.clone());
     let event = run(events.receive()).unwrap();
@@ -183,7 +183,7 @@ fn an_event_in_cbor_is_read_as_such_and_its_payloads_are_not_copied() {
     let payload = payload.concat();
     let kind = "SubscribeToShardEvent";
     let stream = event_of(kind, "application/x-amz-cbor-1.1", &payload);
-    let mut events = Events::new(body(&stream, 1_000, End::Whole), Pool::default());
+    let mut events = Events::new(body(&stream, 1_000, End::Whole), BufferPool::default());
     let announced = run(events.announced()).unwrap();
     assert_eq!(announced, Some(payload.len() as u64));
     let event = run(events.receive()).unwrap();

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use kcl_lease::ListedShard;
 
 use super::super::events::{EventError, Events};
-use super::super::{Answer, Pool};
+use super::super::{Answer, BufferPool};
 use super::differential::{encryption, listed};
 use super::pooling::{End, Frames};
 use super::{Reply, Server, run};
@@ -150,7 +150,7 @@ type SeenRecord = (String, String, Vec<u8>, Option<i64>, Option<EncryptionType>)
 
 /// All that is in the events, and how they end.
 pub(super) fn by_us(stream: &[u8], piece: usize) -> Said {
-    let mut events = Events::new(body(stream, piece, End::Whole), Pool::default());
+    let mut events = Events::new(body(stream, piece, End::Whole), BufferPool::default());
     run(async {
         let mut seen = Vec::new();
         loop {

@@ -13,7 +13,7 @@ use http_body::{Body, Frame};
 use tokio::time::timeout;
 
 use super::super::pooling::{End, Frames};
-use super::{EventError, Events, Pool, body, event, event_with, initial};
+use super::{BufferPool, EventError, Events, body, event, event_with, initial};
 
 const PIECE: usize = 1_000;
 
@@ -48,7 +48,7 @@ async fn an_event_is_announced_before_it_is_taken_off_the_connection() {
         end: End::Whole,
     };
     let counted = SdkBody::from_body_1_x(Counted(frames, Arc::clone(&taken)));
-    let mut events = Events::new(counted, Pool::default());
+    let mut events = Events::new(counted, BufferPool::default());
     let bytes = events.announced().await.unwrap().unwrap();
     assert!(taken.load(Ordering::Relaxed) <= PIECE);
     // Said again, it costs nothing more.
@@ -69,7 +69,7 @@ async fn an_event_is_announced_before_it_is_taken_off_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn an_event_without_records_takes_no_room() {
     let empty = r#"{"Records":[],"ContinuationSequenceNumber":"1","MillisBehindLatest":0}"#;
-    let mut events = Events::new(body(&event(empty), 9, End::Stalls), Pool::default());
+    let mut events = Events::new(body(&event(empty), 9, End::Stalls), BufferPool::default());
     assert_eq!(events.announced().await.unwrap(), Some(0));
     let event = events.receive().await.unwrap();
     assert_eq!(event.next.as_deref(), Some("1"));
@@ -88,7 +88,7 @@ async fn whoever_stops_waiting_loses_nothing() {
     let stream = frames.concat();
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
     let body = SdkBody::from_body_1_x(Fed(receiver));
-    let mut events = Events::new(body, Pool::default());
+    let mut events = Events::new(body, BufferPool::default());
     let mut seen = Vec::new();
     for byte in stream {
         tokio::task::yield_now().await;
@@ -112,7 +112,7 @@ async fn whoever_stops_waiting_loses_nothing() {
 async fn a_part_of_an_event_is_told_from_silence() {
     let stream = event_with(1, &[7; 6_000]);
     for cut in [1, 11, 12, 20, 200, stream.len() - 1] {
-        let mut events = Events::new(body(&stream[..cut], 50, End::Stalls), Pool::default());
+        let mut events = Events::new(body(&stream[..cut], 50, End::Stalls), BufferPool::default());
         assert!(
             timeout(Duration::from_secs(1), events.receive())
                 .await
