@@ -1,10 +1,9 @@
 //! Servers that do not speak CBOR.
 
+use std::cell::RefCell;
 use std::io::Write;
+use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::super::Wire;
 use super::{CBOR, JSON, Reply, Server, cbor_texts, get, kind_of_failure};
@@ -21,13 +20,17 @@ fn without_cbor(refusal: Reply) -> Server {
     })
 }
 
-/// Lines of the log.
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What was logged on the thread of a test.
+    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+#[derive(Debug)]
+struct Log;
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        LOG.with_borrow_mut(|log| log.write(bytes))
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -35,19 +38,18 @@ impl Write for Log {
     }
 }
 
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
+/// One subscriber for all tests of the program: while those of single threads come and go, a line that another thread logs for
+/// the first time may stay silent.
+fn keep_log() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tracing_subscriber::fmt().with_writer(|| Log).init());
+    LOG.take();
 }
 
-impl Log {
-    fn told(&self) -> usize {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.matches("does not speak CBOR").count()
-    }
+/// How often the log of this test says so.
+fn told() -> usize {
+    let text = String::from_utf8(LOG.take()).unwrap();
+    text.matches("does not speak CBOR").count()
 }
 
 #[tokio::test(start_paused = true)]
@@ -56,9 +58,7 @@ async fn a_server_that_refuses_cbor_is_read_in_json_at_once_and_for_good() {
         let body = serde_json::json!({ "__type": code }).to_string();
         Reply::new(status, JSON, body)
     };
-    // A line that is logged for the first time by another test, while the first subscriber is set here, may stay silent.
-    let first = without_cbor(code(400, "SerializationException"));
-    get(&first.source(Wire::Cbor)).await.unwrap();
+    keep_log();
     for refusal in [
         code(400, "SerializationException"),
         code(400, "UnknownOperationException"),
@@ -73,9 +73,6 @@ async fn a_server_that_refuses_cbor_is_read_in_json_at_once_and_for_good() {
         Reply::new(404, "text/html", "<html>"),
         Reply::new(200, CBOR, b"\xff".as_slice()),
     ] {
-        let log = Log::default();
-        let subscriber = tracing_subscriber::fmt().with_writer(log.clone());
-        let _log = tracing::subscriber::set_default(subscriber.finish());
         let server = without_cbor(refusal.clone());
         let source = server.source(Wire::Cbor);
         for _ in 0..3 {
@@ -84,7 +81,7 @@ async fn a_server_that_refuses_cbor_is_read_in_json_at_once_and_for_good() {
         }
         let asked = [Wire::Cbor, Wire::Json, Wire::Json, Wire::Json];
         assert_eq!(server.asked_in(), asked, "{refusal:?}");
-        assert_eq!(log.told(), 1, "{refusal:?}");
+        assert_eq!(told(), 1, "{refusal:?}");
     }
 }
 
