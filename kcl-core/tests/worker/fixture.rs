@@ -43,6 +43,16 @@ impl Log {
             .collect()
     }
 
+    /// How many records of a shard were delivered.
+    pub(crate) fn delivered_of(&self, shard: &ShardId) -> usize {
+        let calls = self.calls_of(shard).into_iter();
+        let records = calls.map(|call| match call {
+            Call::Records { data, .. } => data.len(),
+            _ => 0,
+        });
+        records.sum()
+    }
+
     /// Every record of every delivery, in order.
     pub(crate) fn delivered(&self) -> Vec<String> {
         self.calls()
@@ -157,12 +167,20 @@ impl Fixture {
         &self,
         behaviour: impl Fn(&ProcessRecordsInput) -> ProcessorResult + Send + Sync + 'static,
     ) -> Running {
+        self.start_builder(self.builder(behaviour))
+    }
+
+    /// A worker with this behaviour.
+    pub(crate) fn builder(
+        &self,
+        behaviour: impl Fn(&ProcessRecordsInput) -> ProcessorResult + Send + Sync + 'static,
+    ) -> WorkerBuilder {
         let (log, behaviour): (Log, Behaviour) = (self.log.clone(), Arc::new(behaviour));
-        self.start_builder(Worker::builder("app", "memory", move |shard| Recorder {
+        Worker::builder("app", "memory", move |shard| Recorder {
             shard: shard.shard_id().clone(),
             log: log.clone(),
             behaviour: Arc::clone(&behaviour),
-        }))
+        })
     }
 
     pub(crate) fn start_builder(&self, builder: WorkerBuilder) -> Running {

@@ -61,6 +61,8 @@ mod orders;
 mod poison;
 #[path = "../worker/quiet.rs"]
 mod quiet;
+#[path = "../worker/read_limits.rs"]
+mod read_limits;
 #[path = "../worker/shard_ends.rs"]
 mod shard_ends;
 #[path = "../worker/shutdown.rs"]
