@@ -9,7 +9,7 @@ use super::batch::{Batch, Row, Source, Span, TEXT};
 use super::record::{EncryptionType, Record};
 
 /// About what the sequence number and the key of a record take.
-pub(super) const TEXT_PER_RECORD: usize = 72;
+const TEXT_PER_RECORD: usize = 72;
 
 /// One Kinesis record as the service hands it out.
 #[derive(Clone, Copy)]

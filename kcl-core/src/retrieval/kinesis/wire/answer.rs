@@ -46,10 +46,14 @@ pub(super) trait Reader {
     /// Passes over any value.
     fn skip(&mut self) -> Result<(), DecodeError>;
 
-    /// One record; its spans are places in [`buffer`](Self::buffer).
+    /// One record; the spans of its sequence number and its key are places in [`texts`](Self::texts).
     fn record(&mut self) -> Result<RecordSpans, DecodeError>;
 
-    fn buffer(&self) -> &[u8];
+    /// Until the next record is read.
+    fn texts(&self) -> &[u8];
+
+    /// So many records like this one may follow.
+    fn more_like(&mut self, _record: &RecordSpans, _records: usize) {}
 
     /// Bytes that are not read yet.
     fn left(&self) -> usize;
@@ -114,9 +118,11 @@ fn records<R: Reader>(reader: &mut R) -> Result<Columns, DecodeError> {
         if columns.is_empty() {
             // Records of one answer are alike.
             let each = (left_before - reader.left()).max(1);
-            columns.reserve(left_before / each + 1);
+            let follow = reader.left() / each;
+            columns.reserve(follow + 1, &record);
+            reader.more_like(&record, follow);
         }
-        columns.push(reader.buffer(), &record)?;
+        columns.push(reader.texts(), &record)?;
         Ok(())
     })?;
     Ok(columns)

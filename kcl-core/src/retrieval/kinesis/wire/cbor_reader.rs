@@ -207,7 +207,7 @@ impl Reader for CborReader<'_> {
         cbor::record(self)
     }
 
-    fn buffer(&self) -> &[u8] {
+    fn texts(&self) -> &[u8] {
         self.whole
     }
 

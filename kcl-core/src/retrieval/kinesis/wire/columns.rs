@@ -7,13 +7,13 @@ use kcl_checkpoint::MAX_DIGITS;
 
 use super::decode_error::DecodeError;
 use crate::retrieval::batch::{Batch, Row, Source, Span, TEXT};
-use crate::retrieval::batch_builder::{InvalidBatch, TEXT_PER_RECORD};
+use crate::retrieval::batch_builder::InvalidBatch;
 use crate::retrieval::record::EncryptionType;
 
 /// Rows made room for at once: what one call returns at most.
 const MOST_ROWS_AT_ONCE: usize = 10_000;
 
-/// One record as offsets into the buffer. What is absent is empty.
+/// One record as offsets: its data into what the answer stays in, its texts into those of its reader. What is absent is empty.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RecordSpans {
     pub(super) sequence_number: Span,
@@ -38,26 +38,29 @@ impl Columns {
         self.rows.is_empty()
     }
 
-    /// Makes room for this many records, within reason: the number is a guess.
-    pub(super) fn reserve(&mut self, records: usize) {
+    /// Makes room for this many records like this one, within reason: the number is a guess.
+    pub(super) fn reserve(&mut self, records: usize, record: &RecordSpans) {
         let records = records.min(MOST_ROWS_AT_ONCE);
+        let texts = [record.sequence_number, record.partition_key];
+        let text: usize = texts.iter().map(|span| span.range().len()).sum();
         self.sources.reserve_exact(records);
         self.rows.reserve_exact(records);
-        self.text.reserve_exact(records * TEXT_PER_RECORD);
+        // Keys differ a little in length.
+        self.text.reserve_exact(records * (text + 4));
     }
 
-    /// Adds a record that stands in `buffer`.
+    /// Adds a record whose sequence number and key stand in `texts`.
     #[inline]
-    pub(super) fn push(&mut self, buffer: &[u8], record: &RecordSpans) -> Result<(), InvalidBatch> {
+    pub(super) fn push(&mut self, texts: &[u8], record: &RecordSpans) -> Result<(), InvalidBatch> {
         let index = self.sources.len();
         let sequence_number =
-            digits(buffer, record.sequence_number).ok_or(InvalidBatch::SequenceNumber { index })?;
-        let sequence_number = buffer.get(sequence_number.range()).unwrap_or_default();
+            digits(texts, record.sequence_number).ok_or(InvalidBatch::SequenceNumber { index })?;
+        let sequence_number = texts.get(sequence_number.range()).unwrap_or_default();
         if !self.ascends(sequence_number) {
             return Err(InvalidBatch::Order { index });
         }
         let sequence_number = self.append(sequence_number)?;
-        let key = buffer.get(record.partition_key.range()).unwrap_or_default();
+        let key = texts.get(record.partition_key.range()).unwrap_or_default();
         let partition_key = self.append(key)?;
         self.sources.push(Source {
             sequence_number,
@@ -86,12 +89,12 @@ impl Columns {
             // An answer without records keeps no memory.
             return Ok(Batch::empty());
         }
-        let text = String::from_utf8(self.text).map_err(|_| DecodeError::NotUtf8)?;
+        let text = String::from_utf8(tight(self.text)).map_err(|_| DecodeError::NotUtf8)?;
         Ok(Batch {
             text: Arc::new(text),
             chunks: vec![buffer],
-            sources: self.sources,
-            rows: self.rows,
+            sources: tight(self.sources),
+            rows: tight(self.rows),
             payload_bytes: self.payload_bytes,
             room: None,
         })
@@ -113,9 +116,17 @@ impl Columns {
     }
 }
 
+/// Gives back what the guess was too high by, or growing: batches stay.
+fn tight<T>(mut table: Vec<T>) -> Vec<T> {
+    if table.capacity() - table.len() > table.len() / 8 {
+        table.shrink_to_fit();
+    }
+    table
+}
+
 /// The digits without leading zeros, if they are a sequence number.
-fn digits(buffer: &[u8], span: Span) -> Option<Span> {
-    let text = buffer.get(span.range())?;
+fn digits(texts: &[u8], span: Span) -> Option<Span> {
+    let text = texts.get(span.range())?;
     // All of them are looked at, which the compiler does many at a time; stopping at the first wrong one would not be.
     let all_digits = text
         .iter()

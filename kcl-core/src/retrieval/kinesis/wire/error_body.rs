@@ -11,6 +11,7 @@ use super::cbor_join::join_pieces;
 use super::cbor_reader::CborReader;
 use super::decode_error::DecodeError;
 use super::json_reader::JsonReader;
+use super::pool::BufferPool;
 use super::unused::never_read;
 
 /// A body that says nothing readable (empty, HTML, cut) leaves both parts empty.
@@ -37,7 +38,7 @@ impl ErrorBody {
     }
 
     pub(super) fn from_json(body: &[u8]) -> Self {
-        let (error, _) = read(&mut JsonReader::new(body, &mut Vec::new()));
+        let (error, _) = read(&mut JsonReader::new(body, &BufferPool::default()));
         error
     }
 

@@ -146,7 +146,7 @@ impl Events {
                 return Ok(None);
             };
             match kind {
-                // It takes less once it is decoded: no base64, and a record's names are longer than its place in the tables.
+                // It takes no more once it is decoded: no base64, and a record's names are longer than its place in the tables.
                 Kind::Event if *payload > SMALL => return Ok(Some(*payload as u64)),
                 Kind::Event => self.event = Some(self.read_event().await?),
                 Kind::Other => self.pass().await?,

@@ -1,5 +1,4 @@
-//! Answers in JSON: payloads are decoded from base64 into one buffer, texts are copied beside them, and the larger body
-//! can go at once.
+//! Answers in JSON: payloads are decoded from base64 into one buffer, and the larger body can go at once.
 
 use super::answer::{Answer, Reader, read};
 use super::columns::{RecordSpans, encryption_named};
@@ -16,15 +15,15 @@ pub(crate) fn decode(body: &[u8], pool: &BufferPool) -> Result<Answer, DecodeErr
     if u32::try_from(body.len()).is_err() {
         return Err(DecodeError::TooLarge);
     }
-    // Nothing that is kept takes more than three quarters of what it took, but for texts.
-    let mut buffer = pool.take(body.len() / 4 * 3, Stay::Long);
-    let answer = read(&mut JsonReader::new(body, buffer.content()))?;
-    answer.bind(buffer.into_bytes(Stay::Long))
+    let mut reader = JsonReader::new(body, pool);
+    let answer = read(&mut reader)?;
+    answer.bind(reader.payloads.into_bytes(Stay::Long))
 }
 
 /// The members of one record, at its opening brace.
 pub(super) fn record(reader: &mut JsonReader<'_>) -> Result<RecordSpans, DecodeError> {
     let mut record = RecordSpans::default();
+    reader.texts.clear();
     reader.expect(b'{', "record")?;
     if reader.peek()? == b'}' {
         reader.advance();
@@ -79,23 +78,24 @@ fn payload(reader: &mut JsonReader<'_>) -> Result<Span, DecodeError> {
     }
     let text = reader.text()?;
     let plain = text.plain()?;
-    let start = reader.buffer.len();
+    let payloads = reader.payloads.content();
+    let start = payloads.len();
     base64_simd::STANDARD
-        .decode_append(plain.as_ref(), reader.buffer)
+        .decode_append(plain.as_ref(), payloads)
         .map_err(|_| DecodeError::NotBase64)?;
-    span_from(reader.buffer, start)
+    span_from(payloads, start)
 }
 
 fn text(reader: &mut JsonReader<'_>) -> Result<Span, DecodeError> {
     let span = copied(reader)?.unwrap_or_default();
-    let text = reader.buffer.get(span.range()).unwrap_or_default();
+    let text = reader.texts.get(span.range()).unwrap_or_default();
     if !text.is_ascii() && str::from_utf8(text).is_err() {
         return Err(DecodeError::NotUtf8);
     }
     Ok(span)
 }
 
-/// A string as it is, in the buffer. `None` for null.
+/// A string as it is, among the texts. `None` for null.
 #[inline]
 fn copied(reader: &mut JsonReader<'_>) -> Result<Option<Span>, DecodeError> {
     if reader.null()? {
@@ -103,9 +103,9 @@ fn copied(reader: &mut JsonReader<'_>) -> Result<Option<Span>, DecodeError> {
     }
     let text = reader.text()?;
     let plain = text.plain()?;
-    let start = reader.buffer.len();
-    reader.buffer.extend_from_slice(&plain);
-    span_from(reader.buffer, start).map(Some)
+    let start = reader.texts.len();
+    reader.texts.extend_from_slice(&plain);
+    span_from(&reader.texts, start).map(Some)
 }
 
 fn arrival(reader: &mut JsonReader<'_>) -> Result<Option<i64>, DecodeError> {

@@ -10,6 +10,7 @@ use super::decode_error::DecodeError;
 use super::json;
 use super::json_text::JsonText;
 use super::members::MemberOrder;
+use super::pool::{BufferPool, Lent, Stay};
 
 /// Values that are passed over may be nested this deep; Kinesis needs four levels.
 const MAX_DEPTH: u32 = 32;
@@ -18,16 +19,19 @@ const MAX_DEPTH: u32 = 32;
 pub(super) struct JsonReader<'a> {
     /// What is not read yet.
     pub(super) rest: &'a [u8],
-    /// Payloads and texts of records.
-    pub(super) buffer: &'a mut Vec<u8>,
+    /// Payloads of records.
+    pub(super) payloads: Lent,
+    /// Sequence number and key of the last record.
+    pub(super) texts: Vec<u8>,
     pub(super) order: MemberOrder,
 }
 
 impl<'a> JsonReader<'a> {
-    pub(super) fn new(text: &'a [u8], buffer: &'a mut Vec<u8>) -> Self {
+    pub(super) fn new(text: &'a [u8], pool: &BufferPool) -> Self {
         Self {
             rest: text,
-            buffer,
+            payloads: pool.take(0, Stay::Long),
+            texts: Vec::new(),
             order: MemberOrder::unknown(),
         }
     }
@@ -230,8 +234,15 @@ impl Reader for JsonReader<'_> {
         json::record(self)
     }
 
-    fn buffer(&self) -> &[u8] {
-        self.buffer
+    fn texts(&self) -> &[u8] {
+        &self.texts
+    }
+
+    fn more_like(&mut self, record: &RecordSpans, records: usize) {
+        let alike = record.data.range().len().saturating_mul(records);
+        // Base64 takes four bytes for three.
+        let at_most = self.rest.len() / 4 * 3;
+        self.payloads.reserve(alike.min(at_most));
     }
 
     fn left(&self) -> usize {

@@ -1,6 +1,7 @@
 //! Buffers for answers that are used again and again: fresh memory costs more than the bytes that come into it, because
 //! the kernel clears every page of it first.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,9 +18,9 @@ pub(super) const SMALLEST: usize = 16 << 10;
 /// answers by their length.
 const SLACK: usize = 8;
 
-/// Keeps buffers that nobody uses. Clones share them.
+/// Keeps buffers that nobody uses, the one that came last at the end. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct BufferPool(Arc<Mutex<Vec<Vec<u8>>>>);
+pub(crate) struct BufferPool(Arc<Mutex<VecDeque<Vec<u8>>>>);
 
 /// How long an answer stays in its buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,11 +38,14 @@ impl BufferPool {
             true => return self.lend(Vec::with_capacity(len)),
             false => self.kept(),
         };
-        let fits = |buffer: &Vec<u8>| {
-            buffer.capacity() >= len && (stay == Stay::Short || is_tight(buffer.capacity(), len))
-        };
-        let place = kept.iter().position(fits);
-        let buffer = place.map(|place| kept.swap_remove(place));
+        let sizes = kept.iter().map(Vec::capacity).enumerate();
+        let fitting = sizes.filter(|(_, capacity)| match stay {
+            Stay::Short => *capacity >= len,
+            Stay::Long => *capacity >= len && is_tight(*capacity, len),
+        });
+        // What stays needs the small ones, and how long an answer will be is not always known.
+        let found = fitting.max_by_key(|(_, capacity)| *capacity);
+        let buffer = found.and_then(|(place, _)| kept.remove(place));
         drop(kept);
         self.lend(buffer.unwrap_or_else(|| Vec::with_capacity(len)))
     }
@@ -53,21 +57,18 @@ impl BufferPool {
         }
     }
 
-    /// Keeps the largest ones: they fit most.
+    /// Those that were not used for longest go first: answers may be larger or smaller than they were.
     fn give_back(&self, mut buffer: Vec<u8>) {
-        if buffer.capacity() < SMALLEST {
+        if !(SMALLEST..=KEPT_BYTES).contains(&buffer.capacity()) {
             return;
         }
         buffer.clear();
         let mut kept = self.kept();
-        kept.push(buffer);
-        kept.sort_unstable_by_key(|buffer| std::cmp::Reverse(buffer.capacity()));
-        let mut bytes = 0;
-        kept.retain(|buffer| {
-            bytes += buffer.capacity();
-            bytes <= KEPT_BYTES
-        });
-        kept.truncate(KEPT_BUFFERS);
+        kept.push_back(buffer);
+        let mut bytes: usize = kept.iter().map(Vec::capacity).sum();
+        while kept.len() > KEPT_BUFFERS || bytes > KEPT_BYTES {
+            bytes -= kept.pop_front().map_or(bytes, |oldest| oldest.capacity());
+        }
     }
 
     /// What is kept for later.
@@ -76,7 +77,7 @@ impl BufferPool {
         self.kept().iter().map(Vec::capacity).sum()
     }
 
-    fn kept(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Vec<u8>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -103,6 +104,16 @@ impl Lent {
 
     pub(super) fn append(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Makes room for so many bytes more, in another buffer if this one is too small.
+    pub(super) fn reserve(&mut self, more: usize) {
+        let len = self.buffer.len().saturating_add(more);
+        if self.buffer.capacity() < len {
+            let mut larger = self.pool.take(len, Stay::Long);
+            larger.append(&self.buffer);
+            *self = larger;
+        }
     }
 
     /// What to write into.
@@ -197,6 +208,11 @@ mod tests {
         assert_eq!(kept(&pool), [100 * KB]);
         drop(half);
         assert_eq!(kept(&pool), [100 * KB, 50 * KB]);
+        let mut grown = pool.take(0, Stay::Long);
+        grown.append(b"first");
+        grown.reserve(95 * KB);
+        assert_eq!(grown.into_bytes(Stay::Long), "first");
+        assert_eq!(kept(&pool), [50 * KB, 100 * KB]);
     }
 
     #[test]
@@ -209,22 +225,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn what_is_kept_is_bounded_and_what_was_used_last_stays() {
         let pool = BufferPool::default();
-        let many: Vec<Bytes> = (1..30)
-            .map(|number| filled(&pool, number * 100 * KB, Stay::Short))
+        let many: Vec<Bytes> = (20..50)
+            .map(|number| filled(&pool, number * KB, Stay::Short))
             .collect();
         drop(many);
-        assert_eq!(kept(&pool).len(), 6, "16 MiB");
-        let few: Vec<Bytes> = (20..50)
-            .map(|number| filled(&pool, number * KB, Stay::Long))
-            .collect();
-        drop(few);
+        let last = [42, 43, 44, 45, 46, 47, 48, 49];
+        assert_eq!(kept(&pool), last.map(|number| number * KB));
+        let too_large = filled(&pool, KEPT_BYTES + 1, Stay::Short);
+        drop(too_large);
         assert_eq!(kept(&pool).len(), KEPT_BUFFERS);
-        let large: Vec<Bytes> = (0..3)
-            .map(|_| filled(&pool, 10 << 20, Stay::Short))
-            .collect();
-        drop(large);
-        assert!(kept(&pool).iter().sum::<usize>() <= KEPT_BYTES);
+        drop(filled(&pool, KEPT_BYTES - 100 * KB, Stay::Short));
+        assert_eq!(kept(&pool), [48 * KB, 49 * KB, KEPT_BYTES - 100 * KB]);
+        // Answers are small again.
+        for size in [30, 20] {
+            let small: Vec<Bytes> = (0..8)
+                .map(|_| filled(&pool, size * KB, Stay::Long))
+                .collect();
+            drop(small);
+            assert_eq!(kept(&pool), [size * KB; 8]);
+        }
     }
 }

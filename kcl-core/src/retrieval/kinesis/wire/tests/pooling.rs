@@ -133,10 +133,61 @@ fn decoded_payloads_come_into_a_buffer_of_the_pool() {
     drop(first);
     assert_eq!(pool.kept_bytes(), 0, "a payload is held");
     drop(payload);
-    assert!(pool.kept_bytes() > 100_000);
+    assert!(pool.kept_bytes() >= 100_000);
     let again = decoded(0);
     assert_eq!(pool.kept_bytes(), 0, "used again");
     drop(again);
+}
+
+/// Records as the service writes them.
+fn as_the_service(sizes: impl Iterator<Item = usize>, key_len: usize) -> String {
+    let key = "k".repeat(key_len);
+    let records: Vec<String> = sizes
+        .enumerate()
+        .map(|(index, size)| {
+            let data = base64_simd::STANDARD.encode_to_string(vec![b'x'; size]);
+            format!(
+                r#"{{"SequenceNumber":"4{:055}","ApproximateArrivalTimestamp":1.7E9,"Data":"{data}","PartitionKey":"{key}"}}"#,
+                index + 1
+            )
+        })
+        .collect();
+    format!(
+        r#"{{"ContinuationSequenceNumber":"4","MillisBehindLatest":0,"Records":[{}]}}"#,
+        records.join(",")
+    )
+}
+
+#[test]
+fn a_batch_takes_no_more_memory_than_the_json_it_came_in() {
+    let check = |sizes: Vec<usize>, key_len: usize| {
+        let body = as_the_service(sizes.iter().copied(), key_len);
+        // Beside the handle of its buffer.
+        let len = body.len() as u64 + 100;
+        let batch = super::decode(Wire::Json, body.into()).unwrap().batch;
+        assert_eq!(batch.len(), sizes.len());
+        let resident = batch.resident_bytes();
+        assert!(
+            resident <= len,
+            "{sizes:?}, keys of {key_len}: {resident} of {len}"
+        );
+    };
+    for key_len in [1, 8, 36, 256] {
+        for size in [0, 1, 30, 100, 300, 5_000] {
+            for count in [1, 2, 100, 1_500] {
+                check(vec![size; count], key_len);
+            }
+        }
+        // What the first record is like says nothing of the others.
+        check(
+            std::iter::once(50_000).chain(vec![10; 1_500]).collect(),
+            key_len,
+        );
+        check(
+            std::iter::once(0).chain(vec![3_000; 100]).collect(),
+            key_len,
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
