@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-use futures_util::future::BoxFuture;
-use futures_util::{StreamExt, stream};
+use futures_util::future::join_all;
 use kcl_lease::{StreamIdentity, StreamKey};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::incarnation::Incarnation;
@@ -18,8 +18,10 @@ use crate::retrieval::{SourceError, SourceErrorKind, StreamDescription};
 use crate::startup::{Attempts, epoch_millis, proposed_start};
 use crate::stream::StreamArn;
 
-/// How many streams are looked at at the same time.
+/// How many streams are looked at at the same time, without those that are slow to answer.
 const AT_ONCE: usize = 16;
+/// Those that take longer keep no others waiting.
+const SLOW: Duration = Duration::from_secs(1);
 /// Transient failures of one stream are tried again for so long: after that others wait for it no longer.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
 /// The calls of one look at a stream together, answers that never come included.
@@ -99,28 +101,32 @@ impl Keeper {
         listed: &[Arc<ListedStream>],
     ) -> Vec<(Arc<ListedStream>, Result<StreamKey, WorkerError>)> {
         let not_due = self.opened.not_due(listed);
-        let looks = listed.iter().map(|stream| {
-            let known = not_due.get(&stream.id()).cloned();
-            self.look_unless(known, Arc::clone(stream))
+        let turns = Semaphore::new(AT_ONCE);
+        let looks = listed.iter().map(|stream| async {
+            let key = match not_due.get(&stream.id()) {
+                Some(known) => Ok(known.clone()),
+                None => self.look_in_turn(&turns, stream).await,
+            };
+            (Arc::clone(stream), key)
         });
-        let looks: Vec<BoxFuture<'_, _>> = looks.collect();
-        stream::iter(looks).buffered(AT_ONCE).collect().await
+        join_all(looks).await
     }
 
-    fn look_unless(
+    async fn look_in_turn(
         &self,
-        known: Option<StreamKey>,
-        listed: Arc<ListedStream>,
-    ) -> BoxFuture<'_, (Arc<ListedStream>, Result<StreamKey, WorkerError>)> {
-        Box::pin(async move {
-            let key = match known {
-                Some(key) => Ok(key),
-                None => timeout(LOOK_LIMIT, self.look_at(&listed))
-                    .await
-                    .unwrap_or_else(|_| Err(too_slow(&listed))),
-            };
-            (listed, key)
-        })
+        turns: &Semaphore,
+        listed: &ListedStream,
+    ) -> Result<StreamKey, WorkerError> {
+        let turn = turns.acquire().await;
+        let mut look = Box::pin(timeout(LOOK_LIMIT, self.look_at(listed)));
+        let looked = match timeout(SLOW, &mut look).await {
+            Ok(looked) => looked,
+            Err(_) => {
+                drop(turn);
+                look.await
+            }
+        };
+        looked.unwrap_or_else(|_| Err(too_slow(listed)))
     }
 
     async fn look_at(&self, listed: &ListedStream) -> Result<StreamKey, WorkerError> {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::stage::{SILENT, Stage, put};
 use crate::fixture::eventually;
 
-fn streams(names: &[&str]) -> Vec<StreamConfig> {
+pub(super) fn streams(names: &[&str]) -> Vec<StreamConfig> {
     names.iter().map(|name| StreamConfig::new(*name)).collect()
 }
 

@@ -2,4 +2,5 @@
 
 mod going;
 mod lists;
+mod silent;
 mod stage;
