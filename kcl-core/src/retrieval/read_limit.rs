@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kcl_lease::runtime::{Moment, Runtime};
+use tokio::sync::Notify;
 
 /// How many bytes of records a worker reads in a second, or no bound. Clones share it.
 ///
@@ -22,6 +23,8 @@ struct Shared {
     turn: tokio::sync::Mutex<()>,
     /// Time since the beginning that the reads so far have used up.
     used: Mutex<Duration>,
+    /// Some of it was given back, or more of it is used than was expected.
+    settled: Notify,
 }
 
 impl ReadLimit {
@@ -33,6 +36,7 @@ impl ReadLimit {
             begin: runtime.now(),
             turn: tokio::sync::Mutex::default(),
             used: Mutex::default(),
+            settled: Notify::new(),
             runtime,
         })))
     }
@@ -44,10 +48,7 @@ impl ReadLimit {
     pub async fn wait(&self, expected: u64) -> Charge {
         if let Some(shared) = &self.0 {
             let _turn = shared.turn.lock().await;
-            let pause = shared.pause();
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
-            }
+            shared.until_paid().await;
             shared.begin_read(expected);
         }
         Charge {
@@ -58,6 +59,21 @@ impl ReadLimit {
 }
 
 impl Shared {
+    /// Waits until the reads so far are paid for. That changes meanwhile, with what they bring: one that is refused brings
+    /// nothing, and costs those who wait nothing.
+    async fn until_paid(&self) {
+        loop {
+            let pause = self.pause();
+            if pause.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.settled.notified() => {}
+            }
+        }
+    }
+
     /// What is used up beyond the time that has passed.
     fn pause(&self) -> Duration {
         self.with_used(|used, passed| used.saturating_sub(passed))
@@ -72,6 +88,8 @@ impl Shared {
     fn settle(&self, expected: u64, came: u64) {
         let (expected, came) = (self.cost(expected), self.cost(came));
         self.with_used(|used, _| *used = used.saturating_sub(expected).saturating_add(came));
+        // There is one at most whose turn it is.
+        self.settled.notify_one();
     }
 
     fn cost(&self, bytes: u64) -> Duration {

@@ -2,6 +2,7 @@
 
 mod consumers;
 mod holding;
+mod throttling;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -6,6 +6,7 @@ mod deaggregation;
 mod fan_out;
 mod kinesis;
 mod kinesis_fan_out;
+mod one_throttled;
 mod pacing;
 mod polling;
 mod read_limits;

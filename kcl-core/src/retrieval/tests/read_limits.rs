@@ -52,6 +52,29 @@ async fn what_came_counts_and_not_what_was_expected() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_turn_comes_earlier_when_a_read_brought_less_and_later_when_it_brought_more() {
+    let seconds = Duration::from_secs;
+    for (came, waited) in [
+        (0, seconds(2)),
+        (3 * MIB, seconds(3)),
+        (9 * MIB, seconds(9)),
+    ] {
+        let limit = ReadLimit::new(MIB, Runtime::virtual_time(0));
+        let begun = Instant::now();
+        let charge = limit.wait(6 * MIB).await;
+        let next = async {
+            drop(limit.wait(MIB).await);
+            begun.elapsed()
+        };
+        let read = async {
+            tokio::time::sleep(seconds(2)).await;
+            charge.settle(came);
+        };
+        assert_eq!(tokio::join!(next, read).0, waited);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn time_in_which_nobody_read_is_not_saved_up() {
     let limit = ReadLimit::new(MIB, Runtime::virtual_time(0));
     tokio::time::sleep(Duration::from_secs(60)).await;

@@ -4,6 +4,7 @@ mod delivering;
 mod ending;
 mod failing;
 mod memory_bound;
+mod throttling;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
