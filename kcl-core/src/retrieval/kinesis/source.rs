@@ -69,7 +69,11 @@ impl KinesisSource {
         let protocol = KinesisWire::new(Arc::clone(&negotiation));
         Self {
             records: records_client(&client, protocol, &pool),
-            connections: Arc::new(Connections::new(client.clone(), pool.clone())),
+            connections: Arc::new(Connections::new(
+                client.clone(),
+                pool.clone(),
+                Arc::clone(&negotiation),
+            )),
             client,
             negotiation,
             pool,
@@ -86,7 +90,14 @@ impl KinesisSource {
         self.negotiation = Arc::new(Negotiation::new(wire));
         let protocol = KinesisWire::new(Arc::clone(&self.negotiation));
         self.records = records_client(&self.client, protocol, &self.pool);
+        let (client, pool) = (self.client.clone(), self.pool.clone());
+        let connections = Connections::new(client, pool, Arc::clone(&self.negotiation));
+        self.connections = Arc::new(connections);
         self
+    }
+
+    pub(super) fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -269,9 +280,13 @@ impl ShardSource for KinesisSource {
         shard: &ShardId,
         from: &StartPosition,
     ) -> Result<Box<dyn Subscription>, SourceError> {
-        let connections = &self.connections;
-        self.open_subscription(connections, consumer_arn, shard, from)
-            .await
+        let asked_in = self.negotiation.wire();
+        let opened = self.open_subscription(consumer_arn, shard, from).await;
+        if opened.is_err() && self.negotiation.wire() != asked_in {
+            // As with answers of `GetRecords`.
+            return self.open_subscription(consumer_arn, shard, from).await;
+        }
+        opened
     }
 
     async fn get_records(

@@ -1,5 +1,6 @@
 //! Enhanced fan-out on Kinesis: the real SDK over the emulator in the process, on virtual time.
 
+mod cbor;
 mod foreign_answers;
 mod pipes;
 mod room;

@@ -11,7 +11,7 @@ use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_kinesis::error::BoxError;
 use aws_smithy_runtime_api::client::connection::CaptureSmithyConnection;
 
-use super::super::wire::BufferPool;
+use super::super::wire::{BufferPool, KinesisWire, Negotiation, Wire};
 
 /// Fewer subscriptions than any server lets one HTTP/2 connection have, and so few that those whose events nobody takes
 /// leave room for the others.
@@ -24,6 +24,7 @@ pub(in super::super) struct Connections {
     base: Client,
     /// Buffers for events.
     pub(super) pool: BufferPool,
+    pub(super) negotiation: Arc<Negotiation>,
     lines: Mutex<Vec<Line>>,
 }
 
@@ -44,10 +45,15 @@ pub(super) struct Place {
 
 impl Connections {
     /// Connections with the credentials, endpoint and HTTP client of `base`. Events come into buffers from `pool`.
-    pub(in super::super) fn new(base: Client, pool: BufferPool) -> Self {
+    pub(in super::super) fn new(
+        base: Client,
+        pool: BufferPool,
+        negotiation: Arc<Negotiation>,
+    ) -> Self {
         Self {
             base,
             pool,
+            negotiation,
             lines: Mutex::default(),
         }
     }
@@ -60,12 +66,31 @@ impl Connections {
             return line.place();
         }
         let line = Line {
-            client: apart(&self.base, lines.len()),
+            client: self.apart(lines.len()),
             open: Arc::default(),
         };
         let place = line.place();
         lines.push(line);
         place
+    }
+
+    /// The same client with connections of its own: HTTP clients of the SDK keep one pool for each set of time limits, and there
+    /// is no other way to ask for one.
+    fn apart(&self, number: usize) -> Client {
+        // None has the limit of the other calls, whose connections are not for subscriptions.
+        let number = u64::try_from(number % 1_000).unwrap_or_default() + 1;
+        let connecting = CONNECT_TIMEOUT - Duration::from_millis(number);
+        let limits = TimeoutConfig::builder().connect_timeout(connecting);
+        let builder = self.base.config().to_builder();
+        let builder = builder.timeout_config(limits.build());
+        Client::from_conf(match self.negotiation.wire() {
+            // As the SDK does it by itself.
+            Wire::Json => builder.build(),
+            Wire::Cbor => {
+                let protocol = KinesisWire::new(Arc::clone(&self.negotiation));
+                builder.protocol(protocol).build()
+            }
+        })
     }
 }
 
@@ -84,21 +109,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// The same client with connections of its own: HTTP clients of the SDK keep one pool for each set of time limits, and there
-/// is no other way to ask for one.
-fn apart(base: &Client, number: usize) -> Client {
-    // None has the limit of the other calls, whose connections are not for subscriptions.
-    let number = u64::try_from(number % 1_000).unwrap_or_default() + 1;
-    let limits =
-        TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT - Duration::from_millis(number));
-    Client::from_conf(
-        base.config()
-            .to_builder()
-            .timeout_config(limits.build())
-            .build(),
-    )
 }
 
 /// Notes which connection a call went out on.

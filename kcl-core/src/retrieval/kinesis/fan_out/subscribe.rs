@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::super::classify::classify;
 use super::super::source::KinesisSource;
 use super::super::wire::{EventError, Events};
-use super::connections::{Connections, Place};
+use super::connections::Place;
 use super::event;
 use super::taken_body::TakenBody;
 use crate::retrieval::error::{SourceError, SourceErrorKind};
@@ -25,11 +25,11 @@ const CALL_LIMIT: Duration = Duration::from_secs(7);
 impl KinesisSource {
     pub(in super::super) async fn open_subscription(
         &self,
-        connections: &Connections,
         consumer_arn: &str,
         shard: &ShardId,
         from: &StartPosition,
     ) -> Result<Box<dyn Subscription>, SourceError> {
+        let connections = self.connections();
         let place = connections.place();
         let taken = TakenBody::default();
         let call = place
@@ -48,7 +48,8 @@ impl KinesisSource {
             let body = taken.take();
             let body =
                 body.ok_or_else(|| self.malformed(OPERATION, "the SDK changed it on the way"))?;
-            let mut events = Events::new(body.body, connections.pool.clone());
+            let events = Events::new(body.body, connections.pool.clone());
+            let mut events = events.telling(&connections.negotiation);
             let begun = events.begun().await;
             begun.map_err(|error| event::failed(self.label(), body.foreign.as_deref(), error))?;
             Ok((events, body.foreign))

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_types::body::SdkBody;
@@ -14,7 +15,7 @@ use super::error_body::ErrorBody;
 use super::frame_headers::{Content, Kind};
 use super::frames::{FrameError, Frames, Head};
 use super::pool::{BufferPool, Lent, Stay};
-use super::{Wire, decode};
+use super::{Negotiation, Wire, decode};
 
 /// An event without records is smaller than this. So small ones are looked into before there is room for them, so that nothing
 /// waits for room that takes none; a frame of HTTP/2, which comes as a whole, is larger.
@@ -64,6 +65,7 @@ fn of_type(foreign: Option<&str>) -> String {
 pub(crate) struct Events {
     body: SdkBody,
     pool: BufferPool,
+    negotiation: Option<Arc<Negotiation>>,
     frames: Frames,
     /// Of the frame that is not read to its end.
     head: Option<Head>,
@@ -82,17 +84,35 @@ impl fmt::Debug for Events {
     }
 }
 
+/// What an event takes at most once it is decoded.
+pub(super) fn most_memory(wire: Wire, payload: usize) -> u64 {
+    let payload = payload as u64;
+    match wire {
+        // No base64, and a record's names are longer than its place in the tables.
+        Wire::Json => payload,
+        // All of it stays, and the tables are beside it: of the smallest records they take a little more.
+        Wire::Cbor => payload.saturating_mul(17) / 8,
+    }
+}
+
 impl Events {
     /// The events in the body of an answer.
     pub(crate) fn new(body: SdkBody, pool: BufferPool) -> Self {
         Self {
             body,
             pool,
+            negotiation: None,
             frames: Frames::default(),
             head: None,
             buffer: None,
             event: None,
         }
+    }
+
+    /// Tells in what events came, and whether they could be read.
+    pub(crate) fn telling(mut self, negotiation: &Arc<Negotiation>) -> Self {
+        self.negotiation = Some(Arc::clone(negotiation));
+        self
     }
 
     /// Whether a part of a frame came.
@@ -142,12 +162,13 @@ impl Events {
             if let Some(event) = &self.event {
                 return Ok(Some(event.batch.resident_bytes()));
             }
-            let Some(Head { kind, payload, .. }) = self.next_head().await? else {
+            let Some(head) = self.next_head().await? else {
                 return Ok(None);
             };
-            match kind {
-                // It takes no more once it is decoded: no base64, and a record's names are longer than its place in the tables.
-                Kind::Event if *payload > SMALL => return Ok(Some(*payload as u64)),
+            match &head.kind {
+                Kind::Event if head.payload > SMALL => {
+                    return Ok(Some(most_memory(head.content.wire, head.payload)));
+                }
                 Kind::Event => self.event = Some(self.read_event().await?),
                 Kind::Other => self.pass().await?,
                 Kind::Exception { code, message } => {
@@ -174,7 +195,14 @@ impl Events {
 
     async fn read_event(&mut self) -> Result<Answer, EventError> {
         let (payload, Content { wire, foreign }) = self.read_payload().await?;
-        decode(wire, payload, &self.pool).map_err(|error| EventError::Event { error, foreign })
+        let event = decode(wire, payload, &self.pool);
+        if let Some(negotiation) = &self.negotiation {
+            match &event {
+                Ok(_) => negotiation.answered(wire),
+                Err(_) => negotiation.unreadable(wire),
+            }
+        }
+        event.map_err(|error| EventError::Event { error, foreign })
     }
 
     async fn read_exception(

@@ -25,7 +25,8 @@ static ID: ShapeId<'static> =
     ShapeId::from_parts("kcl.kinesis#KinesisWire", "kcl.kinesis", "KinesisWire");
 
 /// The operations whose answers hold records.
-const OPERATIONS: [&str; 2] = ["GetRecords", "SubscribeToShard"];
+const OPERATIONS: [&str; 2] = ["GetRecords", SUBSCRIBE];
+const SUBSCRIBE: &str = "SubscribeToShard";
 
 /// Writes requests in JSON or CBOR, and hands the answers of `GetRecords` through undecoded, as an [`Envelope`].
 ///
@@ -55,8 +56,7 @@ impl ClientProtocolInner for KinesisWire {
         _: &str,
         config: &ConfigBag,
     ) -> Result<Request, SerdeError> {
-        let operation = config.load::<Metadata>().map(Metadata::name);
-        let operation = operation
+        let operation = operation(config)
             .filter(|name| OPERATIONS.contains(name))
             .ok_or_else(|| SerdeError::unsupported("an operation without records"))?;
         let wire = self.0.wire();
@@ -82,8 +82,15 @@ impl ClientProtocolInner for KinesisWire {
         &self,
         response: &'a Response,
         _: &Schema<'_>,
-        _: &'a ConfigBag,
+        config: &'a ConfigBag,
     ) -> Result<Box<dyn ShapeDeserializer + 'a>, SerdeError> {
+        if operation(config) == Some(SUBSCRIBE) {
+            // Nothing is left of it: the body was taken.
+            return Ok(Box::new(Envelope {
+                wire: Wire::Json,
+                body: Bytes::new(),
+            }));
+        }
         let content_type = response.headers().get("content-type");
         let wire = Wire::of_answer(content_type).ok_or_else(|| {
             let content_type = content_type.unwrap_or_default();
@@ -122,6 +129,10 @@ impl ClientProtocolInner for KinesisWire {
     ) -> Result<(), SerdeError> {
         apply_http_endpoint(request, endpoint, config)
     }
+}
+
+fn operation(config: &ConfigBag) -> Option<&str> {
+    config.load::<Metadata>().map(Metadata::name)
 }
 
 fn metadata(error: ErrorBody) -> ErrorBuilder {

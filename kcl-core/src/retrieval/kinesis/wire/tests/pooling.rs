@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::Instant;
 
+use super::super::events::most_memory;
 use super::super::{BufferPool, Wire};
 use super::{CBOR, JSON, Reply, Server, get};
 use crate::retrieval::{KinesisSource, RecordRef, SourceErrorKind as Kind};
@@ -187,6 +188,36 @@ fn a_batch_takes_no_more_memory_than_the_json_it_came_in() {
             std::iter::once(0).chain(vec![3_000; 100]).collect(),
             key_len,
         );
+    }
+}
+
+#[test]
+fn an_event_in_cbor_takes_no_more_memory_than_it_is_said_to() {
+    for key_len in [1, 8, 256] {
+        for (size, count) in [(0, 1_500), (30, 1_000), (3_000, 100)] {
+            let mut body = b"\xa1\x67Records\x9f".to_vec();
+            for index in 1..=count {
+                body.extend_from_slice(b"\xa4\x6eSequenceNumber\x78\x38");
+                body.extend_from_slice(format!("4{index:055}").as_bytes());
+                body.extend_from_slice(b"\x78\x1bApproximateArrivalTimestamp\xc1\x1b");
+                body.extend_from_slice(&1_700_000_000_000_u64.to_be_bytes());
+                body.extend_from_slice(b"\x64Data\x59");
+                body.extend_from_slice(&u16::to_be_bytes(size));
+                body.resize(body.len() + usize::from(size), b'x');
+                body.extend_from_slice(b"\x6cPartitionKey\x79");
+                body.extend_from_slice(&u16::to_be_bytes(key_len));
+                body.resize(body.len() + usize::from(key_len), b'k');
+            }
+            body.push(0xff);
+            let said = most_memory(Wire::Cbor, body.len());
+            let batch = super::decode(Wire::Cbor, body.into()).unwrap().batch;
+            assert_eq!(batch.len(), count);
+            let resident = batch.resident_bytes();
+            assert!(
+                resident <= said + 100,
+                "{count} of {size}, keys of {key_len}: {resident} of {said}"
+            );
+        }
     }
 }
 

@@ -185,7 +185,8 @@ fn an_event_in_cbor_is_read_as_such_and_its_payloads_are_not_copied() {
     let stream = event_of(kind, "application/x-amz-cbor-1.1", &payload);
     let mut events = Events::new(body(&stream, 1_000, End::Whole), BufferPool::default());
     let announced = run(events.announced()).unwrap();
-    assert_eq!(announced, Some(payload.len() as u64));
+    // What small records would take.
+    assert_eq!(announced, Some(payload.len() as u64 * 17 / 8));
     let event = run(events.receive()).unwrap();
     assert_eq!(event.batch.get(0).unwrap().data(), &[5; 0x2000]);
     assert_eq!(event.next.as_deref(), Some("7"));
