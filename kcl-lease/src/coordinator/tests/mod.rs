@@ -10,6 +10,7 @@ mod clock_jumps;
 mod ends;
 mod fleet;
 mod forgetting;
+mod former_streams;
 mod hostile;
 mod hostile_counters;
 mod leaving;

@@ -7,15 +7,15 @@ use crate::grant::Recall;
 use crate::stream_item::StreamItem;
 use crate::test_support::at;
 
-const SECOND: Duration = Duration::from_secs(1);
-const GRACE: Duration = Duration::from_secs(120);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(120);
 const SHARDS: u32 = 2;
 
-fn orders() -> StreamKey {
+pub(super) fn orders() -> StreamKey {
     StreamKey::new("111122223333", "orders", 1_700_000_000)
 }
 
-fn bills() -> StreamKey {
+pub(super) fn bills() -> StreamKey {
     StreamKey::new("111122223333", "bills", 1_600_000_000)
 }
 
@@ -29,19 +29,23 @@ fn identity_of(stream: &StreamKey) -> StreamIdentity {
 }
 
 /// A worker, and what its user does for it.
-struct Member {
-    worker: Worker,
-    list: Vec<StreamKey>,
+pub(super) struct Member {
+    pub(super) worker: Worker,
+    pub(super) list: Vec<StreamKey>,
     unclear: BTreeSet<String>,
     /// It cannot find out which streams there are.
-    is_blind: bool,
+    pub(super) is_blind: bool,
     /// It says so when it is asked.
     has_no_list: bool,
     told: Vec<CoordinatorEvent>,
 }
 
 impl Member {
-    async fn start(name: &str, table: &Arc<MemoryLeaseTable>, list: &[StreamKey]) -> Self {
+    pub(super) async fn start(
+        name: &str,
+        table: &Arc<MemoryLeaseTable>,
+        list: &[StreamKey],
+    ) -> Self {
         let worker = Worker::start_with(name, table, |options| {
             options.many_streams = true;
             options.former_streams_after = GRACE;
@@ -64,7 +68,7 @@ impl Member {
     }
 
     /// Opens every stream of the list, makes their leases, and says that these are kept.
-    async fn look(&mut self) {
+    pub(super) async fn look(&mut self) {
         let handle = &self.worker.handle;
         if self.has_no_list {
             return handle.keep_all_streams();
@@ -97,7 +101,7 @@ impl Member {
         }
     }
 
-    fn held_of(&self, stream: &StreamKey) -> usize {
+    pub(super) fn held_of(&self, stream: &StreamKey) -> usize {
         let grants = self.worker.grants.values();
         let held = grants.filter(|grant| grant.loss().is_none());
         held.filter(|grant| grant.lease_key().stream_key() == *stream)
@@ -112,7 +116,7 @@ impl Member {
     }
 }
 
-async fn run(members: &mut [&mut Member], time: Duration) {
+pub(super) async fn run(members: &mut [&mut Member], time: Duration) {
     let end = Instant::now() + time;
     while Instant::now() < end {
         for member in members.iter_mut() {
@@ -122,13 +126,13 @@ async fn run(members: &mut [&mut Member], time: Duration) {
     }
 }
 
-fn rows_of(table: &MemoryLeaseTable, stream: &StreamKey) -> usize {
+pub(super) fn rows_of(table: &MemoryLeaseTable, stream: &StreamKey) -> usize {
     let items = table.items();
     let prefix = format!("{}:", stream.as_str().unwrap());
     items.keys().filter(|key| key.starts_with(&prefix)).count()
 }
 
-fn has_item(table: &MemoryLeaseTable, stream: &StreamKey) -> bool {
+pub(super) fn has_item(table: &MemoryLeaseTable, stream: &StreamKey) -> bool {
     table.items().contains_key(&StreamItem::key_of(stream))
 }
 
