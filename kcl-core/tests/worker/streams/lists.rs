@@ -7,7 +7,8 @@ use kcl_lease::write::{Change, RowWrite};
 use kcl_lease::{LeaseTable, MemoryLeaseTable};
 use tokio::time::Instant;
 
-use super::stage::{SILENT, Stage, put};
+use super::account::SILENT;
+use super::stage::{Stage, put};
 use crate::fixture::eventually;
 
 pub(super) fn streams(names: &[&str]) -> Vec<StreamConfig> {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::account::SILENT;
 use super::lists::streams;
-use super::stage::{SILENT, Stage};
+use super::stage::Stage;
 use crate::fixture::eventually;
 
 #[tokio::test(start_paused = true)]

@@ -1,154 +1,88 @@
 //! An account with streams in memory, a table, and processors that write down what they get of which stream.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use kcl_core::retrieval::{
-    Fetched, MemoryStream, ShardFilter, ShardIterator, ShardSource, StartPosition, StreamConsumer,
-    StreamDescription, Subscription,
-};
+use aws_types::SdkConfig;
+use aws_types::region::Region;
+use kcl_core::retrieval::{MemoryStream, ShardSource};
 use kcl_core::{
     BoxError, InitializationInput, ProcessRecordsInput, ProcessorResult, RecordProcessor, Runtime,
-    ShardId, ShutdownReport, SourceError, SourceErrorKind, StreamConfig, StreamTracker, Streams,
-    Worker, WorkerBuilder, WorkerError, WorkerEvent, WorkerHandle, async_trait,
+    ShutdownReport, StreamConfig, StreamTracker, Streams, Worker, WorkerBuilder, WorkerError,
+    WorkerEvent, WorkerHandle, async_trait,
 };
-use kcl_lease::{ListedShard, MemoryLeaseTable};
+use kcl_lease::write::{Change, RowWrite};
+use kcl_lease::{LeaseTable, MemoryLeaseTable};
 
+use super::account::{Account, FAR, Named};
 use crate::fixture::texts;
 
-/// A stream whose name begins like this never answers.
-pub(super) const SILENT: &str = "silent";
-
-/// The streams of an account by name; a stream that is not there is not found.
-#[derive(Clone, Default)]
-pub(super) struct Account(Arc<Mutex<BTreeMap<String, MemoryStream>>>);
-
-impl Account {
-    pub(super) fn get(&self, name: &str) -> Option<MemoryStream> {
-        self.0.lock().unwrap().get(name).cloned()
-    }
-
-    pub(super) fn remove(&self, name: &str) {
-        let removed = self.0.lock().unwrap().remove(name);
-        removed.unwrap().delete();
-    }
-}
-
-/// One of them, whichever has the name at the moment. Sequence numbers are of one incarnation only, as with the service.
-struct Named {
-    account: Account,
-    name: String,
-    /// When the one was created that was read first.
-    read: Mutex<Option<SystemTime>>,
-}
-
-impl std::fmt::Debug for Named {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.name)
-    }
-}
-
-impl Named {
-    fn now(&self) -> Result<MemoryStream, SourceError> {
-        let missing = || SourceError::new(SourceErrorKind::StreamNotFound, "any");
-        self.account.get(&self.name).ok_or_else(missing)
-    }
-
-    /// Whether it is the one that was read first.
-    async fn is_same(&self) -> Result<bool, SourceError> {
-        let created = self.now()?.describe().await?.created_at;
-        Ok(*self.read.lock().unwrap().get_or_insert(created) == created)
-    }
-
-    async fn begin(&self, from: &StartPosition) -> Result<(), SourceError> {
-        match from {
-            StartPosition::AtSequenceNumber(_) | StartPosition::AfterSequenceNumber(_)
-                if !self.is_same().await? =>
-            {
-                let kind = SourceErrorKind::InvalidArgument;
-                Err(SourceError::new(kind, "GetShardIterator"))
-            }
-            _ => self.is_same().await.map(drop),
-        }
-    }
-}
-
-#[async_trait]
-impl ShardSource for Named {
-    async fn describe(&self) -> Result<StreamDescription, SourceError> {
-        if self.name.starts_with(SILENT) {
-            std::future::pending::<()>().await;
-        }
-        self.now()?.describe().await
-    }
-
-    async fn list_shards(&self, filter: ShardFilter) -> Result<Vec<ListedShard>, SourceError> {
-        self.now()?.list_shards(filter).await
-    }
-
-    async fn iterator(
-        &self,
-        shard: &ShardId,
-        from: &StartPosition,
-    ) -> Result<ShardIterator, SourceError> {
-        self.begin(from).await?;
-        self.now()?.iterator(shard, from).await
-    }
-
-    async fn describe_consumer(&self, name: &str) -> Result<Option<StreamConsumer>, SourceError> {
-        self.now()?.describe_consumer(name).await
-    }
-
-    async fn register_consumer(&self, name: &str) -> Result<StreamConsumer, SourceError> {
-        self.now()?.register_consumer(name).await
-    }
-
-    async fn subscribe(
-        &self,
-        consumer_arn: &str,
-        shard: &ShardId,
-        from: &StartPosition,
-    ) -> Result<Box<dyn Subscription>, SourceError> {
-        self.begin(from).await?;
-        self.now()?.subscribe(consumer_arn, shard, from).await
-    }
-
-    async fn get_records(
-        &self,
-        iterator: &ShardIterator,
-        limit: u16,
-    ) -> Result<Fetched, SourceError> {
-        self.now()?.get_records(iterator, limit).await
-    }
-}
-
-/// What a tracker says, which a test may change.
+/// What a tracker says, which a test may change, and how often it was asked. Streams that are far away come with a client of their
+/// own.
 #[derive(Clone)]
-pub(super) struct List(Arc<Mutex<Result<Vec<String>, String>>>);
+pub(super) struct List(Arc<Mutex<Said>>);
+
+struct Said {
+    answer: Answer,
+    asked: usize,
+}
+
+#[derive(Clone)]
+enum Answer {
+    Streams(Vec<String>),
+    Fails,
+}
 
 impl List {
     pub(super) fn of(names: &[&str]) -> Self {
-        let list = Self(Arc::new(Mutex::new(Ok(Vec::new()))));
+        let answer = Answer::Streams(Vec::new());
+        let list = Self(Arc::new(Mutex::new(Said { answer, asked: 0 })));
         list.set(names);
         list
     }
 
+    fn answer(&self, answer: Answer) {
+        self.0.lock().unwrap().answer = answer;
+    }
+
     pub(super) fn set(&self, names: &[&str]) {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        *self.0.lock().unwrap() = Ok(names);
+        self.answer(Answer::Streams(names));
     }
 
     pub(super) fn fail(&self) {
-        *self.0.lock().unwrap() = Err("the list is locked".to_owned());
+        self.answer(Answer::Fails);
+    }
+
+    pub(super) fn asked(&self) -> usize {
+        self.0.lock().unwrap().asked
     }
 }
 
 #[async_trait]
 impl StreamTracker for List {
     async fn streams(&self) -> Result<Vec<StreamConfig>, BoxError> {
-        let list = self.0.lock().unwrap().clone()?;
-        Ok(list.into_iter().map(StreamConfig::new).collect())
+        let answer = {
+            let mut said = self.0.lock().unwrap();
+            said.asked += 1;
+            said.answer.clone()
+        };
+        match answer {
+            Answer::Streams(names) => Ok(names.iter().map(|name| config(name)).collect()),
+            Answer::Fails => Err("the list is locked".into()),
+        }
+    }
+}
+
+fn config(name: &str) -> StreamConfig {
+    let config = StreamConfig::new(name);
+    match name.starts_with(FAR) {
+        true => config.aws(
+            SdkConfig::builder()
+                .region(Region::new("us-east-1"))
+                .build(),
+        ),
+        false => config,
     }
 }
 
@@ -197,12 +131,7 @@ impl Stage {
     /// Makes a stream, anew if there is one.
     pub(super) fn create(&self, name: &str, shards: u32) -> MemoryStream {
         let stream = MemoryStream::named(name, shards, self.runtime.clone());
-        let mut account = self.account.0.lock().unwrap();
-        if let Some(before) = account.insert(name.to_owned(), stream.clone()) {
-            before.delete();
-            // Iterators are of one incarnation only.
-            stream.expire_iterators();
-        }
+        self.account.put(name, &stream);
         stream
     }
 
@@ -222,11 +151,7 @@ impl Stage {
     pub(super) fn start(&self, builder: WorkerBuilder) -> Running {
         let account = self.account.clone();
         let sources = move |stream: &StreamConfig| -> Arc<dyn ShardSource> {
-            Arc::new(Named {
-                account: account.clone(),
-                name: stream.name().to_owned(),
-                read: Mutex::default(),
-            })
+            Arc::new(Named::new(&account, stream))
         };
         let table = Arc::clone(&self.table);
         let worker = builder.build_with_sources(sources, table).unwrap();
@@ -252,6 +177,15 @@ impl Stage {
         of.map(|(_, _, text)| text.clone()).collect()
     }
 
+    /// How many records of a stream this worker processed.
+    pub(super) fn done_by(&self, worker: &str, stream: &str) -> usize {
+        let done = self.done.lock().unwrap();
+        let by = done
+            .iter()
+            .filter(|(by, of, _)| by == worker && of == stream);
+        by.count()
+    }
+
     /// Who processed records.
     pub(super) fn workers(&self) -> Vec<String> {
         let done = self.done.lock().unwrap();
@@ -259,6 +193,19 @@ impl Stage {
         workers.sort();
         workers.dedup();
         workers
+    }
+
+    /// Deletes the lease of a stream's first shard by hand: whoever leads finds out by a listing what is missing.
+    pub(super) async fn delete_lease(&self, stream: &str) -> String {
+        let mut leases = self.rows(stream).into_iter();
+        let key = leases.find(|key| key.contains(":shardId-")).unwrap();
+        let delete = RowWrite {
+            key: key.clone(),
+            condition: Vec::new(),
+            change: Change::Delete,
+        };
+        self.table.write(delete).await.unwrap();
+        key
     }
 
     /// The keys of rows and items that say something of a stream.
