@@ -151,6 +151,8 @@ impl StreamBook {
         if let Some(last) = *asked {
             tokio::time::sleep_until(last + ASKS_APART).await;
         }
+        // Whoever waits may be dropped meanwhile: the next one does not ask at once.
+        *asked = Some(Instant::now());
         let looked = self.look().await;
         *asked = Some(Instant::now());
         match looked {

@@ -31,6 +31,7 @@ struct Said {
 enum Answer {
     Streams(Vec<String>),
     Fails,
+    NeverComes,
 }
 
 impl List {
@@ -54,6 +55,10 @@ impl List {
         self.answer(Answer::Fails);
     }
 
+    pub(super) fn hang(&self) {
+        self.answer(Answer::NeverComes);
+    }
+
     pub(super) fn asked(&self) -> usize {
         self.0.lock().unwrap().asked
     }
@@ -70,6 +75,7 @@ impl StreamTracker for List {
         match answer {
             Answer::Streams(names) => Ok(names.iter().map(|name| config(name)).collect()),
             Answer::Fails => Err("the list is locked".into()),
+            Answer::NeverComes => std::future::pending().await,
         }
     }
 }

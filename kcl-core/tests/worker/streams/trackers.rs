@@ -95,6 +95,24 @@ async fn a_worker_that_does_not_lead_reads_on_while_its_tracker_fails_and_then_o
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_waits_for_its_tracker_gives_its_shards_away_when_it_is_asked_to() {
+    let two = Two::start().await;
+    two.lists[1].hang();
+    let added = two.add(8).await;
+    put(&added, &TEXTS);
+    let begun = Instant::now();
+    two.follower.stop().await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+    let b = name("b");
+    eventually("the new stream", || two.stage.done(&b).len() == TEXTS.len()).await;
+    two.leader.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tracker_that_fails_is_asked_a_few_times_a_minute() {
     let two = Two::start().await;
     two.lists[1].fail();
