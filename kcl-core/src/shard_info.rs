@@ -71,6 +71,11 @@ impl ShardInfo {
         Arc::clone(&self.inner.stream_name)
     }
 
+    /// The ARN of the stream, to keep.
+    pub(crate) fn arn(&self) -> Arc<str> {
+        Arc::clone(&self.inner.stream_arn)
+    }
+
     /// The key of the shard's lease: its id, or with several streams `<account>:<stream>:<creation epoch>:<shard>`. Events,
     /// health and operators name the shard by it.
     #[must_use]

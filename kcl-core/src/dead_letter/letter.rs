@@ -16,6 +16,8 @@ pub struct DeadLetter {
     pub application: Arc<str>,
     /// The name of the stream.
     pub stream: Arc<str>,
+    /// The ARN of the stream: streams of other accounts and regions may have the same name.
+    pub stream_arn: Arc<str>,
     /// The shard.
     pub shard: ShardId,
     /// The record's place in the shard.
@@ -49,6 +51,7 @@ impl DeadLetter {
         Self {
             application: "application".into(),
             stream: "stream".into(),
+            stream_arn: "arn:aws:kinesis:us-east-1:123456789012:stream/stream".into(),
             shard: ShardId::from("shardId-000000000000"),
             position,
             partition_key: "key".to_owned(),
@@ -61,14 +64,15 @@ impl DeadLetter {
 
     /// The letter as one line of JSON, without a line break at its end: what the sinks of this library write.
     ///
-    /// An object with the texts `application`, `stream`, `shard`, `sequenceNumber`, `partitionKey`, `error` and `data` (the
-    /// payload in Base64 with padding) and the numbers `subSequenceNumber`, `arrival` (milliseconds since 1970, or null) and
+    /// An object with the texts `application`, `stream`, `streamArn`, `shard`, `sequenceNumber`, `partitionKey`, `error` and `data`
+    /// (the payload in Base64 with padding) and the numbers `subSequenceNumber`, `arrival` (milliseconds since 1970, or null) and
     /// `attempts`.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::json!({
             "application": &*self.application,
             "stream": &*self.stream,
+            "streamArn": &*self.stream_arn,
             "shard": self.shard.as_str(),
             "sequenceNumber": self.position.sequence_number.as_str(),
             "subSequenceNumber": self.position.sub_sequence_number,
@@ -110,10 +114,13 @@ pub(super) mod tests {
 
     use super::*;
 
+    const ARN: &str = "arn:aws:kinesis:us-east-1:123456789012:stream/orders";
+
     pub(crate) fn letter(data: &[u8]) -> DeadLetter {
         DeadLetter {
             application: "app".into(),
             stream: "orders".into(),
+            stream_arn: ARN.into(),
             shard: ShardId::from("shardId-000000000001"),
             position: Position::new(SequenceNumber::parse("4960").unwrap(), 7),
             partition_key: "cust\"omer\n".to_owned(),
@@ -130,7 +137,7 @@ pub(super) mod tests {
         assert_eq!(text.lines().count(), 1);
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         let expected = serde_json::json!({
-            "application": "app", "stream": "orders", "shard": "shardId-000000000001",
+            "application": "app", "stream": "orders", "streamArn": ARN, "shard": "shardId-000000000001",
             "sequenceNumber": "4960", "subSequenceNumber": 7, "partitionKey": "cust\"omer\n",
             "arrival": 1_700_000_000_123_i64, "attempts": 5, "error": "no\nluck", "data": "AP8K",
         });

@@ -176,6 +176,7 @@ impl Lane {
         Some(DeadLetter {
             application: Arc::clone(&self.context.application),
             stream: self.shard.stream(),
+            stream_arn: self.shard.arn(),
             shard: self.shard.shard_id().clone(),
             position: record.position(),
             partition_key: String::from(record.partition_key()),

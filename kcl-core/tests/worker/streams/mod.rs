@@ -3,6 +3,7 @@
 mod account;
 mod coming_back;
 mod going;
+mod letters;
 mod lists;
 mod silent;
 mod slow;
