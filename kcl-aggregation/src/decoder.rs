@@ -19,7 +19,8 @@ pub const MAX_USER_RECORDS: usize = 200_000;
 /// Work and memory are bounded by the input: each byte is read a fixed number of times (digest, structure, keys), each
 /// key is hashed at most once, and nothing is copied, so that user records cannot add up to more than the record that
 /// holds them. The tables take at most about ten times the input and never more than the limit on user records
-/// allows (9 MiB at [`MAX_USER_RECORDS`]); the decoder keeps that memory until it is dropped.
+/// allows (9 MiB at [`MAX_USER_RECORDS`]); the decoder keeps that memory until it is dropped. While keys are hashed they take
+/// up to 8 MiB more.
 #[derive(Debug)]
 pub struct Decoder {
     tables: Tables,

@@ -228,7 +228,7 @@ impl WorkerBuilder {
 
     /// How the stream's records are asked for. Default: [`Wire::Json`].
     ///
-    /// [`Wire::Cbor`] makes answers a quarter smaller and saves decoding payloads; it goes back to JSON by itself where a server
+    /// [`Wire::Cbor`] makes answers and events a quarter smaller and saves decoding payloads; it goes back to JSON by itself where a server
     /// does not speak it.
     pub fn wire(mut self, wire: Wire) -> Self {
         self.config.wire = wire;

@@ -107,13 +107,26 @@ impl Answers {
     }
 
     /// An event of a subscription: so many records from this place on.
-    pub(super) fn event(&self, shard: usize, from: u64, count: u16) -> Option<Vec<u8>> {
-        let mut out = self.array(Wire::Json, shard, from, count)?;
-        out.extend_from_slice(br#"],"ContinuationSequenceNumber":""#);
-        let last = from + u64::from(count) - 1;
-        out.extend_from_slice(&sequence_number(last));
-        let behind = format!(r#"","MillisBehindLatest":{BEHIND_MILLIS}}}"#);
-        out.extend_from_slice(behind.as_bytes());
+    pub(super) fn event(&self, wire: Wire, shard: usize, from: u64, count: u16) -> Option<Vec<u8>> {
+        let mut out = self.array(wire, shard, from, count)?;
+        let last = sequence_number(from + u64::from(count) - 1);
+        match wire {
+            Wire::Json => {
+                out.extend_from_slice(br#"],"ContinuationSequenceNumber":""#);
+                out.extend_from_slice(&last);
+                let behind = format!(r#"","MillisBehindLatest":{BEHIND_MILLIS}}}"#);
+                out.extend_from_slice(behind.as_bytes());
+            }
+            Wire::Cbor => {
+                out.push(0xff);
+                text(&mut out, "ContinuationSequenceNumber");
+                head(&mut out, 3, last.len());
+                out.extend_from_slice(&last);
+                text(&mut out, "MillisBehindLatest");
+                head(&mut out, 0, BEHIND_MILLIS as usize);
+                out.push(0xff);
+            }
+        }
         Some(out)
     }
 

@@ -1,6 +1,7 @@
 //! Frames of an event stream, as a subscription has them: lengths, their checksum, headers, payload, the checksum of all.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use kcl_core::Wire;
 
 const PRELUDE: usize = 12;
 const CHECKSUM: usize = 4;
@@ -8,11 +9,15 @@ const CHECKSUM: usize = 4;
 const STRING: u8 = 7;
 
 /// One event.
-pub(super) fn event(event_type: &str, payload: &[u8]) -> Bytes {
+pub(super) fn event(event_type: &str, wire: Wire, payload: &[u8]) -> Bytes {
+    let content_type = match wire {
+        Wire::Json => "application/json",
+        Wire::Cbor => "application/cbor",
+    };
     let headers = [
         (":message-type", "event"),
         (":event-type", event_type),
-        (":content-type", "application/json"),
+        (":content-type", content_type),
     ];
     let headers_length: usize = headers
         .iter()

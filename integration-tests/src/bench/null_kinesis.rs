@@ -36,6 +36,13 @@ pub(super) struct Reply {
     pub(super) body: Bytes,
 }
 
+/// A subscription.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subscribed {
+    wire: Wire,
+    shard: usize,
+}
+
 impl NullKinesis {
     /// A stream with so many shards, all of them full of such records.
     pub(super) fn new(case: Case, shards: u32) -> Self {
@@ -49,10 +56,7 @@ impl NullKinesis {
 
     /// Answers a request, by its `X-Amz-Target`, `Content-Type` and body.
     pub(super) fn answer(&self, target: &str, content_type: &str, body: &[u8]) -> Reply {
-        let wire = match content_type {
-            CBOR => Wire::Cbor,
-            _ => Wire::Json,
-        };
+        let wire = wire_of(content_type);
         match target.rsplit('.').next().unwrap_or_default() {
             "GetRecords" => self.records(wire, body),
             "GetShardIterator" => said(200, &first_iterator(body)),
@@ -62,17 +66,27 @@ impl NullKinesis {
         }
     }
 
-    /// What the subscription begins with that a request asks for, and its shard.
-    pub(super) fn subscribed(&self, target: &str, body: &[u8]) -> Option<(usize, Bytes)> {
+    /// The subscription that a request asks for, and what it begins with.
+    pub(super) fn subscribed(
+        &self,
+        target: &str,
+        content_type: &str,
+        body: &[u8],
+    ) -> Option<(Subscribed, Bytes)> {
         let asked = target.ends_with(".SubscribeToShard");
-        let begin = frames::event("initial-response", b"{}");
-        asked.then(|| (shard_of(body), begin))
+        let wire = wire_of(content_type);
+        let begin = frames::event("initial-response", Wire::Json, b"{}");
+        let shard = match wire {
+            Wire::Json => shard_of(body),
+            Wire::Cbor => shard_within(body),
+        };
+        asked.then_some((Subscribed { wire, shard }, begin))
     }
 
     /// An event of a subscription: the records from this place on. Returns the next place, too.
-    pub(super) fn event(&self, shard: usize, from: u64) -> Option<(u64, Bytes)> {
-        let event = self.answers.event(shard, from, self.in_event)?;
-        let frame = frames::event("SubscribeToShardEvent", &event);
+    pub(super) fn event(&self, of: Subscribed, from: u64) -> Option<(u64, Bytes)> {
+        let event = self.answers.event(of.wire, of.shard, from, self.in_event)?;
+        let frame = frames::event("SubscribeToShardEvent", of.wire, &event);
         Some((from + u64::from(self.in_event), frame))
     }
 
@@ -142,6 +156,23 @@ fn shard_of(body: &[u8]) -> usize {
         .unwrap_or_default();
     let index = shard.rsplit('-').next().unwrap_or_default();
     index.parse().unwrap_or(0)
+}
+
+/// As [`shard_of`], of a request that is not JSON.
+fn shard_within(body: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(body);
+    let digits = text.split("shardId-").nth(1).unwrap_or_default();
+    digits
+        .get(..12)
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(0)
+}
+
+fn wire_of(content_type: &str) -> Wire {
+    match content_type {
+        CBOR => Wire::Cbor,
+        _ => Wire::Json,
+    }
 }
 
 fn description() -> Value {

@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::case::Case;
 use super::error::BenchError;
-use super::null_kinesis::{NullKinesis, Reply};
+use super::null_kinesis::{NullKinesis, Reply, Subscribed};
 
 /// Serves one case until it is dropped, on a port of its own.
 #[derive(Debug)]
@@ -91,18 +91,18 @@ async fn answer(kinesis: Arc<NullKinesis>, request: Request<Incoming>) -> Respon
         Ok(body) => body.to_bytes(),
         Err(_) => Bytes::new(),
     };
-    match kinesis.subscribed(&target, &body) {
-        Some((shard, begin)) => subscription(kinesis, shard, begin),
+    match kinesis.subscribed(&target, &content_type, &body) {
+        Some((subscribed, begin)) => subscription(kinesis, subscribed, begin),
         None => response(kinesis.answer(&target, &content_type, &body)),
     }
 }
 
 /// Events as fast as they are taken.
-fn subscription(kinesis: Arc<NullKinesis>, shard: usize, begin: Bytes) -> Response<Body> {
+fn subscription(kinesis: Arc<NullKinesis>, of: Subscribed, begin: Bytes) -> Response<Body> {
     let events = stream::unfold((kinesis, None), move |(kinesis, from)| {
         let event = match from {
             None => Some((0, begin.clone())),
-            Some(from) => kinesis.event(shard, from),
+            Some(from) => kinesis.event(of, from),
         };
         let event = event.map(|(next, frame)| (Ok(Frame::data(frame)), (kinesis, Some(next))));
         std::future::ready(event)

@@ -53,11 +53,12 @@ async fn loops(
     let mut consumers = Vec::new();
     let ours = WIRES.map(|wire| (Way::Source, wire));
     let raw = WIRES.map(|wire| (Way::Raw, wire));
-    let fan_out = [Way::OfficialFanOut, Way::FanOut].map(|way| (way, Wire::Json));
+    let fan_out = WIRES.map(|wire| (Way::FanOut, wire));
     for (way, wire) in [(Way::Official, Wire::Json)]
         .into_iter()
         .chain(ours)
         .chain(raw)
+        .chain([(Way::OfficialFanOut, Wire::Json)])
         .chain(fan_out)
     {
         let job = Job {

@@ -10,7 +10,7 @@ use super::{CONSUMER, Ended, aws, for_each_shard};
 
 pub(crate) async fn run(consumption: &Consumption, shards: usize) -> Ended {
     let aws = aws(&consumption.options.endpoint);
-    let source = KinesisSource::new(&aws, STREAM, None);
+    let source = KinesisSource::new(&aws, STREAM, None).with_wire(consumption.options.wire());
     for_each_shard(&consumption.runtime, shards, |shard| {
         read(source.clone(), consumption.clone(), shard)
     })
