@@ -181,7 +181,7 @@ const OPTIONS: &[(&str, Show, &str, &str)] = &[
         "memory_budget",
         |c| format!("{} MiB", c.memory_budget / MIB),
         "maxByteSize (8 MiB per shard)",
-        "Bytes of answers and their tables held by the whole worker, until the last slice of one is dropped; exceeded by one answer with its table at most, 10 MiB each, whatever records come. All reads that run but one are covered for 10 MiB, so it also bounds how many run at a time: 26 with nothing held. With fan-out an event is taken off its connection when there is room; what connections hold meanwhile is not counted, 5 MiB for up to 64 shards. At least 16 MiB.",
+        "Bytes of answers and their tables held by the whole worker, until the last slice of one is dropped; exceeded by one answer with its table at most, 10 MiB each, whatever records come. All reads that run but one are covered for 10 MiB, so it also bounds how many run at a time: 26 with nothing held. With fan-out an event is taken off its connection when there is room; what connections hold meanwhile is not counted, 5 MiB for up to 64 shards. Not counted either: buffers that are kept for the next answers (16 MiB at most), the body of an answer while it is decoded, and what a buffer is longer than its answer (an eighth at most). At least 16 MiB.",
     ),
     (
         "max_records",
@@ -217,7 +217,7 @@ const OPTIONS: &[(&str, Show, &str, &str)] = &[
         "wire",
         |c| format!("{:?}", c.wire),
         "- (CBOR)",
-        "With `Cbor` answers are smaller and cheaper to read. Goes back to JSON where a server does not speak it; some imitations of Kinesis corrupt payloads in it.",
+        "With `Cbor` answers, and events of fan-out, are smaller and cheaper to read. Goes back to JSON where a server does not speak it; some imitations of Kinesis corrupt payloads in it.",
     ),
     (
         "out_of_range",
