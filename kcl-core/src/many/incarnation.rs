@@ -34,7 +34,30 @@ enum Seen {
     There(Instant),
     /// It was not there at that moment.
     Missing(Instant),
+    /// The look that ended at that moment failed.
+    Failed(Instant, Failure),
     Replaced,
+}
+
+#[derive(Debug)]
+struct Failure {
+    kind: SourceErrorKind,
+    operation: &'static str,
+    message: String,
+}
+
+impl Failure {
+    fn of(error: &SourceError) -> Self {
+        Self {
+            kind: error.kind(),
+            operation: error.operation(),
+            message: error.detail().unwrap_or_default().to_owned(),
+        }
+    }
+
+    fn error(&self) -> SourceError {
+        SourceError::new(self.kind, self.operation).with_detail(&self.message)
+    }
 }
 
 impl Incarnation {
@@ -47,13 +70,19 @@ impl Incarnation {
     }
 
     /// Looks whether the stream is still the same one, unless that was seen a moment ago.
+    ///
+    /// Takes as long as describing the stream may take. Whoever has a limit of his own that is shorter than that must not put it
+    /// around this: a look that is dropped is lost, and the next one takes as long.
     async fn check(&self) -> Result<(), SourceError> {
+        let asked = Instant::now();
         let mut seen = self.seen.lock().await;
-        match *seen {
+        match &*seen {
             Seen::There(at) if at.elapsed() < HOLDS => return Ok(()),
             // All shards of the stream ask, again and again.
             Seen::Missing(at) if at.elapsed() < MISSING_FOR => return Err(missing()),
-            Seen::There(_) | Seen::Missing(_) | Seen::Never => {}
+            // Who waited for a look that failed does not wait for one after the other.
+            Seen::Failed(at, failure) if *at > asked => return Err(failure.error()),
+            Seen::There(_) | Seen::Missing(_) | Seen::Failed(..) | Seen::Never => {}
             Seen::Replaced => return Err(replaced()),
         }
         let found = match self.stream.describe().await {
@@ -62,7 +91,10 @@ impl Incarnation {
                 *seen = Seen::Missing(Instant::now());
                 return Err(error);
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                *seen = Seen::Failed(Instant::now(), Failure::of(&error));
+                return Err(error);
+            }
         };
         let apart = found.duration_since(self.created_at);
         let apart = apart.unwrap_or_else(|earlier| earlier.duration());
@@ -169,3 +201,6 @@ impl ShardSource for Incarnation {
         self.stream.get_records(iterator, limit).await
     }
 }
+
+#[cfg(test)]
+mod tests;

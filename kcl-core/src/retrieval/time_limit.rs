@@ -16,6 +16,8 @@ use super::subscription::{StreamConsumer, Subscription};
 
 /// Longer than the limits that the Kinesis source has of its own (30 s), whose errors say more.
 const CALL_LIMIT: Duration = Duration::from_secs(40);
+/// A call to subscribe that is not answered in this time went to a connection that is dead.
+const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(8);
 /// A listing has many pages, each with a limit of its own.
 const LISTING_LIMIT: Duration = Duration::from_secs(300);
 
@@ -79,8 +81,8 @@ impl ShardSource for TimeLimited {
         shard: &ShardId,
         from: &StartPosition,
     ) -> Result<Box<dyn Subscription>, SourceError> {
-        // Whoever subscribes has a limit of his own, by which he notices connections that are dead.
-        self.0.subscribe(consumer_arn, shard, from).await
+        let call = self.0.subscribe(consumer_arn, shard, from);
+        within(SUBSCRIBE_LIMIT, "SubscribeToShard", call).await
     }
 
     async fn get_records(

@@ -8,11 +8,9 @@ mod recover;
 mod resume;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kcl_lease::runtime::{Moment, Runtime};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use self::consumer::NoConsumer;
 pub(crate) use self::consumer::{Consumer, ConsumerChoice, ConsumerOptions};
@@ -27,13 +25,10 @@ use super::read_limit::ReadLimit;
 use super::source::{ShardSource, StartPosition};
 use super::subscription::Subscription;
 
-/// A call that is not answered in this time went to a connection that is dead.
-const CALL_LIMIT: Duration = Duration::from_secs(8);
-
 /// What all shards of a worker subscribe with.
 #[derive(Debug, Clone)]
 pub(crate) struct FanOut {
-    /// The stream.
+    /// The stream. Its calls all end, each within its own limit.
     pub(crate) source: Arc<dyn ShardSource>,
     /// Who subscribes.
     pub(crate) consumer: Arc<Consumer>,
@@ -153,11 +148,7 @@ impl Subscriber {
         self.pace.called(now);
         let source = &self.fan_out.source;
         let call = source.subscribe(consumer, &self.intake.read.shard, &from);
-        let answer = match timeout(CALL_LIMIT, call).await {
-            Ok(answer) => answer,
-            Err(_) => Err(silent("the call was not answered")),
-        };
-        match answer {
+        match call.await {
             Ok(subscription) => {
                 self.intake.expect(&wanted);
                 let observer = &self.intake.read.observer;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use kcl_core::retrieval::{
     Fetched, MemoryStream, ShardFilter, ShardIterator, ShardSource, StartPosition, StreamConsumer,
@@ -22,6 +22,8 @@ pub(super) struct Account {
     streams: Arc<Mutex<BTreeMap<String, MemoryStream>>>,
     /// Listings of these never come.
     unlisted: Arc<Mutex<BTreeSet<String>>>,
+    /// How long it takes to describe any of them.
+    describes_in: Arc<Mutex<Duration>>,
 }
 
 impl Account {
@@ -46,6 +48,11 @@ impl Account {
 
     pub(super) fn heal_listings(&self, name: &str) {
         self.unlisted.lock().unwrap().remove(name);
+    }
+
+    /// From now on it takes so long to describe a stream.
+    pub(super) fn describe_in(&self, time: Duration) {
+        *self.describes_in.lock().unwrap() = time;
     }
 
     pub(super) fn remove(&self, name: &str) {
@@ -112,6 +119,8 @@ impl ShardSource for Named {
         if self.name.starts_with(SILENT) {
             std::future::pending::<()>().await;
         }
+        let takes = *self.account.describes_in.lock().unwrap();
+        tokio::time::sleep(takes).await;
         self.now()?.describe().await
     }
 

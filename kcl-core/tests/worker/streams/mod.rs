@@ -7,5 +7,6 @@ mod letters;
 mod lists;
 mod silent;
 mod slow;
+mod slow_looks;
 mod stage;
 mod trackers;
