@@ -7,7 +7,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use kcl_aggregation::{Decoder, HashKeyRange, PackLimits, PackedRecord, Packer};
+use kcl_aggregation::{CheckedRecord, Decoder, HashKeyRange, PackLimits, PackedRecord, Packer};
 
 const LEFT_HALF: HashKeyRange = HashKeyRange {
     start: 0,
@@ -87,6 +87,23 @@ fn decode(c: &mut Criterion) {
     }
 }
 
+/// Records of one answer, whose digests are checked together.
+fn digests(c: &mut Criterion) {
+    let mut group = c.benchmark_group("digests of so many records of 10 KiB");
+    let record = SHAPES[1].pack().data.slice(..10 << 10);
+    for count in [1, 4, 8, 16, 32, 200] {
+        let records = vec![record.clone(); count];
+        group.throughput(Throughput::Bytes((record.len() * count) as u64));
+        group.bench_function(count.to_string(), |b| {
+            b.iter(|| {
+                let records = black_box(&records).iter();
+                CheckedRecord::check_all(records.map(|record| record.as_ref())).len()
+            });
+        });
+    }
+    group.finish();
+}
+
 fn pack(c: &mut Criterion) {
     for shape in &SHAPES {
         let mut group = c.benchmark_group("pack");
@@ -99,6 +116,6 @@ fn pack(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(30).measurement_time(std::time::Duration::from_secs(2));
-    targets = decode, pack
+    targets = decode, digests, pack
 }
 criterion_main!(benches);

@@ -66,8 +66,8 @@ impl Speed {
             (Way::Source | Way::FanOut, Wire::Json, Case::Bytes100) => Some(2.0),
             (Way::Source | Way::FanOut, Wire::Json, Case::Kilobyte) => Some(1.8),
             (Way::Source | Way::FanOut, Wire::Json, Case::Aggregated) => Some(1.7),
-            (Way::Source, Wire::Cbor, Case::Bytes100 | Case::Kilobyte) => Some(3.5),
-            (Way::Source, Wire::Cbor, Case::Aggregated) => Some(2.5),
+            (Way::Source | Way::FanOut, Wire::Cbor, Case::Bytes100 | Case::Kilobyte) => Some(3.5),
+            (Way::Source | Way::FanOut, Wire::Cbor, Case::Aggregated) => Some(2.5),
             _ => None,
         }
     }
