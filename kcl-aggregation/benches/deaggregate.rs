@@ -97,7 +97,7 @@ fn digests(c: &mut Criterion) {
         group.bench_function(count.to_string(), |b| {
             b.iter(|| {
                 let records = black_box(&records).iter();
-                CheckedRecord::check_all(records.map(|record| record.as_ref())).len()
+                CheckedRecord::check_all(records.map(AsRef::as_ref)).len()
             });
         });
     }
