@@ -15,13 +15,18 @@ const COSTS: [usize; 3] = [3, 4, 5];
 
 /// The digest of each message, in the order of the messages.
 pub(crate) fn md5_each<'a>(messages: impl IntoIterator<Item = &'a [u8]>) -> Vec<[u8; 16]> {
+    let messages = longest_first(messages);
+    dispatch!(Level::new(), simd => in_groups(simd, &messages, COSTS))
+}
+
+/// Side by side all take as long as the longest, so those of about one length stand together.
+fn longest_first<'a>(messages: impl IntoIterator<Item = &'a [u8]>) -> Vec<Message<'a>> {
     let messages = (0..).zip(messages);
-    let mut messages: Vec<Message<'_>> = messages
+    let mut messages: Vec<Message<'a>> = messages
         .map(|(place, bytes)| Message { place, bytes })
         .collect();
-    // Side by side all take as long as the longest, so those of about one length stand together.
     messages.sort_unstable_by_key(|message| Reverse(message.bytes.len()));
-    dispatch!(Level::new(), simd => in_groups(simd, &messages, COSTS))
+    messages
 }
 
 /// Hashes messages, the longest first.
@@ -73,11 +78,7 @@ mod tests {
 
     #[track_caller]
     fn assert_right(messages: &[Vec<u8>]) {
-        let mut sorted: Vec<Message<'_>> = (0..)
-            .zip(messages)
-            .map(|(place, bytes)| Message { place, bytes })
-            .collect();
-        sorted.sort_unstable_by_key(|message| Reverse(message.bytes.len()));
+        let sorted = longest_first(messages.iter().map(Vec::as_slice));
         let alone: Vec<[u8; 16]> = messages.iter().map(|message| md5(message)).collect();
         assert_eq!(md5_each(messages.iter().map(Vec::as_slice)), alone);
         // However wide the vectors of this machine are, and whatever is worth it.
