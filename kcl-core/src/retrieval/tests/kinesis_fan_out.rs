@@ -11,6 +11,11 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::Blob;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorSettings, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
+use aws_types::SdkConfig;
 use kcl_emulator::Emulator;
 use kcl_emulator::Service::Kinesis;
 use kcl_emulator::faults::{Fault, Rule};
@@ -149,6 +154,20 @@ impl Stream {
     fn calls(&self, operation: &str) -> u64 {
         self.emulator.calls().by("worker", Kinesis, operation)
     }
+}
+
+/// A configuration whose calls go through this, before they reach the emulator.
+fn through<C: HttpConnector + Clone + 'static>(
+    stream: &Stream,
+    connector: impl FnOnce(SharedHttpConnector) -> C,
+) -> SdkConfig {
+    let components = RuntimeComponentsBuilder::for_tests().build().unwrap();
+    let settings = HttpConnectorSettings::builder().build();
+    let client = stream.emulator.http_client("worker");
+    let connector = connector(client.http_connector(&settings, &components));
+    let client = http_client_fn(move |_, _| SharedHttpConnector::new(connector.clone()));
+    let aws = stream.emulator.sdk_config("worker").into_builder();
+    aws.http_client(client).build()
 }
 
 impl Reading {

@@ -3,14 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
-    http_client_fn,
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
 use aws_smithy_types::body::SdkBody;
 
-use super::{ARN, STREAM, Stream, stream};
+use super::{ARN, STREAM, Stream, stream, through};
 use crate::retrieval::{KinesisSource, Record, RecordRef, Wire};
 
 const JSON: &str = "application/x-amz-json-1.1";
@@ -41,18 +39,12 @@ impl HttpConnector for Listener {
 }
 
 fn with_listener(stream: &mut Stream, refuses_cbor: bool) -> Arc<Mutex<Vec<String>>> {
-    let components = RuntimeComponentsBuilder::for_tests().build().unwrap();
-    let settings = HttpConnectorSettings::builder().build();
-    let client = stream.emulator.http_client("worker");
     let asked_in = Arc::new(Mutex::new(Vec::new()));
-    let listener = Listener {
-        emulator: client.http_connector(&settings, &components),
+    let aws = through(stream, |emulator| Listener {
+        emulator,
         refuses_cbor,
         asked_in: Arc::clone(&asked_in),
-    };
-    let client = http_client_fn(move |_, _| SharedHttpConnector::new(listener.clone()));
-    let aws = stream.emulator.sdk_config("worker").into_builder();
-    let aws = aws.http_client(client).build();
+    });
     let source = KinesisSource::new(&aws, STREAM, Some(ARN.to_owned()));
     stream.source = source.with_wire(Wire::Cbor);
     asked_in

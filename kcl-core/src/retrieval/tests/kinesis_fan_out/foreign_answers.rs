@@ -8,18 +8,16 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::error::BoxError;
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
-    http_client_fn,
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use tokio::time::{sleep, timeout};
 
-use super::{ARN, STREAM, Stream, stream};
+use super::{ARN, STREAM, Stream, stream, through};
 use crate::retrieval::{KinesisSource, SourceErrorKind as Kind};
 
 const EVENTS: &str = "application/vnd.amazon.eventstream";
@@ -101,17 +99,11 @@ async fn first_event(real: &mut HttpResponse, short_of: usize) -> Vec<u8> {
 
 fn with_impostor(stream: &mut Stream, answer: Answer) -> Arc<AtomicBool> {
     let is_over = Arc::new(AtomicBool::new(false));
-    let components = RuntimeComponentsBuilder::for_tests().build().unwrap();
-    let settings = HttpConnectorSettings::builder().build();
-    let client = stream.emulator.http_client("worker");
-    let impostor = Impostor {
-        emulator: client.http_connector(&settings, &components),
+    let aws = through(stream, |emulator| Impostor {
+        emulator,
         answer,
         is_over: Arc::clone(&is_over),
-    };
-    let client = http_client_fn(move |_, _| SharedHttpConnector::new(impostor.clone()));
-    let aws = stream.emulator.sdk_config("worker").into_builder();
-    let aws = aws.http_client(client).build();
+    });
     stream.source = KinesisSource::new(&aws, STREAM, Some(ARN.to_owned()));
     is_over
 }

@@ -8,17 +8,15 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::error::BoxError;
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
-    http_client_fn,
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::sleep;
 
-use super::{ARN, STREAM, Stream, stream};
+use super::{ARN, STREAM, Stream, stream, through};
 use crate::retrieval::KinesisSource;
 
 const SHARDS: usize = 5;
@@ -82,20 +80,11 @@ impl HttpConnector for Network {
 /// Returns the bytes of events that were taken.
 fn over_network(stream: &mut Stream) -> Arc<AtomicU64> {
     let taken = Arc::new(AtomicU64::new(0));
-    let components = RuntimeComponentsBuilder::for_tests().build().unwrap();
-    let settings = HttpConnectorSettings::builder().build();
-    let client = stream.emulator.http_client("worker");
-    let network = Network {
-        emulator: client.http_connector(&settings, &components),
+    let aws = through(stream, |emulator| Network {
+        emulator,
         taken: Arc::clone(&taken),
-    };
-    let client = http_client_fn(move |_, _| SharedHttpConnector::new(network.clone()));
-    let aws = stream.emulator.sdk_config("worker").into_builder();
-    stream.source = KinesisSource::new(
-        &aws.http_client(client).build(),
-        STREAM,
-        Some(ARN.to_owned()),
-    );
+    });
+    stream.source = KinesisSource::new(&aws, STREAM, Some(ARN.to_owned()));
     taken
 }
 
