@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::types::{self, ShardFilterType, ShardIteratorType};
 use aws_smithy_types::DateTime;
+use aws_smithy_types::body::SdkBody;
 use aws_types::SdkConfig;
 use aws_types::region::Region;
 use kcl_lease::{ListedShard, ShardId};
@@ -15,7 +16,7 @@ use super::client::{control_overrides, reading_client, records_client};
 use super::fan_out::Connections;
 use super::fill;
 use super::service_time::ServiceTime;
-use super::wire::{BufferPool, Envelope, KinesisWire, Negotiation, Wire, decode};
+use super::wire::{BufferPool, Envelope, Events, KinesisWire, Negotiation, Wire, decode};
 use crate::retrieval::error::{SourceError, SourceErrorKind};
 use crate::retrieval::source::{
     Fetched, ShardFilter, ShardIterator, ShardSource, StartPosition, StreamDescription,
@@ -31,19 +32,38 @@ const MAX_PAGES: usize = 1_000;
 #[derive(Debug, Clone)]
 pub struct KinesisSource {
     client: Client,
-    /// For `GetRecords` only.
-    records: Client,
-    negotiation: Arc<Negotiation>,
+    reading: Reading,
     /// Buffers for answers and events.
     pool: BufferPool,
-    /// For subscriptions.
-    connections: Arc<Connections>,
     /// How messages name the stream.
     label: String,
     name: Option<String>,
     arn: Option<String>,
     /// The ARN that is stored with the leases, if the stream is given by name.
     pinned: OnceLock<String>,
+}
+
+/// What asks for records, in the wire that was chosen.
+#[derive(Debug, Clone)]
+struct Reading {
+    /// For `GetRecords` only.
+    records: Client,
+    /// For subscriptions.
+    connections: Arc<Connections>,
+    negotiation: Arc<Negotiation>,
+}
+
+impl Reading {
+    fn new(client: &Client, pool: &BufferPool, wire: Wire) -> Self {
+        let negotiation = Arc::new(Negotiation::new(wire));
+        let protocol = KinesisWire::new(Arc::clone(&negotiation));
+        let connections = Connections::new(client.clone(), Arc::clone(&negotiation));
+        Self {
+            records: records_client(client, protocol, pool),
+            connections: Arc::new(connections),
+            negotiation,
+        }
+    }
 }
 
 impl KinesisSource {
@@ -65,17 +85,9 @@ impl KinesisSource {
         arn: Option<String>,
     ) -> Self {
         let client = reading_client(aws);
-        let negotiation = Arc::new(Negotiation::new(Wire::default()));
-        let protocol = KinesisWire::new(Arc::clone(&negotiation));
         Self {
-            records: records_client(&client, protocol, &pool),
-            connections: Arc::new(Connections::new(
-                client.clone(),
-                pool.clone(),
-                Arc::clone(&negotiation),
-            )),
+            reading: Reading::new(&client, &pool, Wire::default()),
             client,
-            negotiation,
             pool,
             label: arn.clone().unwrap_or_else(|| name.to_owned()),
             name: arn.is_none().then(|| name.to_owned()),
@@ -87,17 +99,17 @@ impl KinesisSource {
     /// How answers with records are written. Default: [`Wire::Json`].
     #[must_use]
     pub fn with_wire(mut self, wire: Wire) -> Self {
-        self.negotiation = Arc::new(Negotiation::new(wire));
-        let protocol = KinesisWire::new(Arc::clone(&self.negotiation));
-        self.records = records_client(&self.client, protocol, &self.pool);
-        let (client, pool) = (self.client.clone(), self.pool.clone());
-        let connections = Connections::new(client, pool, Arc::clone(&self.negotiation));
-        self.connections = Arc::new(connections);
+        self.reading = Reading::new(&self.client, &self.pool, wire);
         self
     }
 
     pub(super) fn connections(&self) -> &Connections {
-        &self.connections
+        &self.reading.connections
+    }
+
+    /// The events of a subscription whose answer has this body.
+    pub(super) fn events(&self, body: SdkBody) -> Events {
+        Events::new(body, self.pool.clone()).telling(&self.reading.negotiation)
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -119,9 +131,25 @@ impl KinesisSource {
             .with_detail(detail)
     }
 
+    /// Calls once more if the server turned out not to speak CBOR. From now on requests are in JSON; the shard need not wait for
+    /// the next one.
+    async fn in_either_wire<T, F>(&self, call: impl Fn() -> F) -> Result<T, SourceError>
+    where
+        F: Future<Output = Result<T, SourceError>>,
+    {
+        let negotiation = &self.reading.negotiation;
+        let asked_in = negotiation.wire();
+        let answer = call().await;
+        if answer.is_err() && negotiation.wire() != asked_in {
+            return call().await;
+        }
+        answer
+    }
+
     /// One attempt of `GetRecords`.
     async fn read(&self, iterator: &ShardIterator, limit: u16) -> Result<Fetched, SourceError> {
         let output = self
+            .reading
             .records
             .get_records()
             .shard_iterator(iterator.0.as_str())
@@ -133,11 +161,11 @@ impl KinesisSource {
         let Envelope { wire, body } = Envelope::open(output)
             .ok_or_else(|| self.malformed("GetRecords", "the SDK changed it on the way"))?;
         let answer = decode(wire, body, &self.pool).map_err(|error| {
-            self.negotiation.unreadable(wire);
+            self.reading.negotiation.unreadable(wire);
             self.malformed("GetRecords", &error.to_string())
                 .with_source(error)
         })?;
-        self.negotiation.answered(wire);
+        self.reading.negotiation.answered(wire);
         Ok(Fetched {
             batch: answer.batch,
             next: answer.next.map(ShardIterator),
@@ -280,13 +308,8 @@ impl ShardSource for KinesisSource {
         shard: &ShardId,
         from: &StartPosition,
     ) -> Result<Box<dyn Subscription>, SourceError> {
-        let asked_in = self.negotiation.wire();
-        let opened = self.open_subscription(consumer_arn, shard, from).await;
-        if opened.is_err() && self.negotiation.wire() != asked_in {
-            // As with answers of `GetRecords`.
-            return self.open_subscription(consumer_arn, shard, from).await;
-        }
-        opened
+        self.in_either_wire(|| self.open_subscription(consumer_arn, shard, from))
+            .await
     }
 
     async fn get_records(
@@ -294,13 +317,7 @@ impl ShardSource for KinesisSource {
         iterator: &ShardIterator,
         limit: u16,
     ) -> Result<Fetched, SourceError> {
-        let asked_in = self.negotiation.wire();
-        let answer = self.read(iterator, limit).await;
-        if answer.is_err() && self.negotiation.wire() != asked_in {
-            // The server does not speak CBOR. From now on requests are in JSON; the shard need not wait for the next one.
-            return self.read(iterator, limit).await;
-        }
-        answer
+        self.in_either_wire(|| self.read(iterator, limit)).await
     }
 }
 

@@ -11,7 +11,7 @@ use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_kinesis::error::BoxError;
 use aws_smithy_runtime_api::client::connection::CaptureSmithyConnection;
 
-use super::super::wire::{BufferPool, KinesisWire, Negotiation, Wire};
+use super::super::wire::{KinesisWire, Negotiation, Wire};
 
 /// Fewer subscriptions than any server lets one HTTP/2 connection have, and so few that those whose events nobody takes
 /// leave room for the others.
@@ -22,9 +22,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(in super::super) struct Connections {
     base: Client,
-    /// Buffers for events.
-    pub(super) pool: BufferPool,
-    pub(super) negotiation: Arc<Negotiation>,
+    negotiation: Arc<Negotiation>,
     lines: Mutex<Vec<Line>>,
 }
 
@@ -44,15 +42,10 @@ pub(super) struct Place {
 }
 
 impl Connections {
-    /// Connections with the credentials, endpoint and HTTP client of `base`. Events come into buffers from `pool`.
-    pub(in super::super) fn new(
-        base: Client,
-        pool: BufferPool,
-        negotiation: Arc<Negotiation>,
-    ) -> Self {
+    /// Connections with the credentials, endpoint and HTTP client of `base`.
+    pub(in super::super) fn new(base: Client, negotiation: Arc<Negotiation>) -> Self {
         Self {
             base,
-            pool,
             negotiation,
             lines: Mutex::default(),
         }

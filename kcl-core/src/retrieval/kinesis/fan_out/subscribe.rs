@@ -29,8 +29,7 @@ impl KinesisSource {
         shard: &ShardId,
         from: &StartPosition,
     ) -> Result<Box<dyn Subscription>, SourceError> {
-        let connections = self.connections();
-        let place = connections.place();
+        let place = self.connections().place();
         let taken = TakenBody::default();
         let call = place
             .client
@@ -48,8 +47,7 @@ impl KinesisSource {
             let body = taken.take();
             let body =
                 body.ok_or_else(|| self.malformed(OPERATION, "the SDK changed it on the way"))?;
-            let events = Events::new(body.body, connections.pool.clone());
-            let mut events = events.telling(&connections.negotiation);
+            let mut events = self.events(body.body);
             let begun = events.begun().await;
             begun.map_err(|error| event::failed(self.label(), body.foreign.as_deref(), error))?;
             Ok((events, body.foreign))
